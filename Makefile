@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# One flat file. V=1 shows commands; O=build/san, build/cov, build/fuzz keep configurations apart.
+
+SANITIZE ?=
+COVERAGE ?=
+O        ?= build$(if $(SANITIZE),/san)$(if $(COVERAGE),/cov)
+CC       ?= gcc
+CLANG    ?= clang
+BPFTOOL  ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+PKG_CONFIG ?= pkg-config
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+WERROR   ?= -Werror
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo 0.1.0)
+
+PKGS := libbpf yaml-0.1 libelf zlib
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+$(foreach p,$(PKGS),$(if $(shell $(PKG_CONFIG) --exists $(p) && echo y),,\
+  $(error package "$(p)" is missing: apt-get install libbpf-dev libyaml-dev libelf-dev zlib1g-dev pkg-config)))
+endif
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags libbpf yaml-0.1 2>/dev/null)
+PKG_LIBS   := $(shell $(PKG_CONFIG) --libs libbpf yaml-0.1 libelf zlib 2>/dev/null)
+
+CFLAGS   ?= -O2 -g
+WARN     := -Wall -Wextra -Wshadow -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter $(WERROR)
+ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -Iuser -I$(O) $(PKG_CFLAGS) \
+	-D_GNU_SOURCE -DTULLE_VERSION='"$(VERSION)"' $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
+	$(if $(COVERAGE),--coverage -O0)
+ALL_LDFLAGS := $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)
+BPF_CFLAGS := -std=gnu11 -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
+	-Wall -Wextra -Wno-unused-parameter -Wno-missing-declarations -Werror -Iinclude -Ivmlinux -Ibpf $(PKG_CFLAGS)
+
+ifeq ($(V),)
+Q := @
+msg = @printf '  %-7s %s\n' $(1) $(2);
+else
+Q :=
+msg =
+endif
+
+BASE_SRC    := $(wildcard user/base/*.c)
+CONFIG_SRC  := $(wildcard user/config/*.c)
+PLANE_SRC   := $(wildcard user/plane/*.c)
+MESHCTL_SRC := $(wildcard tools/meshctl/*.c)
+BPF_SRC     := $(wildcard bpf/*.bpf.c)
+UNIT_SRC    := $(wildcard tests/unit/test_*.c)
+NODE_SRC    := $(wildcard tests/node/*.c)
+BENCH_SRC   := $(wildcard tests/bench/*.c)
+LAB_SRC     := $(wildcard tools/lab.d/*.c)
+
+obj = $(patsubst %.c,$(O)/%.o,$(1))
+LIBMESH  := $(O)/libmesh.a
+LIBPLANE := $(O)/libplane.a
+SKEL     := $(O)/mesh.skel.h
+BINS     := $(if $(wildcard user/meshd.c),$(O)/meshd) $(if $(wildcard user/meshl7.c),$(O)/meshl7) $(if $(MESHCTL_SRC),$(O)/meshctl)
+LABBINS  := $(patsubst tools/lab.d/%.c,$(O)/lab/%,$(LAB_SRC))
+UNITS    := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_SRC))
+NODEBINS := $(patsubst tests/node/%.c,$(O)/tests/node/%,$(NODE_SRC))
+BENCHBINS := $(patsubst tests/bench/%.c,$(O)/tests/bench/%,$(BENCH_SRC))
+
+.PHONY: all test itest bench fuzz check cov install clean help testbins
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BINS) $(LABBINS)
+
+help:
+	@echo 'targets: all test itest bench fuzz check cov install clean; SANITIZE=address,undefined V=1 O=DIR PREFIX= DESTDIR='
+
+$(O)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call msg,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(O)/%.bpf.o: %.bpf.c
+	@mkdir -p $(@D)
+	$(call msg,BPF,$<)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $@ $<
+
+$(O)/mesh.o.bpf: $(patsubst %.bpf.c,$(O)/%.bpf.o,$(BPF_SRC))
+	$(call msg,GENOBJ,$@)
+	$(Q)$(BPFTOOL) gen object $@ $^
+
+$(SKEL): $(O)/mesh.o.bpf
+	$(call msg,GENSKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name mesh > $@
+
+$(call obj,$(PLANE_SRC)): | $(SKEL)
+$(O)/user/plane/loader.o: $(SKEL)
+
+$(LIBMESH): $(call obj,$(BASE_SRC) $(CONFIG_SRC))
+	$(call msg,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(LIBPLANE): $(call obj,$(PLANE_SRC))
+	$(call msg,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+define link
+	@mkdir -p $(@D)
+	$(call msg,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS) -lm -lpthread
+endef
+
+$(O)/meshd: $(O)/user/meshd.o $(LIBPLANE) $(LIBMESH)
+	$(link)
+$(O)/meshl7: $(O)/user/meshl7.o $(LIBMESH)
+	$(link)
+$(O)/meshctl: $(call obj,$(MESHCTL_SRC)) $(LIBMESH)
+	$(link)
+$(O)/lab/%: $(O)/tools/lab.d/%.o
+	$(link)
+$(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBMESH)
+	$(link)
+$(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)
+	$(link)
+$(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)
+	$(link)
+
+testbins: all $(UNITS) $(NODEBINS)
+
+test: all $(UNITS)
+	$(Q)tests/run-unit $(O)
+
+itest: all $(NODEBINS)
+	$(Q)tests/run-node $(O)
+
+bench: all $(BENCHBINS)
+	$(Q)tests/bench/run $(O)
+
+fuzz:
+	$(Q)tests/fuzz/run
+
+cov:
+	$(Q)tests/cov
+
+check:
+	$(Q)tools/check
+
+install: all
+	$(Q)tools/install '$(DESTDIR)' '$(PREFIX)' '$(O)'
+
+clean:
+	rm -rf build
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* "What happens when SRC dials DST:PORT, and which line of which file says so." Pure: snapshot in, text or JSON out. */
+#ifndef CONFIG_EXPLAIN_H
+#define CONFIG_EXPLAIN_H
+
+#include "base/json.h"
+#include "config/snapshot.h"
+
+/*
+ * src: "pod", "pod.namespace" or "namespace/pod"; dst: a Service or ServiceEntry host ("reviews", "reviews.default",
+ * "reviews.default.svc.cluster.local", resolved from the source's namespace), or an IP literal; port != 0; proto of the ABI.
+ * Writes what check's users read to `text` and the same facts to `json` (either may be NULL). Returns 0; -ENOENT: no such source,
+ * host or port, with a sentence in `text`.
+ */
+int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst, uint16_t port,
+	    uint8_t proto, struct buf *text, struct json *json);
+
+/* What `check` and `apply` print: the per-document results, as text (with diags, source and caret) or as JSON (DESIGN §8). */
+void report_text(const struct batch *b, struct buf *out, bool colour);
+void report_json(const struct batch *b, struct buf *out);
+
+#endif

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The model: every document of the user, decoded, each in an arena of its own with a reference count, and the set of them
+ * with its indexes. No names are resolved here. Field lists and meanings: Kubernetes v1 and discovery.k8s.io/v1, Istio
+ * networking.istio.io/v1, Gateway API.
+ */
+#ifndef CONFIG_MODEL_H
+#define CONFIG_MODEL_H
+
+#include "base/addr.h"
+#include "config/schema.h"
+
+enum kind {
+	KIND_SERVICE,
+	KIND_SLICE, /* EndpointSlice, and each subset of an Endpoints document */
+	KIND_POD,
+	KIND_NAMESPACE,
+	KIND_NODE,
+	KIND_VIRTUAL_SERVICE,
+	KIND_DESTINATION_RULE,
+	KIND_SERVICE_ENTRY,
+	KIND_WORKLOAD_ENTRY,
+	KIND_ISTIO_GATEWAY, /* protocol TCP only */
+	KIND_ROUTE,	    /* TCPRoute, UDPRoute, HTTPRoute */
+	KIND_REFERENCE_GRANT,
+	KIND_NR
+};
+
+struct meta {
+	struct str name, ns; /* ns: "default" when the kind is namespaced and none is given */
+	struct kvs labels, annotations;
+	struct str uid;
+	int64_t created_s; /* creationTimestamp, 0: none */
+	bool deleting;	   /* deletionTimestamp is set */
+	struct place name_at;
+};
+
+/* ---- v1 ---- */
+enum service_type { SERVICE_TYPE_NONE, SERVICE_CLUSTER_IP, SERVICE_NODE_PORT, SERVICE_LOAD_BALANCER, SERVICE_EXTERNAL_NAME };
+
+struct m_port {
+	struct str name;
+	int64_t port;
+	struct int_or_str target; /* not given: same as port */
+	uint8_t proto;		  /* MESH_PROTO_TCP, MESH_PROTO_UDP; 132: SCTP (no rows) */
+	struct str app_protocol;
+	struct place at;
+};
+
+struct m_service {
+	enum service_type type;
+	struct addr *vips; /* clusterIP and clusterIPs, merged; empty when headless or not allocated yet */
+	uint32_t vip_nr;
+	bool headless;
+	bool has_selector;
+	bool publish_not_ready;
+	struct str external_name;
+	struct kvs selector;
+	struct m_port *ports;
+	uint32_t port_nr;
+	struct strs export_to; /* annotation networking.istio.io/exportTo */
+};
+
+/* discovery.k8s.io/v1 EndpointSlice; v1 Endpoints subsets take the same shape. */
+struct m_slice_endpoint {
+	struct addr *addrs;
+	uint32_t addr_nr;
+	bool ready;	  /* conditions.ready, nil is true */
+	bool terminating; /* conditions.terminating */
+	struct str node, zone;
+	struct str pod, pod_ns; /* targetRef of kind Pod; empty otherwise */
+	struct place at;
+};
+
+struct m_slice_port {
+	struct str name;
+	int64_t port; /* 0: not given, which means every port */
+	uint8_t proto;
+	struct str app_protocol;
+};
+
+struct m_slice {
+	struct str service; /* label kubernetes.io/service-name, or the Endpoints' name; empty: belongs to none */
+	bool from_endpoints;
+	bool fqdn; /* addressType FQDN: no addresses kept */
+	struct m_slice_endpoint *endpoints;
+	uint32_t endpoint_nr;
+	struct m_slice_port *ports;
+	uint32_t port_nr;
+};
+
+struct m_container_port {
+	struct str name;
+	int64_t port;
+	uint8_t proto;
+};
+
+struct m_pod {
+	struct addr *ips; /* podIP and podIPs, merged */
+	uint32_t ip_nr;
+	struct str node, service_account; /* "default" when not given */
+	bool host_network;
+	bool ready;    /* condition Ready is True, or no conditions at all are given */
+	bool finished; /* phase Succeeded or Failed */
+	struct m_container_port *ports; /* of all containers and restartable init containers, in order */
+	uint32_t port_nr;
+};
+
+struct m_node {
+	struct addr *ips; /* status.addresses of type InternalIP and ExternalIP */
+	uint32_t ip_nr;
+};
+
+/* ---- networking.istio.io ---- */
+struct m_destination {
+	struct str host, subset;
+	int64_t port; /* 0: not given */
+	int64_t weight;
+	struct place at, host_at, subset_at, port_at;
+};
+
+struct cidr {
+	struct addr addr;
+	uint8_t prefix_len; /* of 128 */
+};
+
+struct m_l4_match {
+	struct cidr *subnets; /* destinationSubnets */
+	uint32_t subnet_nr;
+	int64_t port; /* 0: any */
+	struct kvs source_labels;
+	struct strs gateways; /* empty: the resource's */
+	struct str source_ns;
+	struct cidr source_subnet; /* prefix_len 0 with has_source_subnet false: none */
+	bool has_source_subnet;
+	struct place at, port_at;
+};
+
+struct m_rule {
+	struct str name;
+	struct m_l4_match *matches; /* none: always */
+	uint32_t match_nr;
+	struct m_destination *routes;
+	uint32_t route_nr;
+	bool http; /* from spec.http; no field that needs bytes is left in it */
+	uint32_t index; /* in spec.tcp or spec.http */
+	struct place at;
+};
+
+struct m_virtual_service {
+	struct strs hosts, gateways, export_to; /* gateways: "mesh" alone when none are given */
+	struct m_rule *rules; /* spec.tcp in order, then spec.http in order */
+	uint32_t rule_nr;
+};
+
+enum lb_policy { LB_UNSET, LB_RANDOM, LB_PASSTHROUGH };
+
+struct m_traffic_policy {
+	enum lb_policy lb;
+	struct {
+		int64_t port;
+		enum lb_policy lb;
+	} *ports;
+	uint32_t port_nr;
+};
+
+struct m_subset {
+	struct str name;
+	struct kvs labels;
+	struct m_traffic_policy policy;
+	struct place at;
+};
+
+struct m_destination_rule {
+	struct str host;
+	struct place host_at;
+	struct strs export_to;
+	struct kvs workload_selector; /* of clients */
+	struct m_traffic_policy policy;
+	struct m_subset *subsets;
+	uint32_t subset_nr;
+};
+
+struct named_port {
+	struct str name;
+	int64_t port;
+};
+
+struct m_workload_entry {
+	struct str address_text;
+	struct addr address; /* zero when address_text is not an IP literal (unix://, DNS) */
+	struct named_port *ports;
+	uint32_t port_nr;
+	struct kvs labels;
+	struct str network, locality, service_account;
+	int64_t weight; /* 0: not given, counts as 1 */
+	struct place at;
+};
+
+struct m_se_port {
+	int64_t number, target; /* target 0: number */
+	struct str name, protocol; /* protocol upper case; empty: TCP */
+	struct place at;
+};
+
+enum resolution { RESOLUTION_NONE, RESOLUTION_STATIC };
+
+struct m_service_entry {
+	struct strs hosts, export_to;
+	struct cidr *addresses; /* prefix_len 128: a VIP; with status.addresses when spec.addresses is empty */
+	uint32_t address_nr;
+	struct m_se_port *ports;
+	uint32_t port_nr;
+	bool internal; /* MESH_INTERNAL */
+	enum resolution resolution;
+	struct m_workload_entry *endpoints;
+	uint32_t endpoint_nr;
+	bool has_selector;
+	struct kvs selector; /* workloadSelector.labels: WorkloadEntries and Pods of the namespace */
+};
+
+struct m_gateway_server {
+	int64_t port;
+	struct str port_name;
+	struct strs hosts;
+	struct place at;
+};
+
+struct m_istio_gateway {
+	struct kvs selector;
+	struct m_gateway_server *servers;
+	uint32_t server_nr;
+};
+
+/* ---- gateway.networking.k8s.io ---- */
+struct m_parent_ref {
+	struct str name, ns; /* ns: the route's when not given; kind is Service, others are refused */
+	int64_t port;	     /* 0: every port */
+	struct place at;
+};
+
+struct m_backend_ref {
+	struct str name, ns; /* ns: the route's when not given; kind is Service */
+	int64_t port;	     /* required for a Service */
+	int64_t weight;	     /* default 1 */
+	struct place at;
+};
+
+struct m_route_rule {
+	struct str name;
+	struct m_backend_ref *backends;
+	uint32_t backend_nr;
+	struct place at;
+};
+
+enum route_kind { ROUTE_TCP, ROUTE_UDP, ROUTE_HTTP };
+
+struct m_route {
+	enum route_kind kind;
+	struct m_parent_ref *parents;
+	uint32_t parent_nr;
+	struct m_route_rule *rules;
+	uint32_t rule_nr;
+};
+
+struct m_grant_from {
+	struct str group, kind, ns;
+};
+
+struct m_grant_to {
+	struct str group, kind, name; /* name empty: all */
+};
+
+struct m_reference_grant {
+	struct m_grant_from *from;
+	uint32_t from_nr;
+	struct m_grant_to *to;
+	uint32_t to_nr;
+};
+
+/* ---- documents ---- */
+enum layer { LAYER_RULES, LAYER_APPLIED }; /* from the rules directory; by `meshctl apply`, which wins over the first */
+
+/* One decoded document. Immutable once read. */
+struct doc {
+	uint32_t refs;
+	enum kind kind;
+	enum layer layer;
+	struct arena arena; /* owns everything below */
+	struct str api_version, kind_name; /* as the user wrote them */
+	struct where at;    /* first line of the document (List items: of the item) */
+	struct str text;    /* the document's own text, for `get` and the journal */
+	uint32_t order;	    /* of reading; breaks ties between equal creation times */
+	struct meta meta;
+	union {
+		struct m_service *service;
+		struct m_slice *slices; /* EndpointSlice: one; Endpoints: one a subset */
+		struct m_pod *pod;
+		struct m_node *node;
+		struct m_virtual_service *vs;
+		struct m_destination_rule *dr;
+		struct m_service_entry *se;
+		struct m_workload_entry *we;
+		struct m_istio_gateway *gateway;
+		struct m_route *route;
+		struct m_reference_grant *grant;
+	};
+	uint32_t slice_nr;
+};
+
+enum outcome { OUTCOME_APPLIED, OUTCOME_SKIPPED, OUTCOME_REFUSED };
+
+/* What became of one document of the input, in input order; one row for each item of a List. */
+struct doc_result {
+	struct where at;
+	struct str api_version, kind, ns, name;
+	enum outcome outcome;
+	struct doc *doc; /* APPLIED: owned by the batch; else NULL */
+};
+
+/* The documents of one input. */
+struct batch {
+	struct arena arena;
+	struct doc_result *results;
+	uint32_t nr, cap;
+	uint32_t applied, skipped, refused;
+	struct diags diags; /* of reading; later stages add to it */
+};
+
+/* Reads every document of `text` (borrowed only during the call) into `b`. Never stops at a bad document. */
+void batch_read(struct batch *b, enum layer layer, struct str file, struct str text);
+void batch_release(struct batch *b);
+/* A later stage found an error in this document: its outcome becomes REFUSED. */
+void batch_refuse(struct batch *b, struct str file, uint32_t document, uint32_t line);
+
+void doc_unref(struct doc *d); /* NULL is fine */
+struct doc *doc_ref(struct doc *d);
+
+/* Singular upstream name ("Service", "EndpointSlice" ...), resource names and short names, for `get` and messages. */
+const char *kind_text(enum kind k);
+/* Takes what kubectl takes: "vs", "virtualservice", "virtualservices", "VirtualService", "virtualservices.networking.istio.io",
+ * "endpoints", "tcproute" ... *ret_kind_name: exact kind_name that must match, empty for any (KIND_ROUTE and KIND_SLICE have
+ * several). */
+bool kind_parse(struct str text, enum kind *ret, struct str *ret_kind_name);
+
+/* All documents that are to be live together. A value: copying the struct's pointers needs model_clone. */
+struct model;
+
+struct model *model_new(void);
+void model_free(struct model *m); /* NULL is fine */
+/* A second model with the same documents (references taken); cost is one pass over pointers. */
+struct model *model_clone(const struct model *m);
+
+/* Adds or replaces by {layer, kind_name group, namespace, name}; takes a reference. Returns the doc it replaced, or NULL, with a
+ * reference that the caller drops. */
+struct doc *model_put(struct model *m, struct doc *d);
+/* Removes exactly this document of this layer. Returns it with a reference, or NULL. */
+struct doc *model_remove(struct model *m, enum layer layer, enum kind kind, struct str kind_name, struct str ns, struct str name);
+/* The visible document (LAYER_APPLIED before LAYER_RULES), or NULL; borrowed. */
+struct doc *model_get(const struct model *m, enum kind kind, struct str kind_name, struct str ns, struct str name);
+/* Visible documents of one kind in creation order: created_s, then order, then ns/name. Borrowed, valid until the next change. */
+struct doc *const *model_list(const struct model *m, enum kind kind, uint32_t *ret_nr);
+/* Slices that belong to service ns/name. Documents repeat when they have several matching slices. Borrowed until the next change.
+ */
+struct doc *const *model_slices_of(const struct model *m, struct str ns, struct str service, uint32_t *ret_nr);
+/* All documents of one layer, creation order within kind; for `get` and the journal. */
+uint32_t model_count(const struct model *m);
+
+#endif

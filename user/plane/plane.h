@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Snapshot -> kernel, and counters back. The only room that knows libbpf. One struct plane is this node's data path: the
+ * pinned maps, programs and links, and what of them is in use. Everything is single-threaded.
+ */
+#ifndef PLANE_PLANE_H
+#define PLANE_PLANE_H
+
+#include "base/json.h"
+#include "config/snapshot.h"
+#include "plane/settings.h"
+
+struct plane;
+
+/* What one apply did; for replies, logs and benches. */
+struct plane_applied {
+	uint64_t epoch; /* live epoch afterwards */
+	uint32_t units_changed, rows_written, rows_removed, pods_changed;
+	uint64_t ns; /* time spent */
+};
+
+/*
+ * Opens the data path under settings->pin: creates and pins what is missing, adopts what is there (same layout and sizes),
+ * rolls back an apply that was never committed, replaces programs in the pinned links in place. Attach order: connect hooks
+ * last. Holds an exclusive lock on the pin directory until plane_close.
+ * 0 or: -EBUSY another meshd holds the lock; -EEXIST the pins have another layout or other sizes; -errno of the kernel. A sentence
+ * that says what failed, and what to do, is in err. Nothing that was live stops, whatever fails.
+ */
+int plane_open(const struct settings *s, struct plane **ret, struct buf *err);
+/* Forgets the plane; the data path keeps running. */
+void plane_close(struct plane *p);
+/* Removes everything under settings->pin that meshd made, links first, and the directory. 0 also when there is nothing. */
+int plane_unload(const struct settings *s, struct buf *err);
+
+/*
+ * Makes `s` live: writes what differs from the last applied snapshot under the next epoch, then commits with one store. All
+ * services, scopes and pods flip together. On failure (table full, kernel error) the old rules stay live, what was written
+ * is taken back, and err says why. The plane keeps a reference to `s`.
+ */
+int plane_apply(struct plane *p, struct snapshot *s, struct plane_applied *ret, struct buf *err);
+
+/* Finds the network namespaces of the snapshot's pods on this node again (pod cgroups below settings->cgroup) and makes changes
+ * live. Number of pods enrolled, or -errno. */
+int plane_rescan(struct plane *p);
+/* An fd that polls readable when pods may have come or gone below the cgroup (inotify); plane_pods_event() drains it and rescans. */
+int plane_pods_fd(struct plane *p);
+void plane_pods_event(struct plane *p);
+
+/* Frees slots whose grace period is due. Cheap when there is nothing; call when idle. */
+void plane_idle(struct plane *p);
+
+/* Flows, oldest first: closed ones still in the ring, then live ones (refreshed by the socket iterator first). fn returns false
+ * to stop. Names are resolved: texts live until fn returns. */
+struct flow_view {
+	const struct mesh_flow *flow;
+	uint64_t opened_realtime_ns, closed_realtime_ns; /* 0: open */
+	struct str client, server;   /* "namespace/pod/serviceaccount", empty: unknown */
+	struct str service, cluster; /* "namespace/host", "outbound|..."; empty: none */
+};
+
+struct flow_filter {
+	struct str workload, service; /* empty: any; "name" or "namespace/name" */
+	struct str state;	      /* label of MESH_STATES, "open" or "closed"; empty: any */
+	bool live_only;
+};
+
+typedef bool (*flow_fn)(void *data, const struct flow_view *v);
+int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *data);
+/* One flow as DESIGN §8 has it, without a newline. */
+void flow_json(struct json *j, const struct flow_view *v);
+
+/* Status as a JSON object: versions, kernel, sizes and use of each map, counters by hook and reason, pods enrolled, losses,
+ * honest limits found at start (missing helpers, foreign programs). */
+void plane_status(struct plane *p, struct json *j);
+
+#endif

@@ -29,7 +29,8 @@ ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -Iuser -I$(O) $(PKG_CFLAGS)
 	$(if $(COVERAGE),--coverage -O0)
 ALL_LDFLAGS := $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)
 BPF_CFLAGS := -std=gnu11 -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
-	-Wall -Wextra -Wno-unused-parameter -Wno-missing-declarations -Werror -Iinclude -Ivmlinux -Ibpf $(PKG_CFLAGS)
+	-Wall -Wextra -Wno-unused-parameter -Wno-missing-declarations -Werror -Iinclude -Ivmlinux -Ibpf $(PKG_CFLAGS) \
+	-idirafter /usr/include/$(shell $(CC) -print-multiarch)
 
 ifeq ($(V),)
 Q := @

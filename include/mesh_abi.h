@@ -13,9 +13,7 @@
 #ifndef MESH_ABI_H
 #define MESH_ABI_H
 
-#ifndef __VMLINUX_H__
 #include <linux/types.h>
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,8 +38,8 @@ struct mesh_addr {
 _Static_assert(sizeof(struct mesh_addr) == 16, "mesh_addr");
 
 /*
- * What a client dials. Key of mesh_services; prefix_len is 128 there. For mesh_cidrs it is 96+n for an IPv4 network of n
- * bits, and port_be 0 means every port.
+ * What a client dials. Key of mesh_services; prefix_len is 128 there. In a row of mesh_cidrs it is 96+n for an IPv4 network
+ * of n bits.
  */
 struct mesh_key {
 	__u32 scope;
@@ -65,9 +63,10 @@ _Static_assert(sizeof(struct mesh_cidr_key) == 28, "mesh_cidr_key");
 
 /* What a row does with a connection. */
 enum mesh_action {
-	MESH_ABSENT = 0, /* nothing at this address for this client: go on as if there were no row */
+	MESH_GONE = 0,	 /* the row was removed: go on as if it had never been there (scope 0, then CIDRs) */
 	MESH_ROUTE = 1,	 /* choose a cluster, then an endpoint */
 	MESH_PASS = 2,	 /* known service, original destination (ServiceEntry NONE, PASSTHROUGH) */
+	MESH_ABSENT = 3, /* no service at this address for this client, whatever scope 0 says: not touched */
 };
 
 /* Element of mesh_rows: what {scope, address, port} means from `epoch` on. Row 0 is never used. */
@@ -262,7 +261,7 @@ struct mesh_dial {
 	__be16 dialled_port_be;
 	__be16 chosen_port_be;
 	__u8 proto;
-	__u8 state; /* enum mesh_state */
+	__u8 sent; /* TCP: the SYN went out, so STATE_CB ends the flow; UDP: a packet passed, the local end is known */
 	__u16 pad;
 };
 _Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");

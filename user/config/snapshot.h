@@ -41,7 +41,7 @@ struct u_dest {
 struct u_row {
 	uint32_t scope;
 	struct addr addr;
-	uint16_t port; /* host order; 0 in a CIDR row: every port */
+	uint16_t port; /* host order, never 0 */
 	uint8_t proto, prefix_len; /* prefix_len < 128: a CIDR row */
 	uint8_t action; /* enum mesh_action */
 	bool http_per_connection; /* several weighted destinations of an http: route, balanced per connection for now */

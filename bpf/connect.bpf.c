@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The socket hooks of a client: connect() chooses an endpoint, getpeername() and recvfrom() keep showing what was dialled, and the
+ * socket's release ends what connect() began. IPv4 and IPv6 are one text; each entry program is two lines.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include "ctx.bpf.h"
+#include "decide.bpf.h"
+#include "flow.bpf.h"
+#include "maps.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile __u32 closed_mask = 0;
+
+/* How often a lookup is repeated when the hash hands out a row of another key (a recycled element). */
+#define ROW_TRIES 4
+
+enum { ROW_RACED = -1, ROW_NONE = 0, ROW_FOUND = 1 };
+
+/* Program results of cgroup/connect. */
+enum { DENY = 0, ALLOW = 1 };
+
+/* The version of row `at` that is live: *ret is set when one is. ROW_NONE: the key was not there yet in that epoch. */
+static __always_inline int row_live(__u32 at, const struct mesh_key *key, __u64 live, struct mesh_row **ret)
+{
+	int i;
+
+	for (i = 0; i < MESH_PREV_MAX; i++) {
+		struct mesh_row *row = bpf_map_lookup_elem(&mesh_rows, &at);
+
+		if (!row || !mesh_row_is(row, key))
+			return ROW_RACED;
+		if (row->epoch <= live) {
+			*ret = row;
+			return row->action == MESH_GONE ? ROW_NONE : ROW_FOUND;
+		}
+		at = row->prev;
+		if (!at)
+			return ROW_NONE;
+	}
+	return ROW_RACED;
+}
+
+static __always_inline int row_exact(const struct mesh_key *key, __u64 live, struct mesh_row **ret)
+{
+	int i, found = ROW_NONE;
+
+	for (i = 0; i < ROW_TRIES; i++) {
+		__u32 *at = bpf_map_lookup_elem(&mesh_services, key);
+
+		if (!at)
+			return ROW_NONE;
+		found = row_live(*(volatile __u32 *)at, key, live, ret);
+		if (found != ROW_RACED)
+			break;
+	}
+	return found;
+}
+
+static __always_inline int row_cidr(const struct mesh_key *key, __u64 live, struct mesh_row **ret)
+{
+	struct mesh_cidr_key want = {
+		.prefix_len = 64 + 128,
+		.scope = key->scope,
+		.port_be = key->port_be,
+		.proto = key->proto,
+		.addr = key->addr,
+	};
+	int i, found = ROW_NONE;
+
+	for (i = 0; i < ROW_TRIES; i++) {
+		__u32 *at = bpf_map_lookup_elem(&mesh_cidrs, &want);
+
+		if (!at)
+			return ROW_NONE;
+		found = row_live(*(volatile __u32 *)at, key, live, ret);
+		if (found != ROW_RACED)
+			break;
+	}
+	return found;
+}
+
+/* What the client of this scope meets at key: its own row, else the common one, else a network's. */
+static __always_inline int row_find(const struct mesh_control *ctl, struct mesh_key *key, __u64 live,
+				    struct mesh_row **ret)
+{
+	__u32 scope = key->scope;
+	int found = row_exact(key, live, ret);
+
+	if (found == ROW_NONE && scope) {
+		key->scope = 0;
+		found = row_exact(key, live, ret);
+	}
+	if (found != ROW_NONE || !ctl->cidr_nr)
+		return found;
+	key->scope = scope;
+	found = row_cidr(key, live, ret);
+	if (found == ROW_NONE && scope) {
+		key->scope = 0;
+		found = row_cidr(key, live, ret);
+	}
+	return found;
+}
+
+/* The pod whose network namespace this is, in the live epoch. */
+static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
+{
+	__u32 *slot = bpf_map_lookup_elem(&mesh_netns, &cookie);
+	__u32 at;
+	int i;
+
+	if (!slot)
+		return NULL;
+	at = *(volatile __u32 *)slot;
+	for (i = 0; i < MESH_PREV_MAX; i++) {
+		struct mesh_pod *pod = bpf_map_lookup_elem(&mesh_pods, &at);
+
+		if (!pod || pod->netns_cookie != cookie)
+			return NULL;
+		if (pod->epoch <= live)
+			return pod->workload_id ? pod : NULL;
+		at = pod->prev;
+		if (!at)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* Chooses a cluster of the row, then an endpoint of the cluster. */
+static __always_inline __u16 choose(const struct mesh_row *row, struct mesh_flow *flow, struct mesh_backend **ret)
+{
+	__u64 rng = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	struct mesh_cluster *cluster;
+	struct mesh_choice *column;
+	__u32 at;
+	__u64 part;
+
+	if (!mesh_draw(&rng, row->choice_nr, row->weight_sum, &at, &part))
+		return MESH_REASON_NO_ENDPOINT;
+	at += row->choice;
+	column = bpf_map_lookup_elem(&mesh_choices, &at);
+	if (!column)
+		return MESH_REASON_CORRUPT;
+	at = mesh_take(column, part);
+	cluster = bpf_map_lookup_elem(&mesh_clusters, &at);
+	if (!cluster)
+		return MESH_REASON_CORRUPT;
+	flow->cluster_id = cluster->cluster_id;
+	if (!mesh_draw(&rng, cluster->choice_nr, cluster->weight_sum, &at, &part))
+		return MESH_REASON_NO_ENDPOINT;
+	at += cluster->choice;
+	column = bpf_map_lookup_elem(&mesh_choices, &at);
+	if (!column)
+		return MESH_REASON_CORRUPT;
+	at = mesh_take(column, part);
+	*ret = bpf_map_lookup_elem(&mesh_backends, &at);
+	if (!*ret || !(*ret)->used)
+		return MESH_REASON_CORRUPT;
+	return MESH_REASON_ROUTED;
+}
+
+/* Ends what an earlier connect() of the same socket left behind. */
+static __always_inline void end_previous(struct mesh_dial *dial)
+{
+	if (dial->proto == MESH_PROTO_UDP)
+		flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
+	else if (!dial->sent)
+		flow_end(dial, MESH_STATE_FAILED, MESH_REASON_NOT_SENT);
+	else
+		flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
+}
+
+/* Refuses a connect() with ECONNREFUSED, with EPERM on kernels that cannot say which (before 5.18). */
+static __always_inline int refuse(void)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
+		bpf_set_retval(-E_CONNREFUSED);
+	return DENY;
+}
+
+/* Keeps what the socket dialled and opens its flow. Returns the reason to count. */
+static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow *flow, __u16 reason)
+{
+	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!dial)
+		return MESH_REASON_SOCK_STORAGE;
+	dial->dialled = flow->dialled;
+	dial->chosen = flow->chosen;
+	dial->dialled_port_be = flow->dialled_port_be;
+	dial->chosen_port_be = flow->chosen_port_be;
+	dial->proto = flow->proto;
+	dial->sent = 0;
+	dial->bytes_sent = 0;
+	dial->bytes_received = 0;
+	if (bpf_map_update_elem(&mesh_flows, &flow->cookie, flow, BPF_ANY)) {
+		dial->cookie = 0;
+		return MESH_REASON_FLOW_TABLE_FULL;
+	}
+	dial->cookie = flow->cookie;
+	return reason;
+}
+
+/* Fills what a flow record says of the decision. */
+static __always_inline void flow_begin(struct bpf_sock_addr *ctx, const struct mesh_key *key, const struct mesh_pod *pod,
+				       const struct mesh_row *row, __u64 live, struct mesh_flow *flow)
+{
+	flow->cookie = bpf_get_socket_cookie(ctx);
+	flow->netns_cookie = pod->netns_cookie;
+	flow->epoch = live;
+	flow->opened_ns = bpf_ktime_get_boot_ns();
+	flow->client = mesh_addr_v4(&pod->addr[0]) == mesh_addr_v4(&key->addr) ? pod->addr[0] : pod->addr[1];
+	flow->dialled = key->addr;
+	flow->chosen = key->addr;
+	flow->dialled_port_be = key->port_be;
+	flow->chosen_port_be = key->port_be;
+	flow->proto = key->proto;
+	flow->client_id = pod->workload_id;
+	flow->service_id = row->service_id;
+	flow->state = key->proto == MESH_PROTO_TCP ? MESH_STATE_CONNECTING : MESH_STATE_ESTABLISHED;
+}
+
+static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct mesh_row *row, struct mesh_flow *flow,
+				 __u16 *ret_reason)
+{
+	struct mesh_backend *backend = NULL;
+	__u16 reason = choose(row, flow, &backend);
+
+	if (reason != MESH_REASON_ROUTED || !backend) {
+		flow->state = MESH_STATE_FAILED;
+		flow->reason = reason;
+		flow_to_ring(flow, flow->opened_ns);
+		*ret_reason = reason;
+		return refuse();
+	}
+	flow->chosen = backend->addr;
+	flow->chosen_port_be = backend->port_be;
+	flow->server_id = backend->workload_id;
+	ctx_set_user_addr(ctx, v6, &flow->chosen, flow->chosen_port_be);
+	*ret_reason = record(ctx, flow, MESH_REASON_ROUTED);
+	return ALLOW;
+}
+
+static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
+{
+	struct mesh_control *ctl = mesh_control_get();
+	struct mesh_key key = { .prefix_len = 128 };
+	struct mesh_flow flow = {};
+	struct mesh_row *row = NULL;
+	struct mesh_addr local;
+	struct mesh_dial *dial;
+	struct mesh_pod *pod;
+	__u64 live;
+	int found;
+
+	key.proto = ctx_proto(ctx);
+	*ret_reason = MESH_REASON_NOT_HANDLED;
+	if (!key.proto || !ctl || !ctx->sk)
+		return ALLOW;
+	live = *(volatile __u64 *)&ctl->live;
+	pod = pod_find(bpf_get_netns_cookie(ctx), live);
+	*ret_reason = MESH_REASON_NOT_ENROLLED;
+	if (!pod)
+		return ALLOW;
+	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
+	if (dial) {
+		end_previous(dial);
+		__builtin_memset(&dial->chosen, 0, sizeof(dial->chosen));
+	}
+	ctx_bound_addr(ctx, v6, &local);
+	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
+	if (!mesh_pod_owns(pod, &local))
+		return ALLOW;
+	key.scope = pod->scope;
+	ctx_user_addr(ctx, v6, &key.addr, &key.port_be);
+	found = row_find(ctl, &key, live, &row);
+	*ret_reason = MESH_REASON_ROW_RACED;
+	if (found == ROW_RACED)
+		return refuse();
+	*ret_reason = MESH_REASON_NOT_SERVICE;
+	if (found == ROW_NONE || !row || row->action == MESH_ABSENT)
+		return ALLOW;
+	flow_begin(ctx, &key, pod, row, live, &flow);
+	if (row->action == MESH_ROUTE)
+		return route(ctx, v6, row, &flow, ret_reason);
+	*ret_reason = record(ctx, &flow, MESH_REASON_PASSED);
+	return ALLOW;
+}
+
+SEC("cgroup/connect4")
+int mesh_connect4(struct bpf_sock_addr *ctx)
+{
+	__u16 reason = MESH_REASON_NONE;
+	int verdict = decide(ctx, 0, &reason);
+
+	mesh_count(MESH_HOOK_CONNECT4, reason);
+	return verdict;
+}
+
+SEC("cgroup/connect6")
+int mesh_connect6(struct bpf_sock_addr *ctx)
+{
+	__u16 reason = MESH_REASON_NONE;
+	int verdict = decide(ctx, 1, &reason);
+
+	mesh_count(MESH_HOOK_CONNECT6, reason);
+	return verdict;
+}
+
+/* Puts the dialled address where the kernel was about to show the chosen one. */
+static __always_inline __u16 restore(struct bpf_sock_addr *ctx, int v6, int udp_only)
+{
+	struct mesh_dial *dial;
+	struct mesh_addr shown;
+	__be16 port_be;
+
+	if (!ctx->sk || (udp_only && ctx_proto(ctx) != MESH_PROTO_UDP))
+		return MESH_REASON_NOT_HANDLED;
+	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
+	if (!dial)
+		return MESH_REASON_NOT_TRACKED;
+	ctx_user_addr(ctx, v6, &shown, &port_be);
+	if (port_be != dial->chosen_port_be || !mesh_addr_eq(&shown, &dial->chosen))
+		return MESH_REASON_NOT_TRACKED;
+	ctx_set_user_addr(ctx, v6, &dial->dialled, dial->dialled_port_be);
+	return MESH_REASON_RESTORED;
+}
+
+SEC("cgroup/getpeername4")
+int mesh_getpeer4(struct bpf_sock_addr *ctx)
+{
+	mesh_count(MESH_HOOK_GETPEERNAME4, restore(ctx, 0, 0));
+	return ALLOW;
+}
+
+SEC("cgroup/getpeername6")
+int mesh_getpeer6(struct bpf_sock_addr *ctx)
+{
+	mesh_count(MESH_HOOK_GETPEERNAME6, restore(ctx, 1, 0));
+	return ALLOW;
+}
+
+SEC("cgroup/recvmsg4")
+int mesh_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	mesh_count(MESH_HOOK_RECVMSG4, restore(ctx, 0, 1));
+	return ALLOW;
+}
+
+SEC("cgroup/recvmsg6")
+int mesh_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	mesh_count(MESH_HOOK_RECVMSG6, restore(ctx, 1, 1));
+	return ALLOW;
+}
+
+/* TCP flows whose SYN went out end in sockops; what never got that far, and UDP, ends here. */
+SEC("cgroup/sock_release")
+int mesh_release(struct bpf_sock *sk)
+{
+	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
+	__u16 reason = MESH_REASON_NOT_TRACKED;
+
+	if (dial && dial->cookie && (!dial->sent || dial->proto == MESH_PROTO_UDP)) {
+		reason = dial->proto == MESH_PROTO_UDP ? MESH_REASON_CLOSED : MESH_REASON_NOT_SENT;
+		end_previous(dial);
+	}
+	mesh_count(MESH_HOOK_SOCK_RELEASE, reason);
+	return ALLOW;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The only file that knows address families and byte orders of the kernel's contexts. Everything leaves here as struct mesh_addr
+ * (IPv4 as ::ffff:a.b.c.d) and ports in network order.
+ *   bpf_sock_addr.user_port, bpf_sock.dst_port  network order     bpf_sock_ops.local_port  host order
+ */
+#ifndef BPF_CTX_H
+#define BPF_CTX_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "mesh_abi.h"
+
+#define MESH_AF_INET 2
+
+static __always_inline void addr_from_v4(struct mesh_addr *out, __be32 v4_be)
+{
+	out->w_be[0] = 0;
+	out->w_be[1] = 0;
+	out->w_be[2] = bpf_htonl(0xffff);
+	out->w_be[3] = v4_be;
+}
+
+/* The address and port that the application named, or that it is about to be shown. */
+static __always_inline void ctx_user_addr(const struct bpf_sock_addr *ctx, int v6, struct mesh_addr *ret_addr,
+					  __be16 *ret_port_be)
+{
+	if (v6) {
+		ret_addr->w_be[0] = ctx->user_ip6[0];
+		ret_addr->w_be[1] = ctx->user_ip6[1];
+		ret_addr->w_be[2] = ctx->user_ip6[2];
+		ret_addr->w_be[3] = ctx->user_ip6[3];
+	} else {
+		addr_from_v4(ret_addr, ctx->user_ip4);
+	}
+	*ret_port_be = (__be16)ctx->user_port;
+}
+
+static __always_inline void ctx_set_user_addr(struct bpf_sock_addr *ctx, int v6, const struct mesh_addr *addr,
+					      __be16 port_be)
+{
+	if (v6) {
+		ctx->user_ip6[0] = addr->w_be[0];
+		ctx->user_ip6[1] = addr->w_be[1];
+		ctx->user_ip6[2] = addr->w_be[2];
+		ctx->user_ip6[3] = addr->w_be[3];
+	} else {
+		ctx->user_ip4 = addr->w_be[3];
+	}
+	ctx->user_port = port_be;
+}
+
+/* The address that the socket is bound to; all zero (or ::ffff:0.0.0.0) when it is not. */
+static __always_inline void ctx_bound_addr(const struct bpf_sock_addr *ctx, int v6, struct mesh_addr *ret)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (v6) {
+		ret->w_be[0] = sk->src_ip6[0];
+		ret->w_be[1] = sk->src_ip6[1];
+		ret->w_be[2] = sk->src_ip6[2];
+		ret->w_be[3] = sk->src_ip6[3];
+	} else {
+		addr_from_v4(ret, sk->src_ip4);
+	}
+}
+
+/* MESH_PROTO_*, or 0 for what the mesh leaves alone. */
+static __always_inline __u8 ctx_proto(const struct bpf_sock_addr *ctx)
+{
+	__u32 proto = ctx->protocol;
+
+	return proto == MESH_PROTO_TCP || proto == MESH_PROTO_UDP ? proto : 0;
+}
+
+/* Local end of the socket that a sock_ops callback is about. */
+static __always_inline void ops_local(const struct bpf_sock_ops *ops, struct mesh_addr *ret_addr, __be16 *ret_port_be)
+{
+	if (ops->family == MESH_AF_INET) {
+		addr_from_v4(ret_addr, ops->local_ip4);
+	} else {
+		ret_addr->w_be[0] = ops->local_ip6[0];
+		ret_addr->w_be[1] = ops->local_ip6[1];
+		ret_addr->w_be[2] = ops->local_ip6[2];
+		ret_addr->w_be[3] = ops->local_ip6[3];
+	}
+	*ret_port_be = bpf_htons((__u16)ops->local_port);
+}
+
+/* Local end of a socket at its release. */
+static __always_inline void sk_local(const struct bpf_sock *sk, struct mesh_addr *ret_addr, __be16 *ret_port_be)
+{
+	if (sk->family == MESH_AF_INET) {
+		addr_from_v4(ret_addr, sk->src_ip4);
+	} else {
+		ret_addr->w_be[0] = sk->src_ip6[0];
+		ret_addr->w_be[1] = sk->src_ip6[1];
+		ret_addr->w_be[2] = sk->src_ip6[2];
+		ret_addr->w_be[3] = sk->src_ip6[3];
+	}
+	*ret_port_be = bpf_htons((__u16)sk->src_port);
+}
+
+/* Payload bytes of a UDP packet at the socket's own hooks; 0 when the headers are not all there. */
+static __always_inline __u32 skb_udp_payload(const struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u8 *head = data;
+	__u32 header_len;
+
+	if (data + 1 > end)
+		return 0;
+	header_len = *head >> 4 == 4 ? (*head & 0xf) * 4 : 40;
+	header_len += 8;
+	return skb->len > header_len ? skb->len - header_len : 0;
+}
+
+#endif

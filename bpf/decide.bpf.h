@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The decision, pure: no map, no helper, no context. Compiled into the hooks, and on the host for unit tests and fuzzing.
+ */
+#ifndef BPF_DECIDE_H
+#define BPF_DECIDE_H
+
+#include "mesh_abi.h"
+
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+
+static __always_inline int mesh_addr_eq(const struct mesh_addr *a, const struct mesh_addr *b)
+{
+	return a->w_be[0] == b->w_be[0] && a->w_be[1] == b->w_be[1] && a->w_be[2] == b->w_be[2] &&
+	       a->w_be[3] == b->w_be[3];
+}
+
+static __always_inline int mesh_addr_zero(const struct mesh_addr *a)
+{
+	return !(a->w_be[0] | a->w_be[1] | a->w_be[2] | a->w_be[3]);
+}
+
+static __always_inline int mesh_addr_v4(const struct mesh_addr *a)
+{
+	return !(a->w_be[0] | a->w_be[1]) && a->w_be[2] == __builtin_bswap32(0xffff);
+}
+
+/* ::ffff:0.0.0.0, what an unbound IPv4 socket shows in the mapped form. */
+static __always_inline int mesh_addr_any(const struct mesh_addr *a)
+{
+	return !(a->w_be[0] | a->w_be[1] | a->w_be[3]) && (!a->w_be[2] || a->w_be[2] == __builtin_bswap32(0xffff));
+}
+
+/* The first len bits of the addresses are equal. */
+static __always_inline int mesh_addr_match(const struct mesh_addr *a, const struct mesh_addr *b, __u32 len)
+{
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		__u32 bits = len > 32 ? 32 : len;
+		__u32 mask = bits ? __builtin_bswap32(~0u << (32 - bits)) : 0;
+
+		if ((a->w_be[i] ^ b->w_be[i]) & mask)
+			return 0;
+		len -= bits;
+	}
+	return 1;
+}
+
+/* The row speaks of this key: it is the row's own key, or an address in its network. */
+static __always_inline int mesh_row_is(const struct mesh_row *row, const struct mesh_key *key)
+{
+	return row->key.scope == key->scope && row->key.port_be == key->port_be && row->key.proto == key->proto &&
+	       (row->key.prefix_len == 128 ? mesh_addr_eq(&row->key.addr, &key->addr)
+					   : mesh_addr_match(&row->key.addr, &key->addr, row->key.prefix_len));
+}
+
+/* A socket bound to this address may speak for the pod. */
+static __always_inline int mesh_pod_owns(const struct mesh_pod *pod, const struct mesh_addr *local)
+{
+	return mesh_addr_any(local) || mesh_addr_eq(local, &pod->addr[0]) || mesh_addr_eq(local, &pod->addr[1]);
+}
+
+/* splitmix64 (Steele, Lea, Flood 2014): the seed is 64 fresh random bits, each step is a bijection of its state. */
+static __always_inline __u64 mesh_random(__u64 *state)
+{
+	__u64 z = (*state += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+/* Uniform number below bound (bound >= 1), by masking and drawing again, so there is no modulo bias. False: gave up. */
+static __always_inline int mesh_below(__u64 *state, __u64 bound, __u64 *ret)
+{
+	__u64 mask = bound - 1;
+	int i;
+
+	mask |= mask >> 1;
+	mask |= mask >> 2;
+	mask |= mask >> 4;
+	mask |= mask >> 8;
+	mask |= mask >> 16;
+	mask |= mask >> 32;
+	for (i = 0; i < MESH_DRAWS_MAX; i++) {
+		__u64 r = mesh_random(state) & mask;
+
+		if (r < bound) {
+			*ret = r;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* One draw in an alias table of nr columns with weight sum: which column, and the number to hold against its threshold. */
+static __always_inline int mesh_draw(__u64 *state, __u32 nr, __u64 sum, __u32 *ret_column, __u64 *ret_part)
+{
+	__u64 r;
+
+	if (!nr || !sum)
+		return 0;
+	if (!mesh_below(state, nr * sum, &r))
+		return 0;
+	*ret_column = (__u32)(r / sum);
+	*ret_part = r % sum;
+	return 1;
+}
+
+static __always_inline __u32 mesh_take(const struct mesh_choice *column, __u64 part)
+{
+	return part < column->threshold ? column->primary : column->alias;
+}
+
+/* What a TCP socket tells about its flow; the numbers of struct tcp_sock (RFC 4898 names in tcp_info). */
+struct mesh_tcp_seen {
+	__u64 bytes_acked;
+	__u64 bytes_received;
+	__u32 write_seq;
+	__u32 snd_una;
+	int fin_sent; /* state says that a FIN is in the send queue or beyond */
+	int fin_received;
+};
+
+/* Payload: the SYN counts as one byte acknowledged on the connecting side, a FIN as one in each direction. */
+static __always_inline __u64 mesh_payload_sent(const struct mesh_tcp_seen *t)
+{
+	__u64 n = t->bytes_acked;
+
+	if (n)
+		n--;
+	if (n && t->fin_sent && t->snd_una == t->write_seq)
+		n--;
+	return n;
+}
+
+static __always_inline __u64 mesh_payload_received(const struct mesh_tcp_seen *t)
+{
+	return t->bytes_received && t->fin_received ? t->bytes_received - 1 : t->bytes_received;
+}
+
+#endif

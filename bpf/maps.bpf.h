@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map once, with key, value, writer, reader and lifetime. All are pinned by user/plane. Sizes of 1 are placeholders that
+ * user/plane replaces before loading. Rows of the MMAPABLE arrays are immutable while a reader can reach them (mesh_abi.h).
+ */
+#ifndef BPF_MAPS_H
+#define BPF_MAPS_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include "mesh_abi.h"
+
+/* Number of elements of mesh_closed, a power of two, less one. Set before loading. */
+extern const volatile __u32 closed_mask;
+
+/* mesh_control: the live epoch, the head of the ring of closed flows. Writer: user/plane (live, cidr_nr), flow.bpf.h (closed_head).
+ * Reader: every hook. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_control);
+} mesh_control __weak SEC(".maps");
+
+/* mesh_services: which row answers at the address a client dials. Value: index in mesh_rows.
+ * Writer: user/plane. Reader: connect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_key);
+	__type(value, __u32);
+} mesh_services __weak SEC(".maps");
+
+/* mesh_cidrs: the same for networks. Asked only after mesh_services missed and only when control.cidr_nr is not 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_cidr_key);
+	__type(value, __u32);
+} mesh_cidrs __weak SEC(".maps");
+
+/* mesh_rows: what a service means. Index: slot given by user/plane. Writer: user/plane. Reader: connect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_row);
+} mesh_rows __weak SEC(".maps");
+
+/* mesh_choices: alias tables, each a run of columns; of rows over clusters, of clusters over backends.
+ * Writer: user/plane. Reader: connect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_choice);
+} mesh_choices __weak SEC(".maps");
+
+/* mesh_clusters: destinations. Writer: user/plane. Reader: connect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_cluster);
+} mesh_clusters __weak SEC(".maps");
+
+/* mesh_backends: endpoint addresses; the index is the backend's stable id. Writer: user/plane. Reader: connect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_backend);
+} mesh_backends __weak SEC(".maps");
+
+/* mesh_netns: which pod a network namespace is. Key: netns cookie; value: index in mesh_pods.
+ * Writer: user/plane. Reader: connect, sockops. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u32);
+} mesh_netns __weak SEC(".maps");
+
+/* mesh_pods: who a pod of this node is. Writer: user/plane. Reader: connect, sockops. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_pod);
+} mesh_pods __weak SEC(".maps");
+
+/* mesh_names: text of ids, for people. Writer: user/plane. Reader: user space only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_name);
+} mesh_names __weak SEC(".maps");
+
+/* mesh_counters: exits of programs. Index: hook * MESH_REASON_MAX + reason. Writer: every program. Reader: user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MESH_HOOK_MAX *MESH_REASON_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} mesh_counters __weak SEC(".maps");
+
+/* mesh_flows: connections that are open. Key: the client's socket cookie. Writer: connect (opens), sockops (updates, closes),
+ * the iterator (refreshes). Reader: user/plane. Full: the connection goes on unrecorded, and is counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct mesh_flow);
+} mesh_flows __weak SEC(".maps");
+
+/* mesh_closed: connections that ended, a ring; control.closed_head says how many were ever written.
+ * Writer: connect, sockops, sock_release. Reader: user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_flow);
+} mesh_closed __weak SEC(".maps");
+
+/* mesh_dials: what a socket dialled. Lives and dies with the socket. Writer: connect. Reader: every other hook. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_dial);
+} mesh_dials __weak SEC(".maps");
+
+/* mesh_barrier: never read. Updating its element makes the kernel wait until no program that started earlier still runs, which is
+ * the grace period that freed slots need. */
+struct mesh_barrier_inner {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct mesh_barrier_inner);
+} mesh_barrier __weak SEC(".maps");
+
+static __always_inline void mesh_count(__u32 hook, __u32 reason)
+{
+	__u32 at = hook * MESH_REASON_MAX + reason;
+	__u64 *n = bpf_map_lookup_elem(&mesh_counters, &at);
+
+	/* Atomic: these hooks run in process context and can be preempted on their own CPU. */
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+static __always_inline struct mesh_control *mesh_control_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&mesh_control, &zero);
+}
+
+#endif

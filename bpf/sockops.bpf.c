@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * TCP's own callbacks: the SYN, the handshake, round trips and the end of a flow that connect opened; and the iterator that
+ * refreshes the counters of every live flow when somebody asks.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include "ctx.bpf.h"
+#include "flow.bpf.h"
+#include "maps.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline struct mesh_flow *flow_of(struct bpf_sock_ops *ops, struct mesh_dial **ret_dial)
+{
+	struct mesh_dial *dial;
+
+	if (!ops->sk)
+		return NULL;
+	dial = bpf_sk_storage_get(&mesh_dials, ops->sk, 0, 0);
+	if (!dial || !dial->cookie)
+		return NULL;
+	*ret_dial = dial;
+	return bpf_map_lookup_elem(&mesh_flows, &dial->cookie);
+}
+
+static __always_inline __u16 on_connect(struct bpf_sock_ops *ops)
+{
+	struct mesh_dial *dial = NULL;
+	struct mesh_flow *flow = flow_of(ops, &dial);
+
+	if (!flow || !dial)
+		return MESH_REASON_NOT_TRACKED;
+	ops_local(ops, &flow->client, &flow->client_port_be);
+	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+	dial->sent = 1;
+	return MESH_REASON_TRACKED;
+}
+
+static __always_inline __u16 on_established(struct bpf_sock_ops *ops)
+{
+	struct mesh_dial *dial = NULL;
+	struct mesh_flow *flow = flow_of(ops, &dial);
+
+	if (!flow)
+		return MESH_REASON_NOT_TRACKED;
+	flow->state = MESH_STATE_ESTABLISHED;
+	return MESH_REASON_TRACKED;
+}
+
+static __always_inline __u16 on_accepted(struct bpf_sock_ops *ops)
+{
+	__u64 cookie = bpf_get_netns_cookie(ops);
+
+	return bpf_map_lookup_elem(&mesh_netns, &cookie) ? MESH_REASON_ACCEPTED : MESH_REASON_NOT_ENROLLED;
+}
+
+static __always_inline __u16 on_rtt(struct bpf_sock_ops *ops)
+{
+	struct mesh_dial *dial = NULL;
+	struct mesh_flow *flow = flow_of(ops, &dial);
+	struct tcp_sock *tp;
+
+	if (!flow || !ops->sk)
+		return MESH_REASON_NOT_TRACKED;
+	tp = bpf_skc_to_tcp_sock(ops->sk);
+	if (!tp)
+		return MESH_REASON_NOT_TRACKED;
+	flow_count_tcp(flow, tp, ops->state);
+	return MESH_REASON_TRACKED;
+}
+
+/* Why a TCP flow that left state `old` for CLOSE ended. */
+static __always_inline __u16 end_reason(__u32 old, int err)
+{
+	switch (err) {
+	case E_CONNREFUSED:
+		return MESH_REASON_REFUSED;
+	case E_TIMEDOUT:
+		return MESH_REASON_TIMED_OUT;
+	case E_HOSTUNREACH:
+	case E_NETUNREACH:
+		return MESH_REASON_UNREACHABLE;
+	case E_CONNRESET:
+	case E_PIPE:
+		return MESH_REASON_RESET;
+	case 0:
+		return old == TCP_SYN_SENT_ ? MESH_REASON_ABORTED : MESH_REASON_CLOSED;
+	}
+	return MESH_REASON_ERROR;
+}
+
+static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
+{
+	__u32 old = ops->args[0], new = ops->args[1];
+	struct mesh_dial *dial = NULL;
+	struct mesh_flow *flow = flow_of(ops, &dial);
+	struct tcp_sock *tp;
+	__u16 reason;
+
+	if (!flow || !dial || !ops->sk)
+		return MESH_REASON_NOT_TRACKED;
+	if (new != TCP_CLOSE_) {
+		if (new != TCP_ESTABLISHED_)
+			flow->state = MESH_STATE_CLOSING;
+		return MESH_REASON_TRACKED;
+	}
+	tp = bpf_skc_to_tcp_sock(ops->sk);
+	if (!tp)
+		return MESH_REASON_NOT_TRACKED;
+	flow_count_tcp(flow, tp, old);
+	reason = end_reason(old, ((struct sock *)tp)->sk_err);
+	flow_end(dial, old == TCP_SYN_SENT_ ? MESH_STATE_FAILED : MESH_STATE_CLOSED, reason);
+	return reason;
+}
+
+SEC("sockops")
+int mesh_sockops(struct bpf_sock_ops *ops)
+{
+	__u16 reason = MESH_REASON_NOT_HANDLED;
+
+	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		reason = on_connect(ops);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		reason = on_established(ops);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		reason = on_accepted(ops);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		reason = on_rtt(ops);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		reason = on_state(ops);
+		break;
+	}
+	mesh_count(MESH_HOOK_SOCKOPS, reason);
+	return 1;
+}
+
+/*
+ * One pass over every socket that dialled something. The record is replaced, not written in place: its owner may end the flow
+ * meanwhile, and the hash reuses an element at once; BPF_EXIST then fails and nothing is lost.
+ */
+SEC("iter/bpf_sk_storage_map")
+int mesh_flow_iter(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct mesh_dial *dial = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct mesh_flow flow, *now;
+	struct tcp_sock *tp;
+	__u64 cookie;
+
+	if (!dial || !sk)
+		return 0;
+	cookie = dial->cookie;
+	now = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+	if (!now)
+		return 0;
+	__builtin_memcpy(&flow, now, sizeof(flow));
+	if (flow.cookie != cookie)
+		return 0;
+	if (dial->proto == MESH_PROTO_UDP) {
+		flow.bytes_sent = dial->bytes_sent;
+		flow.bytes_received = dial->bytes_received;
+	} else {
+		tp = bpf_skc_to_tcp_sock(sk);
+		if (!tp)
+			return 0;
+		flow_count_tcp(&flow, tp, ((struct sock *)tp)->__sk_common.skc_state);
+	}
+	bpf_map_update_elem(&mesh_flows, &cookie, &flow, BPF_EXIST);
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel's own types, trimmed by hand to the fields that bpf/ reads; offsets are fixed up at load (CO-RE), so one object
+ * serves every kernel. Contexts and helper ids come from the stable UAPI header. vmlinux/dump writes the full header of the
+ * running kernel, to look a field up. Host code never includes this file.
+ */
+#ifndef TULLE_VMLINUX_H
+#define TULLE_VMLINUX_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct sock_common {
+	volatile unsigned char skc_state;
+	unsigned long skc_flags;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+};
+
+struct inet_connection_sock;
+
+struct tcp_sock {
+	__u32 write_seq;
+	__u32 snd_una;
+	__u32 srtt_us; /* smoothed round trip time << 3 in usecs */
+	__u32 total_retrans;
+	__u64 bytes_acked;
+	__u64 bytes_received;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+};
+
+enum sock_flags {
+	SOCK_DEAD,
+	SOCK_DONE,
+};
+
+#pragma clang attribute pop
+
+#endif

@@ -24,7 +24,7 @@ PKG_LIBS   := $(shell $(PKG_CONFIG) --libs libbpf yaml-0.1 libelf zlib 2>/dev/nu
 
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter $(WERROR)
-ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -Iuser -I$(O) $(PKG_CFLAGS) \
+ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -Iuser -Ibpf -Itests/unit -I$(O) $(PKG_CFLAGS) \
 	-D_GNU_SOURCE -DTULLE_VERSION='"$(VERSION)"' $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
 	$(if $(COVERAGE),--coverage -O0)
 ALL_LDFLAGS := $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)

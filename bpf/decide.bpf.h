@@ -11,6 +11,12 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define MESH_BE32(x) __builtin_bswap32(x)
+#else
+#define MESH_BE32(x) (x)
+#endif
+
 static __always_inline int mesh_addr_eq(const struct mesh_addr *a, const struct mesh_addr *b)
 {
 	return a->w_be[0] == b->w_be[0] && a->w_be[1] == b->w_be[1] && a->w_be[2] == b->w_be[2] &&
@@ -24,13 +30,13 @@ static __always_inline int mesh_addr_zero(const struct mesh_addr *a)
 
 static __always_inline int mesh_addr_v4(const struct mesh_addr *a)
 {
-	return !(a->w_be[0] | a->w_be[1]) && a->w_be[2] == __builtin_bswap32(0xffff);
+	return !(a->w_be[0] | a->w_be[1]) && a->w_be[2] == MESH_BE32(0xffff);
 }
 
 /* ::ffff:0.0.0.0, what an unbound IPv4 socket shows in the mapped form. */
 static __always_inline int mesh_addr_any(const struct mesh_addr *a)
 {
-	return !(a->w_be[0] | a->w_be[1] | a->w_be[3]) && (!a->w_be[2] || a->w_be[2] == __builtin_bswap32(0xffff));
+	return !(a->w_be[0] | a->w_be[1] | a->w_be[3]) && (!a->w_be[2] || a->w_be[2] == MESH_BE32(0xffff));
 }
 
 /* The first len bits of the addresses are equal. */
@@ -40,7 +46,7 @@ static __always_inline int mesh_addr_match(const struct mesh_addr *a, const stru
 
 	for (i = 0; i < 4; i++) {
 		__u32 bits = len > 32 ? 32 : len;
-		__u32 mask = bits ? __builtin_bswap32(~0u << (32 - bits)) : 0;
+		__u32 mask = bits ? MESH_BE32(~0u << (32 - bits)) : 0;
 
 		if ((a->w_be[i] ^ b->w_be[i]) & mask)
 			return 0;

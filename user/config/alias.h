@@ -7,6 +7,8 @@
 #ifndef CONFIG_ALIAS_H
 #define CONFIG_ALIAS_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "mesh_abi.h"
@@ -17,7 +19,7 @@
 
 /*
  * Fills columns[0..nr) for `weights`, whose targets are the numbers ids[0..nr) (backend or cluster indexes). Weights are
- * divided by their greatest common divisor first. *ret_sum is W. scratch has room for 2 * nr u32 and nr u64 (ALIAS_SCRATCH).
+ * divided by their greatest common divisor first. *ret_sum is W. scratch is 8-byte aligned and has ALIAS_SCRATCH(nr) bytes.
  * Returns 0; -ERANGE: the sum is 0 or over ALIAS_SUM_MAX, or nr is 0 or over ALIAS_NR_MAX.
  */
 #define ALIAS_SCRATCH(nr) ((size_t)(nr) * 16)

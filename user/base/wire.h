@@ -16,7 +16,8 @@
  *   FLOWS                 "workload", "service", "state", "live": 1
  * Parts of a reply: "exit": decimal exit code (0 done, 1 refused or not found, 2 usage, 3 internal), "out": bytes for standard
  * output, "err": bytes for standard error. The daemon renders; meshctl only carries.
- * A journal record (WIRE_JOURNAL): R "put:<kind>/<namespace>/<name>": text of one document; R "del:<kind>/<namespace>/<name>".
+ * A journal record (WIRE_JOURNAL): R "put:<kind>/<namespace>/<name>": text of one document; R "del:<kind>/<namespace>/<name>";
+ * R "vips:<kind>/<namespace>/<name>": behind its put, the addresses that a Service took over, separated by spaces.
  */
 #ifndef BASE_WIRE_H
 #define BASE_WIRE_H
@@ -59,7 +60,8 @@ int wire_header_decode(const uint8_t *in, struct wire_header *ret);
 /* Next part of a body; *at starts at 0 and advances. 1: a part, 0: end, -EPROTO: malformed. */
 int wire_part_next(struct str body, uint32_t *at, struct wire_part *ret);
 
-/* Encoder: begin, add parts, end fills the header in. */
+/* Encoder of one frame a buffer: begin empties it, add appends a part, end fills the length in. A body over WIRE_BODY_MAX is the
+ * caller's to avoid (b->len - WIRE_HEADER_LEN); decoders refuse it. */
 void wire_begin(struct buf *b, uint16_t type);
 void wire_add(struct buf *b, struct str name, struct str data);
 void wire_end(struct buf *b);

@@ -110,8 +110,11 @@ $(O)/meshl7: $(O)/user/meshl7.o $(LIBMESH)
 	$(link)
 $(O)/meshctl: $(call obj,$(MESHCTL_SRC)) $(LIBMESH)
 	$(link)
-$(O)/lab/%: $(O)/tools/lab.d/%.o
-	$(link)
+# The lab's helpers start once per pod and per command, so they are linked to nothing but libc and user/base.
+$(O)/lab/%: $(O)/tools/lab.d/%.o $(call obj,$(BASE_SRC))
+	@mkdir -p $(@D)
+	$(call msg,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 $(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBMESH)
 	$(link)
 $(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)

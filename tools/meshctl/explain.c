@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* explain: asks meshd about its live rules, or compiles the files given and answers itself. */
+#include <stdio.h>
+
+#include "config/explain.h"
+#include "mesh_abi.h"
+#include "meshctl.h"
+
+/* "host:port", "1.2.3.4:port" or "[v6]:port"; *ret_host is without brackets. */
+static bool split_destination(struct str text, struct str *ret_host, uint16_t *ret_port)
+{
+	struct addr addr;
+	uint64_t port;
+	uint32_t colon;
+
+	for (colon = text.len; colon && text.p[colon - 1] != ':'; colon--)
+		;
+	if (colon < 2 || !str_to_u64(str_sub(text, colon, text.len), 65535, &port) || !port)
+		return false;
+	*ret_host = str_sub(text, 0, colon - 1);
+	*ret_port = (uint16_t)port;
+	if (ret_host->p[0] == '[') {
+		if (ret_host->len < 3 || ret_host->p[ret_host->len - 1] != ']')
+			return false;
+		*ret_host = str_sub(*ret_host, 1, ret_host->len - 2);
+		return addr_parse(*ret_host, &addr) && str_find(*ret_host, ':') >= 0;
+	}
+	return str_find(*ret_host, ':') < 0;
+}
+
+static int explain_offline(const struct args *a, struct str host, uint16_t port, uint8_t proto)
+{
+	struct snapshot_options opts = compile_options(a);
+	struct buf text = { 0 }, json_text = { 0 };
+	bool as_json = a->value[FLAG_OUTPUT];
+	struct inputs in = { 0 };
+	struct compiled c = { 0 };
+	struct json json;
+	int rc;
+
+	rc = inputs_read(&in, a);
+	if (rc)
+		goto out;
+	progress_start("compiling");
+	compile(&in, &opts, &c);
+	progress_stop();
+	if (!c.snapshot || c.batch->refused) {
+		report_text(c.batch, &text, false);
+		fwrite(text.data, 1, text.len, stderr);
+		rc = EXIT_REFUSED;
+		goto out;
+	}
+	json_init(&json, &json_text);
+	rc = explain(c.snapshot, &opts, str_of(a->words[0]), host, port, proto, &text, &json) ? EXIT_REFUSED : EXIT_DONE;
+	if (rc) {
+		fprintf(stderr, "error: %.*s%s", (int)text.len, text.data,
+			text.len && text.data[text.len - 1] == '\n' ? "" : "\n");
+	} else if (as_json) {
+		buf_str(&json_text, STR("\n"));
+		rc = print_out((struct str){ json_text.data, (uint32_t)json_text.len });
+	} else {
+		rc = print_out((struct str){ text.data, (uint32_t)text.len });
+	}
+out:
+	buf_release(&text);
+	buf_release(&json_text);
+	compiled_release(&c);
+	inputs_release(&in);
+	return rc;
+}
+
+int verb_explain(struct args *a)
+{
+	const char *protocol = a->value[FLAG_PROTOCOL] ? a->value[FLAG_PROTOCOL] : "tcp";
+	struct buf request = { 0 };
+	struct str host;
+	uint16_t port;
+
+	if (a->word_nr != 2)
+		return usage_error("explain: SRC and DST:PORT are needed, for instance `explain default/client reviews:9080`");
+	if (!split_destination(str_of(a->words[1]), &host, &port))
+		return usage_error("explain: `%s` is not HOST:PORT, ADDRESS:PORT or [ADDRESS]:PORT", a->words[1]);
+	if (a->given & FLAG(FILENAME))
+		return explain_offline(a, host, port, strcmp(protocol, "udp") ? MESH_PROTO_TCP : MESH_PROTO_UDP);
+	if (a->given & (FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE)))
+		return usage_error("explain: --cluster-domain and --root-namespace go with -f; a running meshd has its own");
+	request_begin(&request, a, WIRE_EXPLAIN);
+	request_text(&request, "source", a->words[0]);
+	request_text(&request, "destination", a->words[1]);
+	request_text(&request, "protocol", protocol);
+	return request_run(a, &request);
+}

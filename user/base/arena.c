@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Bump allocator in a list of chunks, newest first. Chunks start small, because each document of
- * the user has an arena of its
- * own, and grow by half of what is held. Frees nothing before the whole arena goes.
+ * the user has an arena of its own, and grow by half of what is held. Frees nothing before the
+ * whole arena goes.
  */
 #include "base/arena.h"
 

@@ -6,6 +6,7 @@
  */
 #include "config/yaml.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <yaml.h>
@@ -32,6 +33,10 @@ struct yaml {
 	uint32_t errors;
 	struct arena *arena;
 	struct diags *diags;
+	/* The piece as the parser sees it: the text, or a copy with colons masked. */
+	const char *input;
+	char *masked;
+	size_t budget; /* bytes that may be parsed again, over the whole text */
 
 	/* Items of all open collections, innermost last. */
 	struct ynode **pending;
@@ -46,7 +51,8 @@ struct yaml *yaml_open(struct str file, struct str text)
 	struct yaml *y = xcalloc(1, sizeof(*y));
 
 	y->file = file;
-	y->text = text;
+	y->text = text.len ? text : STR("");
+	y->budget = (size_t)text.len * 4 + (1u << 20);
 	/* A byte order mark may stand in front of UTF-8; it is no character of the first line. */
 	if (str_starts(text, STR("\xef\xbb\xbf")))
 		y->end = 3;
@@ -57,6 +63,7 @@ void yaml_close(struct yaml *y)
 {
 	free(y->pending);
 	free(y->keys);
+	free(y->masked);
 	free(y);
 }
 
@@ -272,13 +279,17 @@ static void add_scalar(struct yaml *y, const yaml_event_t *ev)
 	check_properties(y, ev, ev->data.scalar.anchor, ev->data.scalar.tag);
 	n = new_node(y, ev, YNODE_SCALAR);
 	n->quoted = ev->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-	/* Most scalars stand in the text as they are. */
+	/* Most scalars stand in the text as they are; what was masked is only known from there. */
 	skip = n->quoted ? 1 : 0;
 	if (n->end - n->begin == value.len + 2 * skip &&
-	    !memcmp(y->text.p + n->begin + skip, value.p, value.len))
+	    !memcmp(y->input + (n->begin - y->begin) + skip, value.p, value.len))
 		n->scalar = (struct str){ y->text.p + n->begin + skip, value.len };
-	else
+	else if (!y->masked ||
+		 !memcmp(y->input + (n->begin - y->begin), y->text.p + n->begin, n->end - n->begin))
 		n->scalar = arena_str(y->arena, value);
+	else
+		report_mark(y, &ev->start_mark, "quote it",
+			    "found unexpected ':' in a plain scalar");
 	if (key)
 		check_key(y, n);
 	else if (!n->quoted && yscalar_type(n->scalar) == YTYPE_NULL)
@@ -461,24 +472,59 @@ static void report_parser(struct yaml *y)
 			    y->line + p->context_mark.line + 1);
 }
 
+/*
+ * libyaml refuses a plain scalar in brackets that ends in a colon, as in [2001:db8::], which
+ * upstream's reader takes. Masks such colons from here to the end of the line. False: that is not
+ * what is wrong.
+ */
+static bool mask_colons(struct yaml *y)
+{
+	static const char problem[] = "found unexpected ':'";
+	uint32_t len = y->end - y->begin, at;
+
+	if (y->errors || y->parser.error != YAML_SCANNER_ERROR ||
+	    strcmp(y->parser.problem, problem))
+		return false;
+	at = byte_at(y, &y->parser.problem_mark) - y->begin;
+	if (at == 0 || at + 1 >= len || y->budget < len)
+		return false;
+	y->budget -= len;
+	if (!y->masked) {
+		y->masked = xmalloc(len);
+		memcpy(y->masked, y->input, len);
+		y->input = y->masked;
+	}
+	y->masked[at] = '.';
+	for (at++; at + 1 < len && y->masked[at] != '\n'; at++) {
+		char before = y->masked[at - 1], after = y->masked[at + 1];
+
+		if (y->masked[at] == ':' && (before == ':' || isxdigit((unsigned char)before)) &&
+		    (after == ',' || after == ']'))
+			y->masked[at] = '.';
+	}
+	return true;
+}
+
 /* Runs the parser over the piece. True when it holds a document, empty or not. */
-static bool read_piece(struct yaml *y)
+static bool parse_piece(struct yaml *y, bool *ret_again)
 {
 	uint32_t documents = 0;
 	bool going = true;
 
+	*ret_again = false;
 	while (going) {
 		yaml_event_t ev;
 
 		if (!yaml_parser_parse(&y->parser, &ev)) {
-			report_parser(y);
+			*ret_again = mask_colons(y);
+			if (!*ret_again)
+				report_parser(y);
 			return true;
 		}
 		documents += ev.type == YAML_DOCUMENT_START_EVENT;
 		if (documents > 1) {
 			report_mark(y, &ev.start_mark, "end lines with a line feed",
-				    "a second document begins here, but `---` is not on a line of "
-				    "its own");
+				    "a second document begins here, but not on a line of its own");
 			going = false;
 		} else {
 			going = take(y, &ev) && ev.type != YAML_STREAM_END_EVENT;
@@ -486,6 +532,28 @@ static bool read_piece(struct yaml *y)
 		yaml_event_delete(&ev);
 	}
 	return documents > 0;
+}
+
+static bool read_piece(struct yaml *y)
+{
+	uint32_t len = y->end - y->begin;
+	bool again, document;
+
+	free(y->masked);
+	y->masked = NULL;
+	y->input = y->text.p + y->begin;
+	y->ascii = all_ascii(y->input, len);
+	y->errors = 0;
+	do {
+		y->at_char = y->at_byte = y->depth = y->nodes = y->pending_nr = 0;
+		if (!yaml_parser_initialize(&y->parser))
+			abort();
+		yaml_parser_set_encoding(&y->parser, YAML_UTF8_ENCODING);
+		yaml_parser_set_input_string(&y->parser, (const unsigned char *)y->input, len);
+		document = parse_piece(y, &again);
+		yaml_parser_delete(&y->parser);
+	} while (again);
+	return document;
 }
 
 /* The lines from the one the root begins in to the one it ends in. */
@@ -522,17 +590,9 @@ int yaml_next(struct yaml *y, struct arena *arena, struct diags *diags, struct y
 	do {
 		if (!next_piece(y))
 			return 0;
-		y->at_char = y->at_byte = y->depth = y->nodes = y->errors = y->pending_nr = 0;
-		y->ascii = all_ascii(y->text.p + y->begin, y->end - y->begin);
 		diags_source(diags, str_sub(y->text, y->begin, y->end - y->begin), y->line + 1, 0);
-		if (!yaml_parser_initialize(&y->parser))
-			abort();
-		yaml_parser_set_encoding(&y->parser, YAML_UTF8_ENCODING);
-		yaml_parser_set_input_string(
-			&y->parser, (const unsigned char *)y->text.p + y->begin, y->end - y->begin);
 		y->document++;
 		document = read_piece(y);
-		yaml_parser_delete(&y->parser);
 		y->document -= !document;
 	} while (!document);
 	*ret_document = y->document;

@@ -39,7 +39,8 @@ int verb_delete(struct args *a)
 
 	if (a->given & FLAG(FILENAME)) {
 		if (a->given & FLAG(NAMESPACE))
-			return usage_error("delete: --namespace goes with KIND NAME; with -f the documents say their namespaces");
+			return usage_error(
+				"delete: --namespace goes with KIND NAME; with -f the documents say their namespaces");
 		return send_files(a, WIRE_DELETE, "delete");
 	}
 	request_begin(&request, a, WIRE_DELETE);

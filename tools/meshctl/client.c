@@ -82,7 +82,8 @@ static int connect_socket(const char *path, struct buf *err)
 	int fd;
 
 	if (!len || len >= sizeof(sa.sun_path)) {
-		buf_printf(err, "error: %s: the path of a socket has 1 to %zu characters\n", path, sizeof(sa.sun_path) - 1);
+		buf_printf(err, "error: %s: the path of a socket has 1 to %zu characters\n", path,
+			   sizeof(sa.sun_path) - 1);
 		return -1;
 	}
 	memcpy(sa.sun_path, path, len);
@@ -198,7 +199,8 @@ int request_send(const struct args *a, struct buf *request, struct buf *out, str
 	if (rc == -EPIPE)
 		buf_printf(err, "error: meshd ended the connection without an answer; its log says why\n");
 	else if (rc == -EPROTONOSUPPORT)
-		buf_printf(err, "error: meshd speaks another version of the protocol; meshctl and meshd must be of one release\n");
+		buf_printf(err, "error: meshd speaks another version of the protocol; meshctl and meshd must be of one "
+				"release\n");
 	else if (rc == -EPROTO)
 		buf_printf(err, "error: the answer from %s is not one of meshd\n", path);
 	else

@@ -36,23 +36,23 @@ static void add_choices(struct buf *b, const char *choices)
 		buf_add(b, *p == '|' ? " " : p, 1);
 }
 
-static const char head[] =
-	"# bash completion of meshctl; printed by `meshctl completion bash`\n"
-	"_meshctl()\n"
-	"{\n"
-	"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' flags='' outputs='' words='' i\n"
-	"\n"
-	"\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-	"\t\tcase ${COMP_WORDS[i]} in\n"
-	"\t\t--socket) ((i++)) ;;\n"
-	"\t\t-*) ;;\n"
-	"\t\t*)\n"
-	"\t\t\tverb=${COMP_WORDS[i]}\n"
-	"\t\t\tbreak\n"
-	"\t\t\t;;\n"
-	"\t\tesac\n"
-	"\tdone\n"
-	"\tcase $verb in\n";
+static const char head[] = "# bash completion of meshctl; printed by `meshctl completion bash`\n"
+			   "_meshctl()\n"
+			   "{\n"
+			   "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb='' flags='' "
+			   "outputs='' words='' i\n"
+			   "\n"
+			   "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+			   "\t\tcase ${COMP_WORDS[i]} in\n"
+			   "\t\t--socket) ((i++)) ;;\n"
+			   "\t\t-*) ;;\n"
+			   "\t\t*)\n"
+			   "\t\t\tverb=${COMP_WORDS[i]}\n"
+			   "\t\t\tbreak\n"
+			   "\t\t\t;;\n"
+			   "\t\tesac\n"
+			   "\tdone\n"
+			   "\tcase $verb in\n";
 
 static const char tail[] =
 	"\tesac\n"

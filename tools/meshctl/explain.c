@@ -51,7 +51,8 @@ static int explain_offline(const struct args *a, struct str host, uint16_t port,
 		goto out;
 	}
 	json_init(&json, &json_text);
-	rc = explain(c.snapshot, &opts, str_of(a->words[0]), host, port, proto, &text, &json) ? EXIT_REFUSED : EXIT_DONE;
+	rc = explain(c.snapshot, &opts, str_of(a->words[0]), host, port, proto, &text, &json) ? EXIT_REFUSED
+											      : EXIT_DONE;
 	if (rc) {
 		fprintf(stderr, "error: %.*s%s", (int)text.len, text.data,
 			text.len && text.data[text.len - 1] == '\n' ? "" : "\n");
@@ -77,13 +78,15 @@ int verb_explain(struct args *a)
 	uint16_t port;
 
 	if (a->word_nr != 2)
-		return usage_error("explain: SRC and DST:PORT are needed, for instance `explain default/client reviews:9080`");
+		return usage_error(
+			"explain: SRC and DST:PORT are needed, for instance `explain default/client reviews:9080`");
 	if (!split_destination(str_of(a->words[1]), &host, &port))
 		return usage_error("explain: `%s` is not HOST:PORT, ADDRESS:PORT or [ADDRESS]:PORT", a->words[1]);
 	if (a->given & FLAG(FILENAME))
 		return explain_offline(a, host, port, strcmp(protocol, "udp") ? MESH_PROTO_TCP : MESH_PROTO_UDP);
 	if (a->given & (FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE)))
-		return usage_error("explain: --cluster-domain and --root-namespace go with -f; a running meshd has its own");
+		return usage_error(
+			"explain: --cluster-domain and --root-namespace go with -f; a running meshd has its own");
 	request_begin(&request, a, WIRE_EXPLAIN);
 	request_text(&request, "source", a->words[0]);
 	request_text(&request, "destination", a->words[1]);

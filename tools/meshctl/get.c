@@ -9,7 +9,8 @@ int request_resources(struct buf *b, const struct args *a, const char *verb, uin
 	int slash;
 
 	if (!a->word_nr)
-		return usage_error("%s: KIND is missing; `%s all` or for instance `%s virtualservices`", verb, verb, verb);
+		return usage_error("%s: KIND is missing; `%s all` or for instance `%s virtualservices`", verb, verb,
+				   verb);
 	first = str_of(a->words[0]);
 	slash = str_find(first, '/');
 	kind = slash < 0 ? first : str_sub(first, 0, (uint32_t)slash);
@@ -20,7 +21,8 @@ int request_resources(struct buf *b, const struct args *a, const char *verb, uin
 
 		if (slash >= 0) {
 			if (str_find(name, '/') != slash || !str_eq(str_sub(name, 0, (uint32_t)slash), kind))
-				return usage_error("%s: `%s`: in the form KIND/NAME all names are of one kind", verb, a->words[i]);
+				return usage_error("%s: `%s`: in the form KIND/NAME all names are of one kind", verb,
+						   a->words[i]);
 			name = str_sub(name, (uint32_t)slash + 1, name.len);
 		}
 		if (!name.len)

@@ -22,20 +22,21 @@ enum exit_code {
 };
 
 /* Flags: X(id, letter or 0, name, value or NULL, help). A flag has one meaning in all verbs that take it. */
-#define FLAGS(X)                                                                                                         \
-	X(FILENAME, 'f', "filename", "PATH", "file, directory (*.yaml *.yml *.json below it), or - for standard input")  \
-	X(OUTPUT, 'o', "output", "FORMAT", "how to print")                                                               \
-	X(NAMESPACE, 'n', "namespace", "NAME", "namespace to look in (default: default)")                                \
-	X(ALL_NAMESPACES, 'A', "all-namespaces", NULL, "look in all namespaces")                                         \
-	X(DRY_RUN, 0, "dry-run", NULL, "say what would happen, change nothing")                                          \
-	X(PROTOCOL, 0, "protocol", "tcp|udp", "protocol of the connection (default: tcp)")                               \
-	X(WORKLOAD, 0, "workload", "NAME", "only flows from or to this pod: name or namespace/name")                     \
-	X(SERVICE, 0, "service", "NAME", "only flows to this service: name or namespace/name")                           \
-	X(STATE, 0, "state", "STATE", "only flows in this state: open, closed, or a state's name")                       \
-	X(LIVE, 0, "live", NULL, "only flows that are still open")                                                       \
-	X(CLUSTER_DOMAIN, 0, "cluster-domain", "DOMAIN", "DNS domain of the cluster (default: cluster.local)")           \
-	X(ROOT_NAMESPACE, 0, "root-namespace", "NAME", "namespace of mesh-wide rules (default: istio-system)")           \
-	X(SOCKET, 0, "socket", "PATH", "control socket of meshd (default: " DEFAULT_SOCKET ")")                          \
+#define FLAGS(X)                                                                                               \
+	X(FILENAME, 'f', "filename", "PATH",                                                                   \
+	  "file, directory (*.yaml *.yml *.json below it), or - for standard input")                           \
+	X(OUTPUT, 'o', "output", "FORMAT", "how to print")                                                     \
+	X(NAMESPACE, 'n', "namespace", "NAME", "namespace to look in (default: default)")                      \
+	X(ALL_NAMESPACES, 'A', "all-namespaces", NULL, "look in all namespaces")                               \
+	X(DRY_RUN, 0, "dry-run", NULL, "say what would happen, change nothing")                                \
+	X(PROTOCOL, 0, "protocol", "tcp|udp", "protocol of the connection (default: tcp)")                     \
+	X(WORKLOAD, 0, "workload", "NAME", "only flows from or to this pod: name or namespace/name")           \
+	X(SERVICE, 0, "service", "NAME", "only flows to this service: name or namespace/name")                 \
+	X(STATE, 0, "state", "STATE", "only flows in this state: open, closed, or a state's name")             \
+	X(LIVE, 0, "live", NULL, "only flows that are still open")                                             \
+	X(CLUSTER_DOMAIN, 0, "cluster-domain", "DOMAIN", "DNS domain of the cluster (default: cluster.local)") \
+	X(ROOT_NAMESPACE, 0, "root-namespace", "NAME", "namespace of mesh-wide rules (default: istio-system)") \
+	X(SOCKET, 0, "socket", "PATH", "control socket of meshd (default: " DEFAULT_SOCKET ")")                \
 	X(HELP, 'h', "help", NULL, "print this help")
 
 #define X(id, ...) FLAG_##id,
@@ -55,9 +56,9 @@ extern const struct flag flags[FLAG_NR];
 /* The command line of one verb. All texts are borrowed from argv. */
 struct args {
 	struct arena arena;
-	uint32_t given;		      /* bits of FLAG() */
-	const char *value[FLAG_NR];   /* last value of each flag; NULL: not given */
-	const char **paths;	      /* of -f, in order, then words that are paths */
+	uint32_t given;		    /* bits of FLAG() */
+	const char *value[FLAG_NR]; /* last value of each flag; NULL: not given */
+	const char **paths;	    /* of -f, in order, then words that are paths */
 	uint32_t path_nr;
 	const char **words; /* what is not a flag */
 	uint32_t word_nr;
@@ -118,8 +119,8 @@ void request_flag(struct buf *b, const struct args *a, enum flag_id flag);
 void request_inputs(struct buf *b, const struct inputs *in);
 
 /*
- * Sends the request, waits for the reply. An exit code: the one of the reply, EXIT_USAGE when meshd cannot be reached, EXIT_DAEMON when
- * it answers nonsense. out and err take what meshd wrote; messages about the connection go to err.
+ * Sends the request, waits for the reply. An exit code: the one of the reply, EXIT_USAGE when meshd cannot be reached,
+ * EXIT_DAEMON when it answers nonsense. out and err take what meshd wrote; messages about the connection go to err.
  */
 int request_send(const struct args *a, struct buf *request, struct buf *out, struct buf *err);
 /* Sends, prints both texts, releases the request. */

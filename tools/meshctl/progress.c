@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* "checking ... 3 s" on a terminal, for what takes longer than two seconds. Driven by a timer signal, so that work need not call it. */
+/*
+ * "checking ... 3 s" on a terminal, for what takes longer than two seconds. Driven by a timer signal, so that work need not
+ * call it.
+ */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -43,14 +43,14 @@ struct int_or_str {
 enum field_type {
 	FIELD_STR,	/* struct str */
 	FIELD_BOOL,	/* bool */
-	FIELD_INT,	/* int64_t, between min and max */
+	FIELD_INT,	/* int64_t, between min and max (both 0: any) */
 	FIELD_DOUBLE,	/* double */
 	FIELD_DURATION, /* int64_t nanoseconds; Go's time.ParseDuration as Istio reads it, or GEP-2257 with FIELD_GEP2257 */
 	FIELD_TIME,	/* int64_t seconds since 1970, RFC 3339 */
 	FIELD_ENUM,	/* uint32_t index + 1 into `names` (0: absent) */
 	FIELD_INTSTR,	/* struct int_or_str */
 	FIELD_STRS,	/* struct strs */
-	FIELD_KVS,	/* struct kvs, map of string to string */
+	FIELD_KVS,	/* struct kvs, map of string to string; null counts as the empty string */
 	FIELD_OBJECT,	/* embedded struct, decoded in place by `sub` */
 	FIELD_OBJECT_PTR, /* pointer to a struct in the arena, NULL when absent */
 	FIELD_LIST,	/* struct list of structs decoded by `sub` */
@@ -104,7 +104,8 @@ struct decode {
 	struct arena *arena; /* results */
 	struct diags *diags;
 	struct str file;
-	uint32_t document;
+	uint32_t document, item; /* as in struct where */
+	bool proto_names; /* Istio's kinds: fields may be given by their protobuf names too (match_labels for matchLabels) */
 	char path[512]; /* field path while walking */
 	uint32_t path_len;
 	uint32_t errors;
@@ -119,6 +120,11 @@ void decode_error_at(struct decode *d, struct place at, const char *field, const
 	__attribute__((format(printf, 5, 6)));
 void decode_warn_at(struct decode *d, struct place at, const char *field, const char *hint, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
+
+/* Go's time.ParseDuration ("1h2m3.5s", "-5ms", "0"), or Gateway API's narrower form ("1h30m"); nanoseconds. */
+bool duration_parse(struct str text, bool gep2257, int64_t *ret_ns);
+/* RFC 3339; seconds since 1970, fractions dropped. */
+bool time_parse(struct str text, int64_t *ret_s);
 
 /* Lookup in a sorted kvs; NULL when absent. */
 const struct str *kvs_get(const struct kvs *kvs, struct str key);

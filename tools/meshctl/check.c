@@ -22,9 +22,9 @@ static void put(struct compiled *c, struct doc *d)
 
 	if (!old)
 		return;
-	diag_add(&c->batch->diags, DIAG_WARNING, d->at, STR("metadata.name"), STR("a rules directory refuses such a pair"),
-		 "replaces the %.*s \"%.*s\" at %.*s:%u", STR_ARG(old->kind_name), STR_ARG(old->meta.name),
-		 STR_ARG(old->at.file), old->at.line);
+	diag_add(&c->batch->diags, DIAG_WARNING, d->at, STR("metadata.name"),
+		 STR("a rules directory refuses such a pair"), "replaces the %.*s \"%.*s\" at %.*s:%u",
+		 STR_ARG(old->kind_name), STR_ARG(old->meta.name), STR_ARG(old->at.file), old->at.line);
 	doc_unref(old);
 }
 

@@ -17,6 +17,7 @@
 
 #define JOURNAL_FILE "applied.log"
 #define JOURNAL_NEW "applied.log.new"
+#define JOURNAL_TORN "applied.log.torn"
 #define COMPACT_MIN (1u << 20)
 /* Frames of a rewritten file hold about this much, so that a reader needs no more than a few at once. */
 #define COMPACT_FRAME (1u << 20)
@@ -36,7 +37,7 @@ struct replay {
 	struct journal_entry *entries; /* a deleted one has an empty name */
 	uint32_t *slots;	       /* index + 1 */
 	uint32_t nr, cap, slot_nr;
-	uint32_t live;
+	bool dead; /* the file holds something that no longer counts */
 };
 
 static uint32_t *replay_slot(struct replay *r, struct str name)
@@ -80,8 +81,8 @@ static void replay_del(struct replay *r, struct str name)
 	slot = replay_slot(r, name);
 	if (!*slot)
 		return;
+	r->dead = true;
 	r->entries[*slot - 1].name = (struct str){ 0 };
-	r->live--;
 	/* Close the gap that linear probing must not have. */
 	*slot = 0;
 	for (i = ((uint32_t)(slot - r->slots) + 1) & (r->slot_nr - 1); r->slots[i];
@@ -99,7 +100,6 @@ static void replay_put(struct replay *r, struct str name, struct str text)
 	replay_grow(r);
 	r->entries[r->nr] = (struct journal_entry){ .name = name, .text = text };
 	*replay_slot(r, name) = ++r->nr;
-	r->live++;
 }
 
 static void replay_part(struct replay *r, const struct wire_part *p)
@@ -110,6 +110,7 @@ static void replay_part(struct replay *r, const struct wire_part *p)
 		replay_put(r, name, p->data);
 	} else if (str_starts(p->name, STR("del:"))) {
 		replay_del(r, name);
+		r->dead = true;
 	} else if (r->slot_nr) {
 		uint32_t *slot = replay_slot(r, name);
 
@@ -186,6 +187,21 @@ static void hand_on(void *to, const struct journal_entry *e)
 	h->fn(h->data, e);
 }
 
+/* What follows the last sound frame: the end of a write that was cut short, or damage. The old file is kept beside the new one. */
+static int torn(const struct journal *j, const uint8_t *p, uint64_t len)
+{
+	struct wire_header h;
+
+	if (len >= WIRE_HEADER_LEN && wire_header_decode(p, &h) == -EPROTONOSUPPORT)
+		return -EPROTONOSUPPORT;
+	log_warn("journal has a torn end, cut off; the old file is kept as " JOURNAL_TORN
+		 " bytes=%llu kept=%llu", (unsigned long long)len, (unsigned long long)(j->len - len));
+	unlinkat(j->dir, JOURNAL_TORN, 0);
+	if (linkat(j->dir, JOURNAL_FILE, j->dir, JOURNAL_TORN, 0))
+		log_warn("torn journal could not be kept: %s", strerror(errno));
+	return 0;
+}
+
 /* Reads what is there, hands the live entries on and leaves a file without dead or torn bytes. */
 static int load(struct journal *j, journal_fn fn, void *data)
 {
@@ -202,11 +218,13 @@ static int load(struct journal *j, journal_fn fn, void *data)
 		return -errno;
 	sound = replay_file(&r, map, len);
 	if (sound != len)
-		log_warn("journal has a torn end, cut off bytes=%llu kept=%llu",
-			 (unsigned long long)(len - sound), (unsigned long long)sound);
+		rc = torn(j, (const uint8_t *)map + sound, len - sound);
+	if (rc)
+		goto out;
 	each_replayed(&r, hand_on, &to);
-	if (sound != len || r.live != r.nr)
+	if (sound != len || r.dead)
 		rc = journal_compact(j, each_replayed, &r);
+out:
 	free(r.entries);
 	free(r.slots);
 	munmap(map, len);
@@ -246,7 +264,9 @@ int journal_open(const char *state, journal_fn fn, void *data, struct journal **
 	return 0;
 
 out_error:
-	if (rc == -EBUSY)
+	if (rc == -EPROTONOSUPPORT)
+		buf_printf(err, "journal %s/" JOURNAL_FILE " was written by a newer meshd", state);
+	else if (rc == -EBUSY)
 		buf_printf(err, "another meshd uses the state directory %s", state);
 	else
 		buf_printf(err, "journal %s/" JOURNAL_FILE ": %s", state, strerror(-rc));

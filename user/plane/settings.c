@@ -234,8 +234,8 @@ static int config_read(struct settings *s, bool *given, bool wanted, struct buf 
 		rc = rc == -ENOENT ? rc : -EINVAL;
 		goto out;
 	}
-	diags.text = (struct str){ text.data, (uint32_t)text.len };
-	config_parse(s, given, file, diags.text, &diags);
+	diags_source(&diags, (struct str){ text.data, (uint32_t)text.len }, 1, 0);
+	config_parse(s, given, file, (struct str){ text.data, (uint32_t)text.len }, &diags);
 	for (uint32_t i = 0; i < diags.nr; i++)
 		diag_print(err, &diags.items[i], false);
 	rc = diags.errors ? -EINVAL : 0;

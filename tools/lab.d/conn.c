@@ -28,7 +28,7 @@
 static struct {
 	uint64_t connections;
 	unsigned int concurrency;
-	double seconds;  /* > 0: run so long instead of a number of connections */
+	double seconds;	 /* > 0: run so long instead of a number of connections */
 	double interval; /* > 0: print counts so often */
 	bool udp, http, json;
 	struct sockaddr_storage addr;

@@ -21,9 +21,9 @@
 
 #include "base/json.h"
 
-#define IN_MAX 65536	     /* a line longer than this is answered in pieces, a longer request head refused */
-#define OUT_MAX (8 << 20)    /* above this much unsent nothing more is read */
-#define READS_MAX 32	     /* of one connection before the others have their turn */
+#define IN_MAX 65536	  /* a line longer than this is answered in pieces, a longer request head refused */
+#define OUT_MAX (8 << 20) /* above this much unsent nothing more is read */
+#define READS_MAX 32	  /* of one connection before the others have their turn */
 #define EVENTS 256
 
 static const char *pod_name;
@@ -44,14 +44,14 @@ struct conn {
 	struct source src;
 	enum expect expect;
 	bool eof;
-	bool closing;	     /* nothing more is answered */
-	bool in_chunk;	     /* the body being skipped is one chunk of several */
-	bool keep_alive;     /* of the request whose body is being read */
-	uint32_t watched;    /* epoll events */
+	bool closing;	  /* nothing more is answered */
+	bool in_chunk;	  /* the body being skipped is one chunk of several */
+	bool keep_alive;  /* of the request whose body is being read */
+	uint32_t watched; /* epoll events */
 	uint64_t body_left;
-	struct buf in, out;  /* in: unread from in_at on; out: unsent from out_at on */
+	struct buf in, out; /* in: unread from in_at on; out: unsent from out_at on */
 	size_t in_at, out_at;
-	struct buf reply;    /* answer to the request whose body is being read */
+	struct buf reply; /* answer to the request whose body is being read */
 };
 
 struct request {
@@ -539,8 +539,12 @@ static void answer_datagrams(int fd)
 		} control;
 		struct sockaddr_in6 peer;
 		struct iovec in = { data, sizeof(data) };
-		struct msghdr msg = { .msg_name = &peer, .msg_namelen = sizeof(peer), .msg_iov = &in, .msg_iovlen = 1,
-				      .msg_control = &control, .msg_controllen = sizeof(control) };
+		struct msghdr msg = { .msg_name = &peer,
+				      .msg_namelen = sizeof(peer),
+				      .msg_iov = &in,
+				      .msg_iovlen = 1,
+				      .msg_control = &control,
+				      .msg_controllen = sizeof(control) };
 		ssize_t n = recvmsg(fd, &msg, 0);
 		struct iovec out[3] = { { (char *)pod_name, strlen(pod_name) }, { " ", 1 }, { data, 0 } };
 

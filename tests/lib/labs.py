@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A lab for a test: `with Lab(files) as lab:` brings one up under a name of its own, and takes it down whatever happens. The
+name holds the pid of the test, so that the runner can remove what a killed test left."""
+import itertools
+import json
+import os
+import re
+import subprocess
+import tempfile
+
+from suite import Skip, check
+
+REPO = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+BUILD = os.path.abspath(os.environ.get("TULLE_BUILD") or os.path.join(REPO, "build"))
+TOOL = os.path.join(REPO, "tools", "lab")
+CORPORA = os.path.join(REPO, "..", "shared", "corpora")
+SAMPLES = os.path.join(CORPORA, "istio-samples", "samples")
+CONN = os.path.join(BUILD, "lab", "conn")
+COUNTER = itertools.count()
+
+
+def sample(*names):
+    """A file of the public samples, which are not part of this repository."""
+    path = os.path.join(SAMPLES, *names)
+    if not os.path.exists(path):
+        raise Skip(f"no {os.path.relpath(path, REPO)} here")
+    return path
+
+
+def run(*command, ok=(0,), timeout=120, text_in=None):
+    """Runs a command; its standard output. ok: exit codes that are no failure, None: all."""
+    done = subprocess.run(command, input=text_in, capture_output=True, text=True, timeout=timeout, check=False,
+                          env=os.environ | {"TULLE_BUILD": BUILD})
+    check(ok is None or done.returncode in ok,
+          f"{' '.join(map(str, command))} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return done.stdout
+
+
+def stale_names():
+    """Labs of tests whose process is gone."""
+    root = "/run/tulle-lab"
+    for name in os.listdir(root) if os.path.isdir(root) else []:
+        match = re.fullmatch(r"t(\d+)-\d+", name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            yield name
+
+
+def remove_stale():
+    for name in list(stale_names()):
+        subprocess.run([TOOL, "down", "--name", name], check=False)
+
+
+class Lab:
+    def __init__(self, *files, shape="bridge", texts=(), options=()):
+        self.name = f"t{os.getpid()}-{next(COUNTER)}"
+        self.folder = tempfile.TemporaryDirectory(prefix="tulle-test-")
+        self.files = list(files) + [self.file(text) for text in texts]
+        self.up_options = ["--shape", shape, *options]
+
+    def __enter__(self):
+        try:
+            self.tool("up", *self.up_options, "-f", *self.files)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.tool("down")
+        finally:
+            self.folder.cleanup()
+
+    def tool(self, verb, *args, **kwargs):
+        return run(TOOL, verb, "--name", self.name, *args, **kwargs)
+
+    def file(self, text):
+        fd, path = tempfile.mkstemp(suffix=".yaml", dir=self.folder.name)
+        with os.fdopen(fd, "w", encoding="utf-8") as f:
+            f.write(text)
+        return path
+
+    def path(self, *names):
+        return os.path.join("/run/tulle-lab", self.name, *names)
+
+    def mesh(self, *options):
+        return self.tool("mesh", *options)
+
+    def ctl(self, *args, **kwargs):
+        return self.tool("ctl", *args, **kwargs)
+
+    def apply(self, *files, texts=()):
+        paths = [*files, *(self.file(text) for text in texts)]
+        return self.ctl("apply", *itertools.chain.from_iterable(("-f", p) for p in paths))
+
+    def pods(self):
+        return json.loads(self.tool("ls", "-o", "json"))
+
+    def pod(self, name, namespace="default"):
+        for pod in self.pods():
+            if pod["namespace"] == namespace and name in (pod["pod"], pod["workload"]):
+                return pod
+        raise AssertionError(f"no pod {namespace}/{name}")
+
+    def service(self, name, namespace="default"):
+        for service in json.loads(self.tool("ls", "--services", "-o", "json")):
+            if (service["namespace"], service["service"]) == (namespace, name):
+                return service
+        raise AssertionError(f"no service {namespace}/{name}")
+
+    def exec(self, pod, *command, **kwargs):
+        return self.tool("exec", pod, "--", *command, **kwargs)
+
+    def popen(self, pod, *command, **kwargs):
+        return subprocess.Popen([TOOL, "exec", "--name", self.name, pod, "--", *map(str, command)], text=True,
+                                stdout=subprocess.PIPE, env=os.environ | {"TULLE_BUILD": BUILD}, **kwargs)
+
+    def conn(self, pod, address, port, *options, n=1, line=None, timeout=120):
+        """What tools/lab.d/conn.c reports, as a dict."""
+        words = [line] if line else []
+        out = self.exec(pod, CONN, "--json", "-n", str(n), *options, address, str(port), *words, ok=(0, 1),
+                        timeout=timeout)
+        return json.loads(out)
+
+    def status(self):
+        return json.loads(self.ctl("status", "-o", "json"))
+
+    def flows(self, *options):
+        return [json.loads(line) for line in self.ctl("flows", "-o", "json", *options).splitlines()]

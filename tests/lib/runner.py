@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs test programs one after the other, shows what they print, and adds their closing lines `N passed, N failed, N skipped`
+up. A program that prints none, ends badly, or takes too long counts as one failure more."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+CLOSING = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$")
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+
+    def add(self, passed, failed, skipped):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+
+    def __str__(self):
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def end_group(process):
+    """The program and whatever it left in its process group."""
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sig)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def run(name, command, timeout, env=None, closing_shown=False):
+    """Runs one program; its Totals. Its lines are shown as they come; the closing one under the program's name."""
+    result = Totals()
+    begin = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                               env=env, start_new_session=True)
+    late = threading.Event()
+
+    def expire():
+        late.set()
+        end_group(process)
+
+    timer = threading.Timer(timeout, expire)
+    timer.start()
+    closing = None
+    try:
+        for line in process.stdout:
+            match = CLOSING.fullmatch(line.strip())
+            if match:
+                closing = match
+                if not closing_shown:
+                    continue
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        code = process.wait()
+    finally:
+        timer.cancel()
+        end_group(process)
+    if closing:
+        result.add(*(int(g or 0) for g in closing.groups()))
+    why = None
+    if late.is_set():
+        why = f"took more than {timeout} s"
+    elif code < 0:
+        why = f"killed by signal {-code}"
+    elif not closing:
+        why = f"ended with {code} and no closing line"
+    elif code and not result.failed:
+        why = f"ended with {code}"
+    if why:
+        result.failed += 1
+        print(f"FAIL {name}: {why}")
+    print(f"{name}: {result} ({time.monotonic() - begin:.1f} s)", flush=True)
+    return result
+
+
+def run_all(programs, timeout, env=None, after=None):
+    """programs: (name, command) pairs. Prints the sum last; the exit code."""
+    totals = Totals()
+    for name, command in programs:
+        one = run(name, command, timeout, env)
+        totals.add(one.passed, one.failed, one.skipped)
+        if after:
+            after()
+    print(totals, flush=True)
+    return 1 if totals.failed else 0
+
+
+def on_signals():
+    """SIGTERM and SIGHUP end a program as Ctrl-C does, with its clean-up."""
+    def stop(signo, _frame):
+        raise SystemExit(128 + signo)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, stop)

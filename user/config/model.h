@@ -289,8 +289,13 @@ struct doc {
 	struct arena arena; /* owns everything below */
 	struct str api_version, kind_name; /* as the user wrote them */
 	struct where at;    /* first line of the document (List items: of the item) */
-	struct str text;    /* the document's own text, for `get` and the journal */
-	uint32_t order;	    /* of reading; breaks ties between equal creation times */
+	/*
+	 * The document's own text, for `get` and the journal: it reads alone, also when the document is an item of a List. Its first
+	 * line is number text_line of the file (0: not known), its lines were cut by text_indent columns.
+	 */
+	struct str text;
+	uint32_t text_line, text_indent;
+	uint32_t order;	    /* of reading, within its batch */
 	struct meta meta;
 	union {
 		struct m_service *service;
@@ -325,14 +330,24 @@ struct batch {
 	uint32_t nr, cap;
 	uint32_t applied, skipped, refused;
 	struct diags diags; /* of reading; later stages add to it */
+	uint32_t *seen; /* rows by kind, namespace and name, to find duplicates; private */
+	uint32_t seen_nr, seen_cap;
 };
 
-/* Reads every document of `text` (borrowed only during the call) into `b`. Never stops at a bad document. */
+/*
+ * Reads every document of `text` (borrowed only during the call) into `b`, behind what is there. Never stops at a bad document.
+ * A List gives a row for each of its items. The same kind, namespace and name twice in one batch is an error of the later one.
+ */
 void batch_read(struct batch *b, enum layer layer, struct str file, struct str text);
 void batch_release(struct batch *b);
 /* A later stage found an error in this document: its outcome becomes REFUSED. */
 void batch_refuse(struct batch *b, struct str file, uint32_t document, uint32_t line);
+/* The same for exactly this document, item and all. */
+void batch_refuse_doc(struct batch *b, const struct doc *doc);
 
+/* A diag at a place in a document that was read before, with its line of text. */
+void doc_diag(struct diags *d, enum diag_level level, const struct doc *doc, struct place at, struct str field, struct str hint,
+	      const char *fmt, ...) __attribute__((format(printf, 7, 8)));
 void doc_unref(struct doc *d); /* NULL is fine */
 struct doc *doc_ref(struct doc *d);
 
@@ -348,7 +363,7 @@ struct model;
 
 struct model *model_new(void);
 void model_free(struct model *m); /* NULL is fine */
-/* A second model with the same documents (references taken); cost is one pass over pointers. */
+/* A second model with the same documents; what does not change later is shared between the two. */
 struct model *model_clone(const struct model *m);
 
 /* Adds or replaces by {layer, kind_name group, namespace, name}; takes a reference. Returns the doc it replaced, or NULL, with a
@@ -358,12 +373,14 @@ struct doc *model_put(struct model *m, struct doc *d);
 struct doc *model_remove(struct model *m, enum layer layer, enum kind kind, struct str kind_name, struct str ns, struct str name);
 /* The visible document (LAYER_APPLIED before LAYER_RULES), or NULL; borrowed. */
 struct doc *model_get(const struct model *m, enum kind kind, struct str kind_name, struct str ns, struct str name);
-/* Visible documents of one kind in creation order: created_s, then order, then ns/name. Borrowed, valid until the next change. */
-struct doc *const *model_list(const struct model *m, enum kind kind, uint32_t *ret_nr);
-/* Slices that belong to service ns/name. Documents repeat when they have several matching slices. Borrowed until the next change.
+/*
+ * Visible documents of one kind in creation order: created_s, then for Istio's kinds name and namespace, for others namespace and
+ * name (as upstream breaks ties; the order of reading would not survive a restart). Borrowed, valid until the next change.
  */
+struct doc *const *model_list(const struct model *m, enum kind kind, uint32_t *ret_nr);
+/* Visible slice documents that belong to service ns/name, each once, ordered by kind and name. Borrowed until the next change. */
 struct doc *const *model_slices_of(const struct model *m, struct str ns, struct str service, uint32_t *ret_nr);
-/* All documents of one layer, creation order within kind; for `get` and the journal. */
+/* Documents of both layers, hidden ones too. */
 uint32_t model_count(const struct model *m);
 
 #endif

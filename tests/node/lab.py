@@ -101,6 +101,12 @@ def netns_of(lab):
         os.readlink(f"/proc/{record['node_pid']}/ns/net")}
 
 
+def is_dead(pid):
+    """Ended, and only waits for init to take notice."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        return f.read().rpartition(")")[2].split()[0] in "ZX"
+
+
 def traces(name):
     """Whatever on this machine still has to do with the lab of that name."""
     found = []
@@ -114,7 +120,7 @@ def traces(name):
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cgroup", encoding="utf-8") as f:
-                if f"/tulle-{name}" in f.read():
+                if f"/tulle-{name}" in f.read() and not is_dead(pid):
                     found.append(f"process {pid}")
         except OSError:
             pass

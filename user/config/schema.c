@@ -497,12 +497,13 @@ static uint32_t field_count(const struct schema *s)
 	return nr;
 }
 
-static void decode_field(struct decode *d, const struct field *f, const struct ynode *val, void *out)
+static void decode_field(struct decode *d, const struct field *f, const struct ynode *key, const struct ynode *val,
+			 void *out)
 {
 	if (f->place_offset)
 		*(struct place *)((char *)out + f->place_offset) = place_of(val);
 	if (f->flags & FIELD_REFUSED)
-		decode_error(d, val, "", "", "not enforced yet%s%s", f->note ? ": " : "", f->note ? f->note : "");
+		decode_error(d, key, "", "", "not enforced yet%s%s", f->note ? ": " : "", f->note ? f->note : "");
 	else if (!(f->flags & FIELD_INERT))
 		decode_value(d, f, val, (char *)out + f->offset);
 }
@@ -531,7 +532,7 @@ void schema_decode(struct decode *d, const struct schema *schema, const struct y
 		} else if (at >= 0 && val->kind != YNODE_NULL) {
 			seen[at] = true;
 			from = (uint32_t)at + 1;
-			decode_field(d, &schema->fields[at], val, out);
+			decode_field(d, &schema->fields[at], key, val, out);
 		}
 		d->path_len = was;
 	}

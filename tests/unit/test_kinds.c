@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Kinds: decoding and checks, on documents as text. What is reported is compared as lines of "line:column: field: message". */
+#include "test.h"
+
+#include "config/kinds.h"
+
+struct result {
+	struct doc doc;
+	struct diags diags;
+	struct buf lines; /* errors, then "warning: " lines, in order */
+	bool ok;
+	const struct kind_entry *kind;
+};
+
+static struct str scalar_at(const struct ynode *root, const char *key)
+{
+	const struct ynode *n = ynode_get(root, key);
+
+	return n && n->kind == YNODE_SCALAR ? n->scalar : (struct str){ 0 };
+}
+
+static void result_read(struct result *r, const char *text)
+{
+	struct str file = STR("f.yaml"), slice, hint;
+	struct yaml *y = yaml_open(file, str_of(text));
+	struct ynode *root = NULL;
+	struct decode d = { 0 };
+	uint32_t number;
+
+	memset(r, 0, sizeof(*r));
+	CHECK_INT(yaml_next(y, &r->doc.arena, &r->diags, &root, &number, &slice), 1);
+	r->doc.api_version = scalar_at(root, "apiVersion");
+	r->doc.kind_name = scalar_at(root, "kind");
+	r->kind = kind_find(&r->doc.arena, r->doc.api_version, r->doc.kind_name, &hint);
+	if (r->kind && r->kind->class == KIND_DECODED) {
+		d = (struct decode){ .arena = &r->doc.arena, .diags = &r->diags, .file = file, .document = number };
+		r->ok = r->kind->decode(&d, root, &r->doc);
+	}
+	for (uint32_t i = 0; i < r->diags.nr; i++) {
+		const struct diag *g = &r->diags.items[i];
+
+		buf_printf(&r->lines, "%s%u:%u: %.*s: %.*s\n", g->level == DIAG_ERROR ? "" : "warning: ", g->at.line,
+			   g->at.column, STR_ARG(g->field), STR_ARG(g->message));
+	}
+	if (!r->lines.data)
+		buf_str(&r->lines, STR(""));
+	yaml_close(y);
+}
+
+static void result_release(struct result *r)
+{
+	arena_release(&r->doc.arena);
+	diags_release(&r->diags);
+	buf_release(&r->lines);
+}
+
+/* Document is decoded and reports exactly these lines. */
+static void expect(const char *text, const char *want)
+{
+	struct result r;
+	bool errors = *want && strncmp(want, "warning: ", 9);
+
+	result_read(&r, text);
+	CHECK_STR(r.lines.data, want);
+	CHECK_MSG(r.ok == !errors, "outcome of %s", text);
+	result_release(&r);
+}
+
+TEST(kind_lookup)
+{
+	struct arena a = { 0 };
+	struct str hint = { 0 };
+	const struct kind_entry *e;
+
+	e = kind_find(&a, STR("networking.istio.io/v1beta1"), STR("VirtualService"), &hint);
+	CHECK(e && e->id == KIND_VIRTUAL_SERVICE && e->class == KIND_DECODED);
+	e = kind_find(&a, STR("apps/v1"), STR("Deployment"), &hint);
+	CHECK(e && e->class == KIND_SKIPPED);
+	e = kind_find(&a, STR("cert-manager.io/v1"), STR("Certificate"), &hint);
+	CHECK(e && e->class == KIND_SKIPPED);
+	e = kind_find(&a, STR("security.istio.io/v1"), STR("AuthorizationPolicy"), &hint);
+	CHECK(e && e->class == KIND_REFUSED && *e->note);
+	CHECK(!kind_find(&a, STR("networking.istio.io/v2"), STR("VirtualService"), &hint));
+	CHECK_STR(hint.p, "served versions of VirtualService: v1 v1beta1 v1alpha3");
+	CHECK(!kind_find(&a, STR("discovery.k8s.io/v1beta1"), STR("EndpointSlice"), &hint));
+	CHECK_STR(hint.p, "served versions of EndpointSlice: v1");
+	CHECK(!kind_find(&a, STR("v1"), STR("VirtualService"), &hint));
+	CHECK_STR(hint.p, "apiVersion of kind VirtualService is networking.istio.io/v1");
+	CHECK(!kind_find(&a, STR("v1"), STR("Servce"), &hint));
+	CHECK_STR(hint.p, "did you mean Service?");
+	CHECK(!kind_find(&a, STR("example.org/v1"), STR("Xyzzyplugh"), &hint));
+	CHECK_INT(hint.len, 0);
+	CHECK(!kind_find(&a, STR(""), STR(""), &hint));
+	arena_release(&a);
+}
+
+TEST(kind_resources)
+{
+	static const char *const texts[] = { "vs",
+					     "virtualservice",
+					     "virtualservices",
+					     "VirtualService",
+					     "virtualservices.networking.istio.io",
+					     "vs.v1.networking.istio.io" };
+	enum kind kind;
+	struct str name;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		CHECK_MSG(kind_parse(str_of(texts[i]), &kind, &name), "%s", texts[i]);
+		CHECK_INT(kind, KIND_VIRTUAL_SERVICE);
+		CHECK_INT(name.len, 0);
+	}
+	CHECK(kind_parse(STR("endpoints"), &kind, &name) && kind == KIND_SLICE && str_is(name, "Endpoints"));
+	CHECK(kind_parse(STR("tcproute"), &kind, &name) && kind == KIND_ROUTE && str_is(name, "TCPRoute"));
+	CHECK(kind_parse(STR("gw"), &kind, &name) && kind == KIND_ISTIO_GATEWAY);
+	CHECK(!kind_parse(STR("gateways.gateway.networking.k8s.io"), &kind, &name));
+	CHECK(!kind_parse(STR("deployments"), &kind, &name));
+	CHECK(!kind_parse(STR("virtualservices.example.org"), &kind, &name));
+	CHECK(!kind_parse(STR(""), &kind, &name));
+	CHECK(kind_by_resource(STR("deploy")) == NULL);
+	CHECK(kind_by_resource(STR("Deployments"))->class == KIND_SKIPPED);
+	for (int k = 0; k < KIND_NR; k++)
+		CHECK(*kind_text((enum kind)k));
+}
+
+TEST(service)
+{
+	struct result r;
+	char ip[ADDR_TEXT_MAX];
+
+	result_read(&r, "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: ns, labels: {x: \"1\"},\n"
+			"  annotations: {networking.istio.io/exportTo: \"., b\"}}\n"
+			"spec:\n  clusterIP: 10.0.0.1\n  clusterIPs: [10.0.0.1, \"fd00::1\"]\n  selector: {app: a}\n"
+			"  sessionAffinity: None\n  internalTrafficPolicy: Cluster\n  ipFamilyPolicy: PreferDualStack\n"
+			"  ports:\n  - {name: http, port: 80, targetPort: web}\n  - {name: dns, port: 53, protocol: "
+			"UDP, targetPort: 5353}\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.service->vip_nr, 2);
+	CHECK_STR(addr_text(&r.doc.service->vips[1], ip), "fd00::1");
+	CHECK_INT(r.doc.service->port_nr, 2);
+	CHECK(str_is(r.doc.service->ports[0].target.name, "web"));
+	CHECK_INT(r.doc.service->ports[1].proto, 17);
+	CHECK_INT(r.doc.service->ports[1].target.number, 5353);
+	CHECK_INT(r.doc.service->export_to.nr, 2);
+	CHECK(str_is(r.doc.service->export_to.v[1], "b"));
+	CHECK(str_is(r.doc.meta.ns, "ns") && str_is(r.doc.meta.name, "a"));
+	result_release(&r);
+}
+
+#define SERVICE "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n"
+
+TEST(service_refusals)
+{
+	expect(SERVICE "  clusterIP: None\n", "");
+	expect(SERVICE "  type: NodePort\n  ports: [{port: 80, nodePort: 30080}]\n",
+	       "warning: 5:9: spec.type: only what pods of this node send to the cluster IP is handled\n");
+	expect(SERVICE "  type: ExternalName\n  externalName: a.example.com\n", "");
+	expect(SERVICE "  type: ExternalName\n", "5:3: spec.externalName: is required when the type is ExternalName\n");
+	expect(SERVICE "  ports: []\n", "5:10: spec.ports: at least one port is required\n");
+	expect(SERVICE "  ports: [{port: 80}, {port: 81}]\n",
+	       "5:11: spec.ports[0].name: is required when a Service has several ports\n"
+	       "5:23: spec.ports[1].name: is required when a Service has several ports\n");
+	expect(SERVICE "  sessionAffinity: ClientIP\n  ports: [{port: 80}]\n",
+	       "5:20: spec.sessionAffinity: session affinity is not enforced yet\n");
+	expect(SERVICE "  internalTrafficPolicy: Local\n  ports: [{port: 80}]\n",
+	       "5:26: spec.internalTrafficPolicy: choosing endpoints of this node only is not enforced yet\n");
+	expect(SERVICE "  clusterIP: 10.0.0\n  ports: [{port: 80}]\n",
+	       "5:14: spec.clusterIP: \"10.0.0\" is neither an IP address nor None\n");
+	expect(SERVICE "  clusterIPs: [10.0.0.1, 10.0.0.2]\n  ports: [{port: 80}]\n",
+	       "5:26: spec.clusterIPs[1]: two addresses must be one IPv4 and one IPv6\n");
+	expect(SERVICE "  ports: [{port: 80, protocol: SCTP}]\n",
+	       "warning: 5:32: spec.ports[0].protocol: SCTP is not handled: the mesh leaves this port alone\n");
+}
+
+TEST(pod)
+{
+	struct result r;
+
+	result_read(&r,
+		    "apiVersion: v1\nkind: Pod\nmetadata: {name: p, uid: u-1, deletionTimestamp: "
+		    "\"2026-01-01T00:00:00Z\"}\n"
+		    "spec:\n  serviceAccountName: sa\n  nodeName: n1\n  hostNetwork: true\n"
+		    "  containers:\n  - {name: a, image: x, ports: [{name: http, containerPort: 80}]}\n"
+		    "  initContainers:\n  - {name: once, ports: [{name: other, containerPort: 1}]}\n"
+		    "  - {name: side, restartPolicy: Always, ports: [{name: dns, containerPort: 53, protocol: UDP}]}\n"
+		    "status:\n  phase: Running\n  podIP: 10.1.0.1\n  podIPs: [{ip: 10.1.0.1}, {ip: \"fd00::2\"}]\n"
+		    "  conditions: [{type: Initialized, status: \"True\"}, {type: Ready, status: \"False\"}]\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.pod->ip_nr, 2);
+	CHECK_INT(r.doc.pod->port_nr, 2);
+	CHECK(str_is(r.doc.pod->ports[1].name, "dns"));
+	CHECK_INT(r.doc.pod->ports[1].proto, 17);
+	CHECK(!r.doc.pod->ready && !r.doc.pod->finished && r.doc.pod->host_network && r.doc.meta.deleting);
+	CHECK(str_is(r.doc.pod->service_account, "sa") && str_is(r.doc.meta.uid, "u-1"));
+	CHECK(str_is(r.doc.meta.ns, "default"));
+	result_release(&r);
+	result_read(&r, "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {phase: Succeeded}\n");
+	CHECK(r.ok && r.doc.pod->ready && r.doc.pod->finished && str_is(r.doc.pod->service_account, "default"));
+	result_release(&r);
+}
+
+TEST(slices)
+{
+	struct result r;
+
+	result_read(&r, "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+			"metadata: {name: s-1, labels: {kubernetes.io/service-name: s}}\naddressType: IPv4\n"
+			"ports: [{name: http, port: 8080}]\nendpoints:\n"
+			"- {addresses: [10.0.0.1], targetRef: {kind: Pod, name: p}, nodeName: n1, zone: z}\n"
+			"- {addresses: [10.0.0.2], conditions: {ready: false, terminating: true, serving: true}}\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.slice_nr, 1);
+	CHECK(str_is(r.doc.slices->service, "s"));
+	CHECK(r.doc.slices->endpoints[0].ready && !r.doc.slices->endpoints[1].ready);
+	CHECK(r.doc.slices->endpoints[1].terminating);
+	CHECK(str_is(r.doc.slices->endpoints[0].pod, "p") && str_is(r.doc.slices->endpoints[0].pod_ns, "default"));
+	result_release(&r);
+	result_read(&r,
+		    "apiVersion: v1\nkind: Endpoints\nmetadata: {name: s}\nsubsets:\n"
+		    "- addresses: [{ip: 10.0.0.1}]\n  notReadyAddresses: [{ip: \"fd00::1\"}]\n  ports: [{port: 80}]\n");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.slices[0].endpoint_nr, 2);
+	CHECK(!r.doc.slices[0].endpoints[1].ready && r.doc.slices[0].from_endpoints);
+	result_release(&r);
+	expect("apiVersion: v1\nkind: Endpoints\nmetadata: {name: s}\nsubsets:\n- addresses: [{ip: 127.0.0.1}]\n",
+	       "5:20: subsets[0].addresses[0].ip: \"127.0.0.1\" is a loopback address\n");
+}
+
+#define VS "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n"
+
+TEST(virtual_service)
+{
+	struct result r;
+
+	result_read(&r, VS "  hosts: [reviews]\n  exportTo: [.]\n"
+			   "  tcp:\n  - match: [{port: 80, sourceLabels: {app: x}, destinationSubnets: [10.0.0.0/8]}]\n"
+			   "    route: [{destination: {host: reviews, subset: v1, port: {number: 9080}}, weight: 1},\n"
+			   "            {destination: {host: reviews, subset: v2}, weight: 2147483647}]\n"
+			   "  http:\n  - name: one\n    match: [{sourceNamespace: b, gateways: [mesh], name: m}]\n"
+			   "    route: [{destination: {host: reviews}}]\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.vs->rule_nr, 2);
+	CHECK(!r.doc.vs->rules[0].http && r.doc.vs->rules[1].http);
+	CHECK_INT(r.doc.vs->rules[0].routes[0].port, 9080);
+	CHECK_INT(r.doc.vs->rules[0].routes[1].weight, 2147483647);
+	CHECK_INT(r.doc.vs->rules[0].matches[0].subnet_nr, 1);
+	CHECK_INT(r.doc.vs->rules[0].matches[0].subnets[0].prefix_len, 104);
+	CHECK(str_is(r.doc.vs->gateways.v[0], "mesh"));
+	CHECK_INT(r.doc.vs->rules[0].routes[1].at.line, 10);
+	result_release(&r);
+}
+
+TEST(virtual_service_refusals)
+{
+	expect(VS "  hosts: [a]\n  http:\n  - match:\n    - uri:\n        prefix: /x\n    route: [{destination: {host: "
+		  "a}}]\n",
+	       "8:7: spec.http[0].match[0].uri: not enforced yet: needs the bytes of the request\n");
+	expect(VS "  hosts: [a]\n  http:\n  - redirect: {uri: /x}\n",
+	       "7:5: spec.http[0].redirect: not enforced yet: needs the bytes of requests and answers\n");
+	expect(VS "  hosts: [a]\n", "5:3: spec: http, tcp or tls rules are required\n");
+	expect(VS "  hosts: [a, a]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
+	       "5:14: spec.hosts[1]: duplicate host: \"a\" is covered by \"a\"\n");
+	expect(VS "  hosts: [\"*.com\", \"*.foo.com\"]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
+	       "5:20: spec.hosts[1]: duplicate host: \"*.foo.com\" is covered by \"*.com\"\n");
+	expect(VS "  hosts: [\"*\"]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
+	       "5:11: spec.hosts[0]: the host \"*\" is not allowed on the mesh gateway\n");
+	expect(VS "  hosts: [\"*\"]\n  gateways: [g]\n  tcp: [{route: [{destination: {host: a}}]}]\n", "");
+	expect(VS "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]\n",
+	       "6:17: spec.tcp[0].route: the weights of several destinations must not all be 0\n");
+	expect(VS "  hosts: [a]\n  tcp: [{route: [{destination: {host: a, subset: a_b}, weight: -1}]}]\n",
+	       "6:64: spec.tcp[0].route[0].weight: -1 is out of range, want 0 to 2147483647\n"
+	       "6:50: spec.tcp[0].route[0].destination.subset: \"a_b\" must be a DNS label: letters, digits and \"-\", "
+	       "with a letter or "
+	       "digit at both ends\n");
+	expect(VS "  hosts: [a]\n  exportTo: [\"*\", b]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
+	       "6:14: spec.exportTo[0]: \"*\" cannot stand beside other values\n");
+	expect(VS "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}}]}, {route: [{destination: {host: b}}]}]\n",
+	       "warning: 6:46: spec.tcp[1]: this rule is never reached: an earlier one has no match, so it takes "
+	       "everything\n");
+	expect(VS "  hosts: [a]\n  tcp:\n  - {match: [{port: 0}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{port: 70000}], route: [{destination: {host: a}}]}\n",
+	       "8:21: spec.tcp[1].match[0].port: port 70000 is not in 1..65535\n");
+}
+
+#define DR "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n"
+
+TEST(destination_rule)
+{
+	struct result r;
+
+	result_read(&r, DR "  trafficPolicy: {loadBalancer: {simple: RANDOM}, tls: {mode: DISABLE}}\n"
+			   "  subsets:\n  - {name: v1, labels: {version: v1}}\n"
+			   "  - {name: v2, labels: {version: v2}, trafficPolicy: {portLevelSettings: [{port: {number: "
+			   "80}, loadBalancer: "
+			   "{simple: PASSTHROUGH}}]}}\n"
+			   "  workloadSelector: {matchLabels: {app: c}}\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.dr->policy.lb, LB_RANDOM);
+	CHECK_INT(r.doc.dr->subset_nr, 2);
+	CHECK_INT(r.doc.dr->subsets[1].policy.ports[0].lb, LB_PASSTHROUGH);
+	CHECK_INT(r.doc.dr->workload_selector.nr, 1);
+	result_release(&r);
+	expect(DR "  trafficPolicy: {}\n", "6:18: spec.trafficPolicy: a traffic policy must have at least one field\n");
+	expect(DR "  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}\n",
+	       "6:42: spec.trafficPolicy.loadBalancer.simple: round-robin balancing is not enforced yet\n");
+	expect(DR "  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
+	       "6:31: spec.trafficPolicy.tls.mode: TLS (mode ISTIO_MUTUAL) is not enforced yet\n");
+	expect(DR "  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}\n", "");
+	expect(DR "  subsets: [{name: a}, {name: a}]\n", "6:31: spec.subsets[1].name: duplicate subset name \"a\"\n");
+	expect(DR "  exportTo: [b]\n  workloadSelector: {matchLabels: {app: c}}\n",
+	       "6:14: spec.exportTo[0]: a rule with a workloadSelector cannot be exported beyond its own namespace\n");
+	expect(DR "  subsets: [{name: a, labels: {\"a b\": c}}]\n",
+	       "6:32: spec.subsets[0].labels[a b]: the key of a label must be letters, digits, \"-\", \"_\" and \".\", "
+	       "with a letter or "
+	       "digit at both ends\n");
+}
+
+#define SE "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec:\n"
+
+TEST(service_entry)
+{
+	struct result r;
+
+	result_read(&r, SE "  hosts: [a.example.com]\n  addresses: [240.0.0.1, 10.0.0.0/8]\n"
+			   "  ports: [{number: 80, name: http, protocol: tcp, targetPort: 8080}]\n"
+			   "  location: MESH_INTERNAL\n  resolution: STATIC\n"
+			   "  endpoints: [{address: 10.0.0.1, ports: {http: 81}, labels: {v: \"1\"}, weight: 3, "
+			   "locality: r/z}]\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.se->address_nr, 2);
+	CHECK_INT(r.doc.se->addresses[0].prefix_len, 128);
+	CHECK_INT(r.doc.se->ports[0].target, 8080);
+	CHECK(str_is(r.doc.se->ports[0].protocol, "TCP"));
+	CHECK_INT(r.doc.se->endpoints[0].ports[0].port, 81);
+	CHECK_INT(r.doc.se->endpoints[0].weight, 3);
+	CHECK(r.doc.se->internal && r.doc.se->resolution == RESOLUTION_STATIC);
+	result_release(&r);
+	result_read(&r, SE "  hosts: [a.example.com]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+			   "status: {addresses: [{value: 240.240.0.1, host: a.example.com}], conditions: []}\n");
+	CHECK(r.ok && r.doc.se->address_nr == 1 && r.doc.se->resolution == RESOLUTION_NONE);
+	result_release(&r);
+}
+
+TEST(service_entry_refusals)
+{
+#define PORTS "  addresses: [240.0.0.1]\n  ports: [{number: 80, name: http, protocol: TCP}]\n"
+	expect(SE "  hosts: [\"*\"]\n" PORTS, "5:11: spec.hosts[0]: \"*\" must be a host\n");
+	expect(SE "  hosts: [a.b]\n" PORTS "  resolution: DNS\n",
+	       "8:15: spec.resolution: resolving names is not enforced yet\n");
+	expect(SE "  hosts: [a.b]\n" PORTS "  endpoints: []\n",
+	       "8:14: spec.endpoints: resolution NONE has no endpoints\n");
+	expect(SE "  hosts: [a.b]\n" PORTS "  resolution: STATIC\n  endpoints: [{address: b.c}]\n",
+	       "9:25: spec.endpoints[0].address: \"b.c\" is not an IP address\n");
+	expect(SE "  hosts: [a.b]\n" PORTS
+		  "  resolution: STATIC\n  endpoints: [{address: 10.0.0.1, ports: {x: 1, http: \"2\"}}]\n",
+	       "9:43: spec.endpoints[0].ports[x]: the ServiceEntry has no port \"x\"\n"
+	       "9:49: spec.endpoints[0].ports[http]: must be a number\n");
+	expect(SE "  hosts: [a.b]\n" PORTS "  resolution: STATIC\n  endpoints: [{address: \"unix:///a\"}]\n",
+	       "9:25: spec.endpoints[0].address: unix sockets are not enforced yet\n");
+	expect(SE "  hosts: [a.b, c.d]\n" PORTS "  resolution: STATIC\n",
+	       "7:11: spec.ports[0]: several hosts need ports of HTTP or TLS: TCP has no host in it\n");
+	expect(SE "  hosts: [a.b]\n" PORTS
+		  "  resolution: STATIC\n  endpoints: []\n  workloadSelector: {labels: {a: b}}\n",
+	       "9:14: spec.endpoints: only one of endpoints and workloadSelector may be given\n");
+	expect(SE "  hosts: [a.b]\n  ports: [{number: 80, name: a, protocol: TCP}]\n",
+	       "warning: 5:3: spec: without addresses no connection can be told to be for this host\n");
+	expect("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\nspec: {address: "
+	       "10.0.0.1, network: net}\n",
+	       "4:36: spec.network: several networks are not enforced yet\n");
+}
+
+#define GATEWAY "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec:\n"
+
+TEST(istio_gateway)
+{
+	expect(GATEWAY "  servers: [{port: {number: 80, name: t, protocol: TCP}, hosts: [\"*\", ns/a.b]}]\n", "");
+	expect(GATEWAY "  servers: [{port: {number: 80, name: t, protocol: HTTP}, hosts: [\"*\"]}]\n",
+	       "5:52: spec.servers[0].port.protocol: not enforced yet: a server of protocol HTTP needs a proxy that "
+	       "reads the bytes\n");
+	expect(GATEWAY "  servers: [{port: {number: 80, name: t, protocol: QUIC}, hosts: [short]}]\n",
+	       "5:52: spec.servers[0].port.protocol: unknown protocol \"QUIC\"\n"
+	       "5:67: spec.servers[0].hosts[0]: \"short\" must be a full domain name, not a short one\n");
+	expect(GATEWAY "  selector: {a: b}\n", "5:3: spec.servers: required field is missing\n");
+}
+
+#define TCP_ROUTE "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: a}\nspec:\n"
+#define HTTP_ROUTE "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\nspec:\n"
+#define PARENT "  parentRefs: [{group: \"\", kind: Service, name: s}]\n"
+
+TEST(routes)
+{
+	struct result r;
+
+	result_read(&r, TCP_ROUTE
+		    "  parentRefs: [{group: \"\", kind: Service, name: s, port: 80}]\n"
+		    "  rules: [{backendRefs: [{name: a, port: 1}, {name: b, port: 2, weight: 0, namespace: ns}]}]\n");
+	CHECK_STR(r.lines.data, "");
+	CHECK(r.ok && r.doc.route->kind == ROUTE_TCP);
+	CHECK_INT(r.doc.route->rules[0].backends[0].weight, 1);
+	CHECK_INT(r.doc.route->rules[0].backends[1].weight, 0);
+	CHECK(str_is(r.doc.route->parents[0].ns, "default") && r.doc.route->parents[0].port == 80);
+	result_release(&r);
+	expect(HTTP_ROUTE PARENT
+	       "  rules: [{matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{name: a, port: 1}]}]\n",
+	       "");
+	expect(HTTP_ROUTE PARENT "  rules: [{matches: [{path: {value: /x}}], backendRefs: [{name: a, port: 1}]}]\n",
+	       "6:29: spec.rules[0].matches[0].path: not enforced yet: needs the bytes of the request\n");
+	expect(HTTP_ROUTE "  parentRefs: [{name: g}]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+	       "5:16: spec.parentRefs[0]: a parent of kind Gateway.gateway.networking.k8s.io is not enforced yet\n");
+	expect(TCP_ROUTE PARENT "  rules: [{backendRefs: [{name: a}, {kind: Bucket, group: x.y, name: b}]}]\n",
+	       "6:26: spec.rules[0].backendRefs[0].port: is required for a Service\n"
+	       "6:44: spec.rules[0].backendRefs[1].kind: a backend of kind Bucket.x.y is not enforced yet\n");
+	expect(TCP_ROUTE PARENT "  rules: [{backendRefs: [{name: a, port: 1, weight: 1000001}]}]\n",
+	       "6:53: spec.rules[0].backendRefs[0].weight: 1000001 is out of range, want 0 to 1000000\n");
+	expect(HTTP_ROUTE
+	       "  parentRefs: [{group: \"\", kind: Service, name: s}, {group: \"\", kind: Service, name: s, port: 1}]\n"
+	       "  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+	       "5:16: spec.parentRefs[0]: several references to the same parent must each have a port\n");
+	expect("apiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {name: a}\nspec:\n"
+	       "  from: [{group: gateway.networking.k8s.io, kind: TCPRoute}]\n  to: [{group: \"\", kind: Service}]\n",
+	       "5:10: spec.from[0].namespace: required field is missing\n");
+}
+
+TEST(metadata)
+{
+	expect("apiVersion: v1\nkind: Namespace\nmetadata: {name: A_b}\n",
+	       "3:18: metadata.name: \"A_b\" must be a DNS label: a-z, 0-9 and \"-\", with a letter or digit at both "
+	       "ends\n");
+	expect("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, nam: b}\n",
+	       "3:21: metadata.nam: unknown field `nam`\n");
+	expect("apiVersion: v1\nkind: Namespace\n", "1:1: metadata: required field is missing\n");
+	expect("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a, annotations: "
+	       "{istio.io/dry-run: \"true\"}}\n"
+	       "spec: {host: a}\n",
+	       "3:35: metadata.annotations[istio.io/dry-run]: only an AuthorizationPolicy can be a dry run\n");
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Istio Gateway: servers of protocol TCP. Everything that needs a request or a handshake to be read is refused by name. */
+#include "config/kind_local.h"
+
+#define NEEDS_L7 "needs a proxy that reads the bytes"
+
+struct raw_port {
+	struct str name, protocol;
+	int64_t number, target;
+	struct place target_at;
+};
+
+struct raw_server {
+	struct raw_port port;
+	struct strs hosts;
+	struct place at;
+};
+
+struct raw_spec {
+	struct kvs selector;
+	struct list servers;
+};
+
+struct raw_gateway {
+	struct raw_meta meta;
+	struct raw_spec spec;
+};
+
+static const struct field port_fields[] = {
+	F_INT("number", struct raw_port, number, 1, 65535, .flags = FIELD_REQUIRED),
+	F_STR("protocol", struct raw_port, protocol, .flags = FIELD_REQUIRED),
+	F_STR("name", struct raw_port, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),
+	F_INT("targetPort", struct raw_port, target, 0, U32_MAX_INT,
+	      .place_offset = offsetof(struct raw_port, target_at)),
+	F_END,
+};
+static const struct schema port_schema = { .name = "Port", .size = sizeof(struct raw_port), .fields = port_fields };
+
+static const struct field server_fields[] = {
+	F_OBJECT("port", struct raw_server, port, port_schema, .flags = FIELD_REQUIRED),
+	F_STRS("hosts", struct raw_server, hosts, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),
+	/* For logs and for names of routes in Envoy. */
+	F_INERT("name"),
+	F_REFUSED("bind", "listening on one address only"),
+	F_REFUSED("defaultEndpoint", "neither is it by Istio"),
+	F_REFUSED("tls", NEEDS_L7),
+	F_END,
+};
+static const struct schema server_schema = {
+	.name = "Server",
+	.size = sizeof(struct raw_server),
+	.fields = server_fields,
+	.place_offset_plus1 = offsetof(struct raw_server, at) + 1,
+};
+
+static const struct field spec_fields[] = {
+	F_KVS("selector", struct raw_spec, selector),
+	F_LIST("servers", struct raw_spec, servers, server_schema, .flags = FIELD_REQUIRED | FIELD_NONEMPTY,
+	       .max = ITEMS_MAX),
+	F_END,
+};
+static const struct schema spec_schema = { .name = "Gateway", .size = sizeof(struct raw_spec), .fields = spec_fields };
+
+static const struct field gateway_fields[] = {
+	F_HEADER,
+	F_OBJECT("metadata", struct raw_gateway, meta, meta_schema, .flags = FIELD_REQUIRED),
+	F_OBJECT("spec", struct raw_gateway, spec, spec_schema, .flags = FIELD_REQUIRED),
+	F_INERT("status"),
+	F_END,
+};
+static const struct schema gateway_schema = {
+	.name = "Gateway",
+	.size = sizeof(struct raw_gateway),
+	.fields = gateway_fields,
+};
+
+/* "ns/host", "./host", "*" + "/host" or "host"; hosts are full names, "*", "*.domain" or addresses. */
+static const char *host_bad(struct str s)
+{
+	int slash = str_find(s, '/');
+	struct str ns = slash < 0 ? STR("*") : str_sub(s, 0, (uint32_t)slash);
+	struct str host = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
+
+	if (!str_is(ns, "*") && !str_is(ns, ".") && istio_label_bad(ns))
+		return "must have \"*\", \".\" or a namespace before the \"/\"";
+	if (text_is_ip(host))
+		return NULL;
+	if (host_is_partial_wildcard(host))
+		return "must not have a wildcard that is only a part of a label";
+	if (!str_is(host, "*") && str_find(host, '.') < 0)
+		return "must be a full domain name, not a short one";
+	return wildcard_domain_bad(host);
+}
+
+static void check_protocol(const struct check *c, struct str protocol, uint32_t i)
+{
+	switch (app_protocol_parse(protocol)) {
+	case APP_TCP:
+		return;
+	case APP_UNKNOWN:
+	case APP_UDP:
+		check_fail(c, CHECK_TEXT(c, "unknown protocol \"%.*s\"", STR_ARG(protocol)),
+			   "HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP or TLS", "spec.servers[%u].port.protocol",
+			   i);
+		return;
+	default:
+		check_fail(c, CHECK_TEXT(c, "not enforced yet: a server of protocol %.*s " NEEDS_L7, STR_ARG(protocol)),
+			   "TCP is enforced", "spec.servers[%u].port.protocol", i);
+	}
+}
+
+bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc *doc)
+{
+	struct raw_gateway raw = { 0 };
+	struct m_istio_gateway *g = arena_new(d->arena, struct m_istio_gateway);
+	uint32_t before = d->errors;
+	struct check c;
+
+	schema_decode(d, &gateway_schema, root, &raw);
+	meta_fill(d, root, &raw.meta, false, NAME_ISTIO, doc, &c);
+	doc->gateway = g;
+	if (raw.meta.name.len && istio_label_bad(raw.meta.name))
+		check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(raw.meta.name), istio_label_bad(raw.meta.name)),
+			   NULL, "metadata.name");
+	g->selector = raw.spec.selector;
+	g->servers = arena_array(d->arena, raw.spec.servers.nr, sizeof(*g->servers));
+	g->server_nr = raw.spec.servers.nr;
+	for (uint32_t i = 0; i < g->server_nr; i++) {
+		const struct raw_server *r = LIST_AT(raw.spec.servers, struct raw_server, i);
+
+		g->servers[i] = (struct m_gateway_server){ r->port.number, r->port.name, r->hosts, r->at };
+		check_protocol(&c, r->port.protocol, i);
+		if (r->port.target)
+			check_fail(&c, STR("has no effect on a Gateway"), NULL, "spec.servers[%u].port.targetPort", i);
+		for (uint32_t j = 0; j < r->hosts.nr; j++) {
+			const char *bad = host_bad(r->hosts.v[j]);
+
+			if (bad)
+				check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(r->hosts.v[j]), bad), NULL,
+					   "spec.servers[%u].hosts[%u]", i, j);
+		}
+		for (uint32_t j = 0; j < i; j++) {
+			if (!str_eq(r->port.name, g->servers[j].port_name))
+				continue;
+			check_fail(&c, CHECK_TEXT(&c, "duplicate port name \"%.*s\"", STR_ARG(r->port.name)), NULL,
+				   "spec.servers[%u].port.name", i);
+			break;
+		}
+	}
+	return d->errors == before;
+}

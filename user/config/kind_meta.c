@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* metadata, the same for every kind. */
+#include "config/kind_local.h"
+
+#include "mesh_abi.h"
+
+static const struct field meta_fields[] = {
+	F_STR("name", struct raw_meta, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY,
+	      .place_offset = offsetof(struct raw_meta, name_at)),
+	F_STR("namespace", struct raw_meta, ns, .place_offset = offsetof(struct raw_meta, ns_at)),
+	F_STR("uid", struct raw_meta, uid),
+	F_KVS("labels", struct raw_meta, labels),
+	F_KVS("annotations", struct raw_meta, annotations),
+	F("creationTimestamp", FIELD_TIME, struct raw_meta, created_s),
+	F("deletionTimestamp", FIELD_TIME, struct raw_meta, deleted_s,
+	  .place_offset = offsetof(struct raw_meta, deleted_at)),
+	F_INERT("generateName"),
+	F_INERT("selfLink"),
+	F_INERT("resourceVersion"),
+	F_INERT("generation"),
+	F_INERT("deletionGracePeriodSeconds"),
+	F_INERT("ownerReferences"),
+	F_INERT("finalizers"),
+	F_INERT("managedFields"),
+	F_END,
+};
+
+const struct schema meta_schema = { .name = "metadata", .size = sizeof(struct raw_meta), .fields = meta_fields };
+
+const char *const protocol_names[] = { "TCP", "UDP", "SCTP", NULL };
+
+uint8_t protocol_of(uint32_t choice)
+{
+	return choice == 2 ? MESH_PROTO_UDP : choice == 3 ? PROTO_SCTP : MESH_PROTO_TCP;
+}
+
+static void check_annotations(const struct check *c, const struct kvs *annotations, bool istio)
+{
+	for (uint32_t i = 0; i < annotations->nr; i++) {
+		struct str key = annotations->v[i].key;
+		const char *bad = label_key_bad(key);
+
+		if (bad)
+			check_fail_key(c, CHECK_TEXT(c, "the key of an annotation %s", bad), NULL, key,
+				       "metadata.annotations");
+		if (istio && str_is(key, "istio.io/dry-run"))
+			check_fail_key(c, STR("only an AuthorizationPolicy can be a dry run"), "remove the annotation",
+				       key, "metadata.annotations");
+		if (istio && str_is(key, "internal.istio.io/webhook-always-reject"))
+			check_fail_key(c, STR("this annotation asks for the document to be rejected"), NULL, key,
+				       "metadata.annotations");
+	}
+}
+
+void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta *raw, bool cluster_scoped,
+	       enum name_rule rule, struct doc *doc, struct check *c)
+{
+	struct meta *meta = &doc->meta;
+	const char *bad;
+
+	meta->name = raw->name;
+	/* The API server drops the namespace of a cluster-scoped object. */
+	meta->ns = cluster_scoped ? (struct str){ 0 } : raw->ns.len ? raw->ns : STR("default");
+	meta->labels = raw->labels;
+	meta->annotations = raw->annotations;
+	meta->uid = raw->uid;
+	meta->created_s = raw->created_s;
+	meta->deleting = raw->deleted_at.line != 0;
+	meta->name_at = raw->name_at;
+
+	*c = (struct check){ .d = d, .root = root, .ns = meta->ns };
+	bad = rule == NAME_LABEL ? dns_label_bad(raw->name) : dns_subdomain_bad(raw->name);
+	if (raw->name.len && bad)
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->name), bad), NULL, "metadata.name");
+	bad = raw->ns.len ? dns_label_bad(raw->ns) : NULL;
+	if (bad)
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->ns), bad), NULL, "metadata.namespace");
+	check_labels(c, &raw->labels, "metadata.labels");
+	check_annotations(c, &raw->annotations, rule == NAME_ISTIO);
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Istio VirtualService. tcp: rules are enforced whole; of http: rules what can be decided without the bytes of a request; the
+ * rest is refused by the name of the field. What Istio's own validation refuses is refused here (pkg/config/validation).
+ */
+#include <stdio.h>
+
+#include "config/kind_local.h"
+
+#define NEEDS_BYTES "needs the bytes of the request"
+#define NEEDS_ANSWER "needs the bytes of requests and answers"
+
+struct raw_port_selector {
+	int64_t number;
+	struct place at;
+};
+
+struct raw_destination {
+	struct str host, subset;
+	struct raw_port_selector *port;
+	struct place host_at, subset_at;
+};
+
+struct raw_route {
+	struct raw_destination destination;
+	int64_t weight;
+	struct place at;
+};
+
+struct raw_match {
+	struct strs subnets, gateways;
+	struct str source_subnet, source_ns;
+	struct kvs source_labels;
+	int64_t port;
+	struct place at, port_at;
+};
+
+struct raw_rule {
+	struct str name;
+	struct list matches, routes;
+	struct place at;
+};
+
+struct raw_vs_spec {
+	struct strs hosts, gateways, export_to;
+	struct list http, tcp;
+};
+
+struct raw_vs {
+	struct raw_meta meta;
+	struct raw_vs_spec spec;
+};
+
+static const struct field port_fields[] = {
+	F_INT("number", struct raw_port_selector, number, 0, U32_MAX_INT),
+	F_END,
+};
+static const struct schema port_schema = {
+	.name = "PortSelector",
+	.size = sizeof(struct raw_port_selector),
+	.fields = port_fields,
+	.place_offset_plus1 = offsetof(struct raw_port_selector, at) + 1,
+};
+
+static const struct field destination_fields[] = {
+	F_STR("host", struct raw_destination, host, .flags = FIELD_REQUIRED,
+	      .place_offset = offsetof(struct raw_destination, host_at)),
+	F_STR("subset", struct raw_destination, subset, .place_offset = offsetof(struct raw_destination, subset_at)),
+	F_OBJECT_PTR("port", struct raw_destination, port, port_schema),
+	F_END,
+};
+static const struct schema destination_schema = {
+	.name = "Destination",
+	.size = sizeof(struct raw_destination),
+	.fields = destination_fields,
+};
+
+static const struct field tcp_route_fields[] = {
+	F_OBJECT("destination", struct raw_route, destination, destination_schema, .flags = FIELD_REQUIRED),
+	F_INT("weight", struct raw_route, weight, 0, I32_MAX_INT),
+	F_END,
+};
+static const struct schema tcp_route_schema = {
+	.name = "RouteDestination",
+	.size = sizeof(struct raw_route),
+	.fields = tcp_route_fields,
+	.place_offset_plus1 = offsetof(struct raw_route, at) + 1,
+};
+
+static const struct field http_route_fields[] = {
+	F_OBJECT("destination", struct raw_route, destination, destination_schema, .flags = FIELD_REQUIRED),
+	F_INT("weight", struct raw_route, weight, 0, I32_MAX_INT),
+	F_REFUSED("headers", NEEDS_ANSWER),
+	F_END,
+};
+static const struct schema http_route_schema = {
+	.name = "HTTPRouteDestination",
+	.size = sizeof(struct raw_route),
+	.fields = http_route_fields,
+	.place_offset_plus1 = offsetof(struct raw_route, at) + 1,
+};
+
+static const struct field tcp_match_fields[] = {
+	F_STRS("destinationSubnets", struct raw_match, subnets),
+	F_INT("port", struct raw_match, port, 0, U32_MAX_INT, .place_offset = offsetof(struct raw_match, port_at)),
+	F_KVS("sourceLabels", struct raw_match, source_labels),
+	F_STRS("gateways", struct raw_match, gateways),
+	F_STR("sourceNamespace", struct raw_match, source_ns),
+	F_STR("sourceSubnet", struct raw_match, source_subnet),
+	F_END,
+};
+static const struct schema tcp_match_schema = {
+	.name = "L4MatchAttributes",
+	.size = sizeof(struct raw_match),
+	.fields = tcp_match_fields,
+	.place_offset_plus1 = offsetof(struct raw_match, at) + 1,
+};
+
+static const struct field http_match_fields[] = {
+	F_INT("port", struct raw_match, port, 0, U32_MAX_INT, .place_offset = offsetof(struct raw_match, port_at)),
+	F_KVS("sourceLabels", struct raw_match, source_labels),
+	F_STRS("gateways", struct raw_match, gateways),
+	F_STR("sourceNamespace", struct raw_match, source_ns),
+	/* Labels for logs and metrics of Istio. */
+	F_INERT("name"),
+	F_INERT("statPrefix"),
+	F_REFUSED("uri", NEEDS_BYTES),
+	F_REFUSED("scheme", NEEDS_BYTES),
+	F_REFUSED("method", NEEDS_BYTES),
+	F_REFUSED("authority", NEEDS_BYTES),
+	F_REFUSED("headers", NEEDS_BYTES),
+	F_REFUSED("withoutHeaders", NEEDS_BYTES),
+	F_REFUSED("queryParams", NEEDS_BYTES),
+	F_REFUSED("ignoreUriCase", NEEDS_BYTES),
+	F_END,
+};
+static const struct schema http_match_schema = {
+	.name = "HTTPMatchRequest",
+	.size = sizeof(struct raw_match),
+	.fields = http_match_fields,
+	.place_offset_plus1 = offsetof(struct raw_match, at) + 1,
+};
+
+static const struct field tcp_fields[] = {
+	F_LIST("match", struct raw_rule, matches, tcp_match_schema, .max = ITEMS_MAX),
+	F_LIST("route", struct raw_rule, routes, tcp_route_schema),
+	F_END,
+};
+static const struct schema tcp_schema = {
+	.name = "TCPRoute",
+	.size = sizeof(struct raw_rule),
+	.fields = tcp_fields,
+	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
+};
+
+static const struct field http_fields[] = {
+	F_STR("name", struct raw_rule, name),
+	F_LIST("match", struct raw_rule, matches, http_match_schema, .max = ITEMS_MAX),
+	F_LIST("route", struct raw_rule, routes, http_route_schema),
+	F_REFUSED("redirect", NEEDS_ANSWER),
+	F_REFUSED("directResponse", NEEDS_ANSWER),
+	F_REFUSED("delegate", "delegation to another VirtualService"),
+	F_REFUSED("rewrite", NEEDS_ANSWER),
+	F_REFUSED("timeout", "timeouts of requests need their bytes"),
+	F_REFUSED("retries", "retries of requests need their bytes"),
+	F_REFUSED("fault", NEEDS_ANSWER),
+	F_REFUSED("mirror", "mirroring of requests needs their bytes"),
+	F_REFUSED("mirrors", "mirroring of requests needs their bytes"),
+	F_REFUSED("mirrorPercentage", "mirroring of requests needs their bytes"),
+	F_REFUSED("mirrorPercent", "mirroring of requests needs their bytes"),
+	F_REFUSED("mirror_percent", "mirroring of requests needs their bytes"),
+	F_REFUSED("corsPolicy", NEEDS_ANSWER),
+	F_REFUSED("headers", NEEDS_ANSWER),
+	F_END,
+};
+static const struct schema http_schema = {
+	.name = "HTTPRoute",
+	.size = sizeof(struct raw_rule),
+	.fields = http_fields,
+	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
+};
+
+static const struct field spec_fields[] = {
+	F_STRS("hosts", struct raw_vs_spec, hosts, .max = ITEMS_MAX),
+	F_STRS("gateways", struct raw_vs_spec, gateways),
+	F_STRS("exportTo", struct raw_vs_spec, export_to, .max = ITEMS_MAX),
+	F_LIST("http", struct raw_vs_spec, http, http_schema, .max = ITEMS_MAX),
+	F_LIST("tcp", struct raw_vs_spec, tcp, tcp_schema, .max = ITEMS_MAX),
+	F_REFUSED("tls", "routing by SNI needs the first bytes of a connection"),
+	F_END,
+};
+static const struct schema spec_schema = {
+	.name = "VirtualService",
+	.size = sizeof(struct raw_vs_spec),
+	.fields = spec_fields,
+};
+
+static const struct field vs_fields[] = {
+	F_HEADER,
+	F_OBJECT("metadata", struct raw_vs, meta, meta_schema, .flags = FIELD_REQUIRED),
+	F_OBJECT("spec", struct raw_vs, spec, spec_schema, .flags = FIELD_REQUIRED),
+	F_INERT("status"),
+	F_END,
+};
+static const struct schema vs_schema = { .name = "VirtualService", .size = sizeof(struct raw_vs), .fields = vs_fields };
+
+static void check_hosts(const struct check *c, const struct strs *hosts, bool mesh)
+{
+	bool valid = true;
+
+	if (!hosts->nr)
+		check_fail(c, STR("a VirtualService without hosts is a delegate; delegation is not enforced yet"), NULL,
+			   "spec.hosts");
+	for (uint32_t i = 0; i < hosts->nr; i++) {
+		const char *bad = wildcard_domain_bad(hosts->v[i]);
+
+		if (bad && text_is_ip(hosts->v[i]))
+			continue;
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(hosts->v[i]), bad), NULL, "spec.hosts[%u]",
+				   i);
+		else if (mesh && str_is(hosts->v[i], "*"))
+			check_fail(c, STR("the host \"*\" is not allowed on the mesh gateway"), NULL, "spec.hosts[%u]",
+				   i);
+		else
+			continue;
+		valid = false;
+	}
+	for (uint32_t i = 0; valid && i < hosts->nr; i++) {
+		for (uint32_t j = 0; j < i; j++) {
+			if (!hosts_overlap(hosts->v[j], hosts->v[i]))
+				continue;
+			check_fail(c,
+				   CHECK_TEXT(c, "duplicate host: \"%.*s\" is covered by \"%.*s\"",
+					      STR_ARG(hosts->v[i]), STR_ARG(hosts->v[j])),
+				   NULL, "spec.hosts[%u]", i);
+			break;
+		}
+	}
+}
+
+/* base: "spec.http[0]" */
+static void fill_routes(const struct check *c, const struct raw_rule *raw, const char *base, struct m_rule *rule)
+{
+	int64_t sum = 0;
+
+	rule->routes = arena_array(c->d->arena, raw->routes.nr, sizeof(*rule->routes));
+	rule->route_nr = raw->routes.nr;
+	for (uint32_t i = 0; i < raw->routes.nr; i++) {
+		const struct raw_route *r = LIST_AT(raw->routes, struct raw_route, i);
+		const struct raw_destination *to = &r->destination;
+		const char *bad = str_is(to->host, "*") ? "must be a host" : wildcard_domain_bad(to->host);
+
+		rule->routes[i] = (struct m_destination){
+			.host = to->host,
+			.subset = to->subset,
+			.port = to->port ? to->port->number : 0,
+			.weight = r->weight,
+			.at = r->at,
+			.host_at = to->host_at,
+			.subset_at = to->subset_at,
+			.port_at = to->port ? to->port->at : (struct place){ 0 },
+		};
+		sum += r->weight;
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(to->host), bad), NULL,
+				   "%s.route[%u].destination.host", base, i);
+		bad = to->subset.len ? istio_label_bad(to->subset) : NULL;
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(to->subset), bad), NULL,
+				   "%s.route[%u].destination.subset", base, i);
+		if (to->port && !port_ok(to->port->number))
+			check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)to->port->number), NULL,
+				   "%s.route[%u].destination.port.number", base, i);
+	}
+	if (raw->routes.nr > 1 && !sum)
+		check_fail(c, STR("the weights of several destinations must not all be 0"), NULL, "%s.route", base);
+}
+
+static void fill_match(const struct check *c, const struct raw_match *raw, bool http, const char *base,
+		       struct m_l4_match *m)
+{
+	char path[128];
+
+	*m = (struct m_l4_match){
+		.port = raw->port,
+		.source_labels = raw->source_labels,
+		.gateways = raw->gateways,
+		.source_ns = raw->source_ns,
+		.at = raw->at,
+		.port_at = raw->port_at,
+	};
+	m->subnets = arena_array(c->d->arena, raw->subnets.nr, sizeof(*m->subnets));
+	for (uint32_t i = 0; i < raw->subnets.nr; i++)
+		m->subnet_nr += check_cidr(c, raw->subnets.v[i], &m->subnets[m->subnet_nr], "%s.destinationSubnets[%u]",
+					   base, i);
+	if (raw->source_subnet.len)
+		m->has_source_subnet = check_cidr(c, raw->source_subnet, &m->source_subnet, "%s.sourceSubnet", base);
+	if (raw->port && !port_ok(raw->port))
+		check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)raw->port), NULL, "%s.port",
+			   base);
+	snprintf(path, sizeof(path), "%s.sourceLabels", base);
+	check_labels(c, &raw->source_labels, path);
+	snprintf(path, sizeof(path), "%s.gateways", base);
+	check_gateway_names(c, &raw->gateways, path);
+	if (http && raw->source_ns.len && istio_label_bad(raw->source_ns))
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->source_ns), istio_label_bad(raw->source_ns)),
+			   NULL, "%s.sourceNamespace", base);
+}
+
+static bool strs_eq(const struct strs *a, const struct strs *b)
+{
+	for (uint32_t i = 0; i < a->nr && a->nr == b->nr; i++)
+		if (!str_eq(a->v[i], b->v[i]))
+			return false;
+	return a->nr == b->nr;
+}
+
+static bool cidr_eq(const struct cidr *a, const struct cidr *b)
+{
+	return a->prefix_len == b->prefix_len && !addr_cmp(&a->addr, &b->addr);
+}
+
+static bool match_eq(const struct m_l4_match *a, const struct m_l4_match *b)
+{
+	if (a->port != b->port || !str_eq(a->source_ns, b->source_ns) || a->subnet_nr != b->subnet_nr ||
+	    a->has_source_subnet != b->has_source_subnet || !cidr_eq(&a->source_subnet, &b->source_subnet))
+		return false;
+	for (uint32_t i = 0; i < a->subnet_nr; i++)
+		if (!cidr_eq(&a->subnets[i], &b->subnets[i]))
+			return false;
+	return strs_eq(&a->gateways, &b->gateways) && a->source_labels.nr == b->source_labels.nr &&
+	       kvs_match(&a->source_labels, &b->source_labels);
+}
+
+/* An earlier rule of the same list has this very match. */
+static bool match_used(const struct m_rule *rules, uint32_t nr, const struct m_l4_match *m)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		for (uint32_t j = 0; j < rules[i].match_nr; j++)
+			if (match_eq(&rules[i].matches[j], m))
+				return true;
+	return false;
+}
+
+/* Rules that can never be reached: Istio's analyzer warns of them (IST0130, IST0131). */
+static void warn_unreachable(const struct check *c, const struct m_rule *rules, uint32_t nr, const char *list)
+{
+	bool open = false;
+	uint64_t work = 0, earlier = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t used = 0;
+
+		if (open)
+			check_warn(
+				c,
+				STR("this rule is never reached: an earlier one has no match, so it takes everything"),
+				NULL, "spec.%s[%u]", list, i);
+		open |= !rules[i].match_nr;
+		/* The comparison is quadratic, and only for a warning. */
+		work += rules[i].match_nr * earlier;
+		earlier += rules[i].match_nr;
+		for (uint32_t j = 0; j < rules[i].match_nr && work < 1u << 20; j++)
+			used += match_used(rules, i, &rules[i].matches[j]);
+		if (used && used == rules[i].match_nr && !open)
+			check_warn(c, STR("this rule is never reached: earlier rules have the same matches"), NULL,
+				   "spec.%s[%u]", list, i);
+	}
+}
+
+/* An http rule that is no route: one of these is refused by its name already. */
+static bool has_other_action(const struct check *c, const char *base)
+{
+	return check_has(c, "%s.redirect", base) || check_has(c, "%s.directResponse", base) ||
+	       check_has(c, "%s.delegate", base);
+}
+
+static void fill_rules(const struct check *c, const struct list *raw, bool http, struct m_virtual_service *vs)
+{
+	const char *list = http ? "http" : "tcp";
+	struct m_rule *rules = vs->rules + vs->rule_nr;
+
+	for (uint32_t i = 0; i < raw->nr; i++) {
+		const struct raw_rule *r = LIST_AT(*raw, struct raw_rule, i);
+		struct m_rule *rule = &rules[i];
+		char base[64], path[96];
+
+		snprintf(base, sizeof(base), "spec.%s[%u]", list, i);
+		*rule = (struct m_rule){ .name = r->name, .http = http, .index = i, .at = r->at };
+		rule->matches = arena_array(c->d->arena, r->matches.nr, sizeof(*rule->matches));
+		rule->match_nr = r->matches.nr;
+		for (uint32_t j = 0; j < rule->match_nr; j++) {
+			snprintf(path, sizeof(path), "%s.match[%u]", base, j);
+			fill_match(c, LIST_AT(r->matches, struct raw_match, j), http, path, &rule->matches[j]);
+		}
+		fill_routes(c, r, base, rule);
+		if (!rule->route_nr && !(http && has_other_action(c, base)))
+			check_fail(c, STR("at least one destination is required"), NULL, "%s.route", base);
+	}
+	vs->rule_nr += raw->nr;
+	warn_unreachable(c, rules, raw->nr, list);
+}
+
+static bool names_mesh(const struct strs *gateways)
+{
+	for (uint32_t i = 0; i < gateways->nr; i++)
+		if (str_is(gateways->v[i], "mesh"))
+			return true;
+	return !gateways->nr;
+}
+
+bool decode_virtual_service(struct decode *d, const struct ynode *root, struct doc *doc)
+{
+	struct raw_vs raw = { 0 };
+	struct m_virtual_service *vs = arena_new(d->arena, struct m_virtual_service);
+	uint32_t before = d->errors;
+	struct check c;
+
+	schema_decode(d, &vs_schema, root, &raw);
+	meta_fill(d, root, &raw.meta, false, NAME_ISTIO, doc, &c);
+	doc->vs = vs;
+	vs->hosts = raw.spec.hosts;
+	vs->gateways = raw.spec.gateways;
+	vs->export_to = raw.spec.export_to;
+	if (!vs->gateways.nr) {
+		vs->gateways.v = arena_new(d->arena, struct str);
+		vs->gateways.v[0] = STR("mesh");
+		vs->gateways.at = arena_new(d->arena, struct place);
+		vs->gateways.nr = 1;
+	}
+	check_gateway_names(&c, &raw.spec.gateways, "spec.gateways");
+	check_hosts(&c, &raw.spec.hosts, names_mesh(&raw.spec.gateways));
+	check_export_to(&c, &raw.spec.export_to, false);
+	if (!raw.spec.http.nr && !raw.spec.tcp.nr && !check_has(&c, "spec.tls"))
+		check_fail(&c, STR("http, tcp or tls rules are required"), NULL, "spec");
+	vs->rules = arena_array(d->arena, (size_t)raw.spec.tcp.nr + raw.spec.http.nr, sizeof(*vs->rules));
+	fill_rules(&c, &raw.spec.tcp, false, vs);
+	fill_rules(&c, &raw.spec.http, true, vs);
+	return d->errors == before;
+}

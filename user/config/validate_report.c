@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Reports of checks that run after a document is decoded: they name a field by its path, and the place is looked up in the tree
+ * only then. Knows no kind.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "config/validate.h"
+
+#define PATH_MAX_LEN 512
+
+/* Istio's fields may be given by their protobuf names: traffic_policy is trafficPolicy. */
+static bool same_field(struct str given, struct str name)
+{
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < given.len; i++, at++) {
+		char c = given.p[i];
+
+		if (c == '_' && i + 1 < given.len) {
+			c = given.p[++i];
+			c = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
+		}
+		if (at >= name.len || name.p[at] != c)
+			return false;
+	}
+	return at == name.len;
+}
+
+static const struct ynode *map_value(const struct check *c, const struct ynode *map, struct str key,
+				     const struct ynode **ret_key)
+{
+	if (!map || map->kind != YNODE_MAP)
+		return NULL;
+	for (uint32_t i = 0; i < map->nr; i++) {
+		struct str given = map->items[2 * i]->scalar;
+
+		if (!str_eq(given, key) && !(c->d->proto_names && same_field(given, key)))
+			continue;
+		if (ret_key)
+			*ret_key = map->items[2 * i];
+		return map->items[2 * i + 1];
+	}
+	return NULL;
+}
+
+/* Walks as far as the path exists. *ret_whole: to its end. */
+static const struct ynode *walk(const struct check *c, const char *path, bool *ret_whole)
+{
+	const struct ynode *at = c->root, *next;
+
+	*ret_whole = false;
+	while (*path) {
+		size_t len = strcspn(path, ".[");
+
+		next = NULL;
+		if (*path == '[') {
+			char *end;
+			unsigned long index = strtoul(path + 1, &end, 10);
+
+			if (at->kind == YNODE_SEQ && index < at->nr)
+				next = at->items[index];
+			path = *end == ']' ? end + 1 : end;
+		} else {
+			next = map_value(c, at, (struct str){ path, (uint32_t)len }, NULL);
+			path += len;
+		}
+		if (!next)
+			return at;
+		at = next;
+		if (*path == '.')
+			path++;
+	}
+	*ret_whole = true;
+	return at;
+}
+
+const struct ynode *check_node(const struct check *c, const char *path)
+{
+	bool whole;
+	const struct ynode *n = walk(c, path, &whole);
+
+	return whole ? n : NULL;
+}
+
+bool check_has(const struct check *c, const char *path_fmt, ...)
+{
+	char path[PATH_MAX_LEN];
+	const struct ynode *n;
+	va_list ap;
+
+	va_start(ap, path_fmt);
+	vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	n = check_node(c, path);
+	return n && n->kind != YNODE_NULL;
+}
+
+static struct place place_of(const struct ynode *n)
+{
+	return (struct place){ n->line, n->column };
+}
+
+/* The decoder said something about this very field already (missing, mistyped): what follows from that is no news. */
+static bool reported(const struct check *c, const char *path)
+{
+	const struct diags *ds = c->d->diags;
+
+	for (uint32_t i = ds->nr; i-- && ds->items[i].at.document == c->d->document;)
+		if (ds->items[i].level == DIAG_ERROR && ds->items[i].at.item == c->d->item &&
+		    str_is(ds->items[i].field, path) && str_eq(ds->items[i].at.file, c->d->file))
+			return true;
+	return false;
+}
+
+void check_fail(const struct check *c, struct str message, const char *hint, const char *path_fmt, ...)
+{
+	char path[PATH_MAX_LEN];
+	bool whole;
+	va_list ap;
+
+	va_start(ap, path_fmt);
+	vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	if (reported(c, path))
+		return;
+	decode_error_at(c->d, place_of(walk(c, path, &whole)), path, hint ? hint : "", "%.*s", STR_ARG(message));
+}
+
+void check_warn(const struct check *c, struct str message, const char *hint, const char *path_fmt, ...)
+{
+	char path[PATH_MAX_LEN];
+	bool whole;
+	va_list ap;
+
+	va_start(ap, path_fmt);
+	vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	decode_warn_at(c->d, place_of(walk(c, path, &whole)), path, hint ? hint : "", "%.*s", STR_ARG(message));
+}
+
+void check_fail_key(const struct check *c, struct str message, const char *hint, struct str key, const char *path_fmt,
+		    ...)
+{
+	char path[PATH_MAX_LEN];
+	const struct ynode *map, *at = NULL;
+	bool whole;
+	va_list ap;
+	size_t len;
+
+	va_start(ap, path_fmt);
+	vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	map = walk(c, path, &whole);
+	if (whole)
+		map_value(c, map, key, &at);
+	len = strlen(path);
+	snprintf(path + len, sizeof(path) - len, "[%.*s]", STR_ARG(key));
+	decode_error_at(c->d, place_of(at ? at : map), path, hint ? hint : "", "%.*s", STR_ARG(message));
+}
+
+void check_labels(const struct check *c, const struct kvs *labels, const char *path)
+{
+	for (uint32_t i = 0; i < labels->nr; i++) {
+		const struct kv *kv = &labels->v[i];
+		const char *bad = label_key_bad(kv->key);
+
+		if (bad)
+			check_fail_key(c, CHECK_TEXT(c, "the key of a label %s", bad), NULL, kv->key, "%s", path);
+		bad = label_value_bad(kv->val);
+		if (bad)
+			check_fail_key(c, CHECK_TEXT(c, "the value \"%.*s\" of a label %s", STR_ARG(kv->val), bad),
+				       NULL, kv->key, "%s", path);
+	}
+}
+
+void check_selector(const struct check *c, const struct kvs *labels, const char *path)
+{
+	if (!labels->nr)
+		check_warn(c, STR("a selector without labels selects everything in its namespace"), NULL, "%s", path);
+	for (uint32_t i = 0; i < labels->nr; i++) {
+		const struct kv *kv = &labels->v[i];
+
+		if (!kv->key.len)
+			check_fail_key(c, STR("the key of a label must not be empty"), NULL, kv->key, "%s", path);
+		if (str_find(kv->key, '*') >= 0 || str_find(kv->val, '*') >= 0)
+			check_fail_key(c, STR("a selector has no wildcards"), NULL, kv->key, "%s", path);
+		if (kv->val.len > 63)
+			check_fail_key(c, STR("the value of a label must have at most 63 characters"), NULL, kv->key,
+				       "%s", path);
+	}
+}
+
+static const char *export_bad(struct str s, bool none_ok)
+{
+	if (str_is(s, "*") || str_is(s, "."))
+		return NULL;
+	if (str_is(s, "~"))
+		return none_ok ? NULL : "\"~\" (to no one) is not allowed for this kind";
+	return istio_label_bad(s) ? "must be \"*\", \".\" or the name of a namespace" : NULL;
+}
+
+void check_export_to(const struct check *c, const struct strs *export_to, bool none_ok)
+{
+	for (uint32_t i = 0; i < export_to->nr; i++) {
+		struct str s = export_to->v[i], key = str_is(s, ".") ? c->ns : s;
+		const char *bad = export_bad(s, none_ok);
+
+		if (bad)
+			check_fail(c, str_of(bad), NULL, "spec.exportTo[%u]", i);
+		else if (export_to->nr > 1 && (str_is(s, "*") || str_is(s, "~")))
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" cannot stand beside other values", STR_ARG(s)), NULL,
+				   "spec.exportTo[%u]", i);
+		for (uint32_t j = 0; !bad && j < i; j++) {
+			struct str other = str_is(export_to->v[j], ".") ? c->ns : export_to->v[j];
+
+			if (str_eq(key, other)) {
+				check_fail(c, CHECK_TEXT(c, "duplicate value \"%.*s\"", STR_ARG(s)), NULL,
+					   "spec.exportTo[%u]", i);
+				break;
+			}
+		}
+	}
+}
+
+void check_gateway_names(const struct check *c, const struct strs *gateways, const char *path)
+{
+	for (uint32_t i = 0; i < gateways->nr; i++) {
+		struct str s = gateways->v[i];
+		int slash = str_find(s, '/');
+		const char *bad;
+
+		if (slash < 0) {
+			bad = fqdn_bad(s);
+			if (bad)
+				check_fail(c, CHECK_TEXT(c, "the name of a gateway %s", bad), NULL, "%s[%u]", path, i);
+			else if (str_find(s, '.') >= 0)
+				check_warn(c, STR("old form of a gateway's name"), "write <namespace>/<name>", "%s[%u]",
+					   path, i);
+			continue;
+		}
+		bad = istio_label_bad(str_sub(s, 0, (uint32_t)slash));
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "the namespace of a gateway %s", bad), NULL, "%s[%u]", path, i);
+		bad = istio_label_bad(str_sub(s, (uint32_t)slash + 1, s.len));
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "the name of a gateway %s", bad), NULL, "%s[%u]", path, i);
+	}
+}
+
+void check_port(const struct check *c, int64_t port, const char *path)
+{
+	if (!port_ok(port))
+		check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)port), NULL, "%s", path);
+}
+
+bool check_cidr(const struct check *c, struct str text, struct cidr *ret, const char *path_fmt, ...)
+{
+	char path[PATH_MAX_LEN];
+	va_list ap;
+
+	if (addr_parse_cidr(text, true, &ret->addr, &ret->prefix_len))
+		return true;
+	va_start(ap, path_fmt);
+	vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	check_fail(c, CHECK_TEXT(c, "\"%.*s\" is neither an IP address nor a CIDR block", STR_ARG(text)), NULL, "%s",
+		   path);
+	return false;
+}

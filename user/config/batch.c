@@ -100,7 +100,7 @@ static void item_text(struct doc *doc, struct str text, const struct object *o, 
 {
 	const struct ynode *n = o->root;
 	uint32_t indent = n->column - 1, at = n->begin, end = node_end(text, n);
-	bool one_line = line_end(text, n->begin) >= end;
+	bool one_line = !memchr(text.p + at, '\n', end - at);
 
 	doc->text_line = n->line;
 	if (!n->flow || (one_line && indent > PAD_MAX))
@@ -115,9 +115,9 @@ static void item_text(struct doc *doc, struct str text, const struct object *o, 
 		buf_printf(out, "apiVersion: \"%.*s\"\nkind: \"%.*s\"\n", STR_ARG(o->api_version), STR_ARG(o->kind));
 		doc->text_line = n->line > 2 ? n->line - 2 : 0;
 	}
-	while (at < end) {
+	for (text.len = end; at < end;) {
 		uint32_t next = line_end(text, at);
-		struct str line = { text.p + at, (next < end ? next : end) - at };
+		struct str line = { text.p + at, next - at };
 
 		buf_str(out, n->flow || at == n->begin ? line : dedent(line, indent));
 		at = next;

@@ -93,6 +93,32 @@ bool addr_in(const struct addr *a, const struct addr *net, uint8_t prefix_len)
 	return !addr_cmp(&masked, net);
 }
 
+bool addr_split_port(struct str s, struct str *ret_host, uint16_t *ret_port)
+{
+	struct str host;
+	struct addr addr;
+	uint64_t port;
+	uint32_t colon;
+
+	for (colon = s.len; colon && s.p[colon - 1] != ':'; colon--)
+		;
+	if (colon < 2 || !str_to_u64(str_sub(s, colon, s.len), 65535, &port) || !port)
+		return false;
+	host = str_sub(s, 0, colon - 1);
+	if (host.p[0] == '[') {
+		if (host.len < 3 || host.p[host.len - 1] != ']')
+			return false;
+		host = str_sub(host, 1, host.len - 2);
+		if (!addr_parse(host, &addr) || str_find(host, ':') < 0)
+			return false;
+	} else if (str_find(host, ':') >= 0) {
+		return false;
+	}
+	*ret_host = host;
+	*ret_port = (uint16_t)port;
+	return true;
+}
+
 const char *addr_text(const struct addr *a, char *out)
 {
 	if (addr_is_v4(a))

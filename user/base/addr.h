@@ -23,6 +23,8 @@ bool addr_is_v4(const struct addr *a);
 bool addr_is_zero(const struct addr *a);
 int addr_cmp(const struct addr *a, const struct addr *b);
 bool addr_in(const struct addr *a, const struct addr *net, uint8_t prefix_len);
+/* "host:port", "1.2.3.4:port" or "[v6]:port" with a port from 1 to 65535; *ret_host is without brackets. */
+bool addr_split_port(struct str s, struct str *ret_host, uint16_t *ret_port);
 /* Text without brackets, IPv4 dotted; out has ADDR_TEXT_MAX bytes; returns out. */
 const char *addr_text(const struct addr *a, char *out);
 

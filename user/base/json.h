@@ -8,7 +8,8 @@
 
 #include "base/str.h"
 
-#define JSON_DEPTH_MAX 32
+/* Deeper than any document that the YAML reader takes, with some levels around it. */
+#define JSON_DEPTH_MAX 96
 
 struct json {
 	struct buf *out;   /* borrowed */

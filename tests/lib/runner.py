@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs test programs one after the other, shows what they print, and adds their closing lines `N passed, N failed, N skipped`
 up. A program that prints none, ends badly, or takes too long counts as one failure more."""
+import ctypes
 import os
 import re
 import signal
@@ -38,12 +39,22 @@ def end_group(process):
             pass
 
 
-def run(name, command, timeout, env=None, closing_shown=False):
+def die_with_parent():
+    """So that even a kill -9 of the runner lets a test take down what it made."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def run(name, command, timeout, env=None):
     """Runs one program; its Totals. Its lines are shown as they come; the closing one under the program's name."""
     result = Totals()
     begin = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                               env=env, start_new_session=True)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   errors="replace", env=env, start_new_session=True, preexec_fn=die_with_parent)
+    except OSError as e:
+        print(f"FAIL {name}: {e}", flush=True)
+        result.failed += 1
+        return result
     late = threading.Event()
 
     def expire():
@@ -58,8 +69,7 @@ def run(name, command, timeout, env=None, closing_shown=False):
             match = CLOSING.fullmatch(line.strip())
             if match:
                 closing = match
-                if not closing_shown:
-                    continue
+                continue
             sys.stdout.write(line)
             sys.stdout.flush()
         code = process.wait()
@@ -70,7 +80,7 @@ def run(name, command, timeout, env=None, closing_shown=False):
         result.add(*(int(g or 0) for g in closing.groups()))
     why = None
     if late.is_set():
-        why = f"took more than {timeout} s"
+        why = f"took more than {timeout:.0f} s"
     elif code < 0:
         why = f"killed by signal {-code}"
     elif not closing:

@@ -15,19 +15,6 @@ struct snapshot_options compile_options(const struct args *a)
 	};
 }
 
-/* Of two documents of one name the later one counts, as with apply. A rules directory, which has no order, refuses that. */
-static void put(struct compiled *c, struct doc *d)
-{
-	struct doc *old = model_put(c->model, d);
-
-	if (!old)
-		return;
-	diag_add(&c->batch->diags, DIAG_WARNING, d->at, STR("metadata.name"),
-		 STR("a rules directory refuses such a pair"), "replaces the %.*s \"%.*s\" at %.*s:%u",
-		 STR_ARG(old->kind_name), STR_ARG(old->meta.name), STR_ARG(old->at.file), old->at.line);
-	doc_unref(old);
-}
-
 void compile(const struct inputs *in, const struct snapshot_options *opts, struct compiled *ret)
 {
 	struct batch *b = xcalloc(1, sizeof(*b));
@@ -45,7 +32,7 @@ void compile(const struct inputs *in, const struct snapshot_options *opts, struc
 		return;
 	for (uint32_t i = 0; i < b->nr; i++) {
 		if (b->results[i].doc)
-			put(ret, b->results[i].doc);
+			doc_unref(model_put(ret->model, b->results[i].doc));
 	}
 	if (snapshot_build(ret->model, opts, NULL, NULL, 0, b, &ret->snapshot))
 		ret->snapshot = NULL;

@@ -157,7 +157,7 @@ TEST(service_refusals)
 	       "warning: 5:9: spec.type: only what pods of this node send to the cluster IP is handled\n");
 	expect(SERVICE "  type: ExternalName\n  externalName: a.example.com\n", "");
 	expect(SERVICE "  type: ExternalName\n", "5:3: spec.externalName: is required when the type is ExternalName\n");
-	expect(SERVICE "  ports: []\n", "5:10: spec.ports: at least one port is required\n");
+	expect(SERVICE "  ports: []\n", "5:3: spec.ports: at least one port is required\n");
 	expect(SERVICE "  ports: [{port: 80}, {port: 81}]\n",
 	       "5:11: spec.ports[0].name: is required when a Service has several ports\n"
 	       "5:23: spec.ports[1].name: is required when a Service has several ports\n");
@@ -261,7 +261,7 @@ TEST(virtual_service_refusals)
 	       "8:7: spec.http[0].match[0].uri: not enforced yet: needs the bytes of the request\n");
 	expect(VS "  hosts: [a]\n  http:\n  - redirect: {uri: /x}\n",
 	       "7:5: spec.http[0].redirect: not enforced yet: needs the bytes of requests and answers\n");
-	expect(VS "  hosts: [a]\n", "5:3: spec: http, tcp or tls rules are required\n");
+	expect(VS "  hosts: [a]\n", "4:1: spec: http, tcp or tls rules are required\n");
 	expect(VS "  hosts: [a, a]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
 	       "5:14: spec.hosts[1]: duplicate host: \"a\" is covered by \"a\"\n");
 	expect(VS "  hosts: [\"*.com\", \"*.foo.com\"]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
@@ -270,7 +270,7 @@ TEST(virtual_service_refusals)
 	       "5:11: spec.hosts[0]: the host \"*\" is not allowed on the mesh gateway\n");
 	expect(VS "  hosts: [\"*\"]\n  gateways: [g]\n  tcp: [{route: [{destination: {host: a}}]}]\n", "");
 	expect(VS "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]\n",
-	       "6:17: spec.tcp[0].route: the weights of several destinations must not all be 0\n");
+	       "6:10: spec.tcp[0].route: the weights of several destinations must not all be 0\n");
 	expect(VS "  hosts: [a]\n  tcp: [{route: [{destination: {host: a, subset: a_b}, weight: -1}]}]\n",
 	       "6:64: spec.tcp[0].route[0].weight: -1 is out of range, want 0 to 2147483647\n"
 	       "6:50: spec.tcp[0].route[0].destination.subset: \"a_b\" must be a DNS label: letters, digits and \"-\", "
@@ -305,7 +305,7 @@ TEST(destination_rule)
 	CHECK_INT(r.doc.dr->subsets[1].policy.ports[0].lb, LB_PASSTHROUGH);
 	CHECK_INT(r.doc.dr->workload_selector.nr, 1);
 	result_release(&r);
-	expect(DR "  trafficPolicy: {}\n", "6:18: spec.trafficPolicy: a traffic policy must have at least one field\n");
+	expect(DR "  trafficPolicy: {}\n", "6:3: spec.trafficPolicy: a traffic policy must have at least one field\n");
 	expect(DR "  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}\n",
 	       "6:42: spec.trafficPolicy.loadBalancer.simple: round-robin balancing is not enforced yet\n");
 	expect(DR "  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
@@ -354,7 +354,7 @@ TEST(service_entry_refusals)
 	expect(SE "  hosts: [a.b]\n" PORTS "  resolution: DNS\n",
 	       "8:15: spec.resolution: resolving names is not enforced yet\n");
 	expect(SE "  hosts: [a.b]\n" PORTS "  endpoints: []\n",
-	       "8:14: spec.endpoints: resolution NONE has no endpoints\n");
+	       "8:3: spec.endpoints: resolution NONE has no endpoints\n");
 	expect(SE "  hosts: [a.b]\n" PORTS "  resolution: STATIC\n  endpoints: [{address: b.c}]\n",
 	       "9:25: spec.endpoints[0].address: \"b.c\" is not an IP address\n");
 	expect(SE "  hosts: [a.b]\n" PORTS
@@ -367,9 +367,9 @@ TEST(service_entry_refusals)
 	       "7:11: spec.ports[0]: several hosts need ports of HTTP or TLS: TCP has no host in it\n");
 	expect(SE "  hosts: [a.b]\n" PORTS
 		  "  resolution: STATIC\n  endpoints: []\n  workloadSelector: {labels: {a: b}}\n",
-	       "9:14: spec.endpoints: only one of endpoints and workloadSelector may be given\n");
+	       "9:3: spec.endpoints: only one of endpoints and workloadSelector may be given\n");
 	expect(SE "  hosts: [a.b]\n  ports: [{number: 80, name: a, protocol: TCP}]\n",
-	       "warning: 5:3: spec: without addresses no connection can be told to be for this host\n");
+	       "warning: 4:1: spec: without addresses no connection can be told to be for this host\n");
 	expect("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\nspec: {address: "
 	       "10.0.0.1, network: net}\n",
 	       "4:36: spec.network: several networks are not enforced yet\n");
@@ -410,7 +410,7 @@ TEST(routes)
 	       "  rules: [{matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{name: a, port: 1}]}]\n",
 	       "");
 	expect(HTTP_ROUTE PARENT "  rules: [{matches: [{path: {value: /x}}], backendRefs: [{name: a, port: 1}]}]\n",
-	       "6:29: spec.rules[0].matches[0].path: not enforced yet: needs the bytes of the request\n");
+	       "6:23: spec.rules[0].matches[0].path: not enforced yet: needs the bytes of the request\n");
 	expect(HTTP_ROUTE "  parentRefs: [{name: g}]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
 	       "5:16: spec.parentRefs[0]: a parent of kind Gateway.gateway.networking.k8s.io is not enforced yet\n");
 	expect(TCP_ROUTE PARENT "  rules: [{backendRefs: [{name: a}, {kind: Bucket, group: x.y, name: b}]}]\n",

@@ -42,6 +42,10 @@ static void fill_ports(const struct check *c, const char *base, struct m_workloa
 	map = check_node(c, path);
 	if (!map || map->kind == YNODE_NULL)
 		return;
+	if (str_starts(e->address_text, STR("unix://"))) {
+		check_fail(c, STR("a unix socket has no ports"), NULL, "%s", path);
+		return;
+	}
 	if (map->kind != YNODE_MAP || map->nr > 128) {
 		check_fail(c,
 			   map->kind == YNODE_MAP ? STR("must have at most 128 entries")

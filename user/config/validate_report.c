@@ -45,43 +45,56 @@ static const struct ynode *map_value(const struct check *c, const struct ynode *
 	return NULL;
 }
 
-/* Walks as far as the path exists. *ret_whole: to its end. */
-static const struct ynode *walk(const struct check *c, const char *path, bool *ret_whole)
-{
-	const struct ynode *at = c->root, *next;
+struct found {
+	const struct ynode *node; /* as far as the path exists */
+	const struct ynode *key;  /* the one it stands under; NULL: in a list, or the root */
+	bool whole;		  /* the path exists to its end */
+};
 
-	*ret_whole = false;
+static struct found find(const struct check *c, const char *path)
+{
+	struct found f = { .node = c->root };
+
 	while (*path) {
 		size_t len = strcspn(path, ".[");
+		const struct ynode *next = NULL, *key = NULL;
 
-		next = NULL;
 		if (*path == '[') {
 			char *end;
 			unsigned long index = strtoul(path + 1, &end, 10);
 
-			if (at->kind == YNODE_SEQ && index < at->nr)
-				next = at->items[index];
+			if (f.node->kind == YNODE_SEQ && index < f.node->nr)
+				next = f.node->items[index];
 			path = *end == ']' ? end + 1 : end;
 		} else {
-			next = map_value(c, at, (struct str){ path, (uint32_t)len }, NULL);
+			next = map_value(c, f.node, (struct str){ path, (uint32_t)len }, &key);
 			path += len;
 		}
 		if (!next)
-			return at;
-		at = next;
+			return f;
+		f.node = next;
+		f.key = key;
 		if (*path == '.')
 			path++;
 	}
-	*ret_whole = true;
-	return at;
+	f.whole = true;
+	return f;
+}
+
+/* A value, but the name of a list or object: its first entry is not what is wrong. */
+static struct place place_of(struct found f)
+{
+	bool large = f.node->kind == YNODE_MAP || f.node->kind == YNODE_SEQ;
+	const struct ynode *n = f.whole && f.key && large ? f.key : f.node;
+
+	return (struct place){ n->line, n->column };
 }
 
 const struct ynode *check_node(const struct check *c, const char *path)
 {
-	bool whole;
-	const struct ynode *n = walk(c, path, &whole);
+	struct found f = find(c, path);
 
-	return whole ? n : NULL;
+	return f.whole ? f.node : NULL;
 }
 
 bool check_has(const struct check *c, const char *path_fmt, ...)
@@ -95,11 +108,6 @@ bool check_has(const struct check *c, const char *path_fmt, ...)
 	va_end(ap);
 	n = check_node(c, path);
 	return n && n->kind != YNODE_NULL;
-}
-
-static struct place place_of(const struct ynode *n)
-{
-	return (struct place){ n->line, n->column };
 }
 
 /* The decoder said something about this very field already (missing, mistyped): what follows from that is no news. */
@@ -117,7 +125,6 @@ static bool reported(const struct check *c, const char *path)
 void check_fail(const struct check *c, struct str message, const char *hint, const char *path_fmt, ...)
 {
 	char path[PATH_MAX_LEN];
-	bool whole;
 	va_list ap;
 
 	va_start(ap, path_fmt);
@@ -125,39 +132,39 @@ void check_fail(const struct check *c, struct str message, const char *hint, con
 	va_end(ap);
 	if (reported(c, path))
 		return;
-	decode_error_at(c->d, place_of(walk(c, path, &whole)), path, hint ? hint : "", "%.*s", STR_ARG(message));
+	decode_error_at(c->d, place_of(find(c, path)), path, hint ? hint : "", "%.*s", STR_ARG(message));
 }
 
 void check_warn(const struct check *c, struct str message, const char *hint, const char *path_fmt, ...)
 {
 	char path[PATH_MAX_LEN];
-	bool whole;
 	va_list ap;
 
 	va_start(ap, path_fmt);
 	vsnprintf(path, sizeof(path), path_fmt, ap);
 	va_end(ap);
-	decode_warn_at(c->d, place_of(walk(c, path, &whole)), path, hint ? hint : "", "%.*s", STR_ARG(message));
+	decode_warn_at(c->d, place_of(find(c, path)), path, hint ? hint : "", "%.*s", STR_ARG(message));
 }
 
 void check_fail_key(const struct check *c, struct str message, const char *hint, struct str key, const char *path_fmt,
 		    ...)
 {
 	char path[PATH_MAX_LEN];
-	const struct ynode *map, *at = NULL;
-	bool whole;
+	struct found f;
 	va_list ap;
 	size_t len;
 
 	va_start(ap, path_fmt);
 	vsnprintf(path, sizeof(path), path_fmt, ap);
 	va_end(ap);
-	map = walk(c, path, &whole);
-	if (whole)
-		map_value(c, map, key, &at);
+	f = find(c, path);
+	if (f.whole)
+		map_value(c, f.node, key, &f.key);
 	len = strlen(path);
 	snprintf(path + len, sizeof(path) - len, "[%.*s]", STR_ARG(key));
-	decode_error_at(c->d, place_of(at ? at : map), path, hint ? hint : "", "%.*s", STR_ARG(message));
+	if (reported(c, path))
+		return;
+	decode_error_at(c->d, place_of(f), path, hint ? hint : "", "%.*s", STR_ARG(message));
 }
 
 void check_labels(const struct check *c, const struct kvs *labels, const char *path)

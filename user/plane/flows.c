@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Flow records, read out of the maps: live ones from mesh_flows, after one pass of the socket iterator that brings their counters up
+ * to date, and closed ones from the ring. Writes nothing.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "base/arena.h"
+#include "plane/plane_int.h"
+
+#define FLOWS_BATCH 512u
+
+#define X(name, text) text,
+static const char *const state_labels[] = { MESH_STATES(X) };
+#undef X
+#define X(name, label, ...) label,
+static const char *const reason_labels[] = { MESH_REASONS(X) };
+#undef X
+
+/* What one call of plane_flows works with. */
+struct reading {
+	struct plane *p;
+	const struct flow_filter *filter;
+	flow_fn fn;
+	void *data;
+	uint64_t real_minus_boot_ns;
+	struct mesh_flow *live;
+	uint32_t live_nr, live_cap;
+	struct mesh_flow *ring; /* the whole map, mapped for the call */
+	uint64_t head_before, head; /* of the ring: before and after the live ones were read */
+	bool stopped;
+};
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+static void refresh(const struct plane *p)
+{
+	char buf[4096];
+	int fd = p->iter_link_fd >= 0 ? bpf_iter_create(p->iter_link_fd) : -1;
+
+	if (fd < 0)
+		return;
+	while (read(fd, buf, sizeof(buf)) > 0 || errno == EAGAIN)
+		errno = 0;
+	close(fd);
+}
+
+static int live_read(struct reading *r)
+{
+	uint32_t cap = FLOWS_BATCH, in = 0, out = 0;
+	uint64_t *keys = xcalloc(cap, sizeof(*keys));
+	bool first = true;
+	int rc;
+
+	do {
+		uint32_t nr;
+
+		if (r->live_cap - r->live_nr < cap) {
+			r->live_cap = r->live_nr + cap + r->live_nr / 2;
+			r->live = xrealloc(r->live, r->live_cap * sizeof(*r->live));
+		}
+		nr = cap;
+		rc = plane_errno(bpf_map_lookup_batch(r->p->map_fd[PLANE_MAP_FLOWS], first ? NULL : &in, &out, keys,
+						      r->live + r->live_nr, &nr, NULL));
+		if (rc == -ENOSPC) { /* a bucket holds more than the batch */
+			cap *= 2;
+			keys = xrealloc(keys, cap * sizeof(*keys));
+			continue;
+		}
+		if (rc && rc != -ENOENT)
+			break;
+		r->live_nr += nr;
+		in = out;
+		first = false;
+	} while (!rc || rc == -ENOSPC);
+	free(keys);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* "name" or "namespace/name" against "namespace/name/...". */
+static bool workload_is(struct str text, struct str want)
+{
+	int slash = str_find(text, '/'), end;
+	struct str rest;
+
+	if (slash < 0)
+		return false;
+	if (str_find(want, '/') >= 0)
+		return text.len > want.len && str_starts(text, want) && text.p[want.len] == '/';
+	rest = str_sub(text, (uint32_t)slash + 1, text.len);
+	end = str_find(rest, '/');
+	return str_eq(end < 0 ? rest : str_sub(rest, 0, (uint32_t)end), want);
+}
+
+struct service_name {
+	struct str ns, host;
+	struct str name; /* "reviews" of "reviews.default.svc.cluster.local", else the host */
+};
+
+static struct service_name service_name(struct str text)
+{
+	struct service_name s = { 0 };
+	int slash = str_find(text, '/'), dot;
+	struct str rest;
+
+	if (slash < 0)
+		return s;
+	s.ns = str_sub(text, 0, (uint32_t)slash);
+	s.name = s.host = str_sub(text, (uint32_t)slash + 1, text.len);
+	dot = str_find(s.host, '.');
+	if (dot < 0)
+		return s;
+	rest = str_sub(s.host, (uint32_t)dot + 1, s.host.len);
+	if (str_starts(rest, s.ns) && str_starts(str_sub(rest, s.ns.len, rest.len), STR(".svc.")))
+		s.name = str_sub(s.host, 0, (uint32_t)dot);
+	return s;
+}
+
+static bool service_is(struct str text, struct str want)
+{
+	struct service_name s = service_name(text);
+	int slash = str_find(want, '/');
+
+	if (slash >= 0) {
+		if (!str_eq(s.ns, str_sub(want, 0, (uint32_t)slash)))
+			return false;
+		want = str_sub(want, (uint32_t)slash + 1, want.len);
+	}
+	return text.len && (str_eq(s.name, want) || str_eq(s.host, want));
+}
+
+static const char *label(const char *const *labels, uint32_t nr, uint32_t i)
+{
+	return i < nr ? labels[i] : "unknown";
+}
+
+static const char *state_label(uint32_t state)
+{
+	return label(state_labels, MESH_STATE_NR, state);
+}
+
+static bool wanted(const struct flow_filter *f, const struct flow_view *v)
+{
+	if (f->workload.len && !workload_is(v->client, f->workload) && !workload_is(v->server, f->workload))
+		return false;
+	if (f->service.len && !service_is(v->service, f->service))
+		return false;
+	if (!f->state.len)
+		return true;
+	if (str_is(f->state, "open"))
+		return !v->flow->closed_ns;
+	/* "closed" is also a state: every flow that ended. */
+	return str_is(f->state, "closed") ? v->flow->closed_ns != 0 : str_is(f->state, state_label(v->flow->state));
+}
+
+static void show(struct reading *r, const struct mesh_flow *flow)
+{
+	struct flow_view v = {
+		.flow = flow,
+		.opened_realtime_ns = flow->opened_ns + r->real_minus_boot_ns,
+		.closed_realtime_ns = flow->closed_ns ? flow->closed_ns + r->real_minus_boot_ns : 0,
+		.client = name_text(r->p, flow->client_id),
+		.server = name_text(r->p, flow->server_id),
+		.service = name_text(r->p, flow->service_id),
+		.cluster = name_text(r->p, flow->cluster_id),
+	};
+
+	if (!r->stopped && wanted(r->filter, &v))
+		r->stopped = !r->fn(r->data, &v);
+}
+
+/* Copies the record of one sequence number; false: it is being written, or was overwritten. */
+static bool ring_get(const struct reading *r, uint64_t seq, struct mesh_flow *ret)
+{
+	const struct mesh_flow *slot = &r->ring[(seq - 1) & (r->p->closed_nr - 1)];
+
+	if (__atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE) != seq)
+		return false;
+	memcpy(ret, slot, sizeof(*ret));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return ret->seq_end == seq && __atomic_load_n(&slot->seq, __ATOMIC_RELAXED) == seq;
+}
+
+static uint64_t ring_first(const struct reading *r)
+{
+	return r->head > r->p->closed_nr ? r->head - r->p->closed_nr + 1 : 1;
+}
+
+/* The flow ended while the live ones were being read, and was shown from the ring. */
+static bool ended(const struct reading *r, const struct mesh_flow *live)
+{
+	struct mesh_flow flow;
+	uint64_t from = r->head_before + 1;
+
+	for (uint64_t seq = from > ring_first(r) ? from : ring_first(r); seq <= r->head; seq++)
+		if (ring_get(r, seq, &flow) && flow.cookie == live->cookie && flow.opened_ns == live->opened_ns)
+			return true;
+	return false;
+}
+
+static int older(const void *a, const void *b)
+{
+	const struct mesh_flow *x = a, *y = b;
+
+	return x->opened_ns < y->opened_ns ? -1 : x->opened_ns > y->opened_ns;
+}
+
+int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *data)
+{
+	struct reading r = { .p = p, .filter = f, .fn = fn, .data = data };
+	size_t len = (size_t)p->closed_nr * sizeof(struct mesh_flow);
+	struct mesh_flow flow;
+	int rc;
+
+	r.ring = mmap(NULL, len, PROT_READ, MAP_SHARED, p->map_fd[PLANE_MAP_CLOSED], 0);
+	if (r.ring == MAP_FAILED)
+		return -errno;
+	r.real_minus_boot_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
+	r.head_before = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
+	refresh(p);
+	rc = live_read(&r);
+	r.head = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
+	for (uint64_t seq = ring_first(&r); !rc && !f->live_only && seq <= r.head && !r.stopped; seq++)
+		if (ring_get(&r, seq, &flow))
+			show(&r, &flow);
+	if (!rc && r.live_nr)
+		qsort(r.live, r.live_nr, sizeof(*r.live), older);
+	for (uint32_t i = 0; !rc && i < r.live_nr && !r.stopped; i++)
+		if (!ended(&r, &r.live[i]))
+			show(&r, &r.live[i]);
+	munmap(r.ring, len);
+	free(r.live);
+	return rc;
+}
+
+static void json_text(struct json *j, const char *key, struct str s)
+{
+	json_key(j, key);
+	if (s.len)
+		json_str(j, s);
+	else
+		json_null(j);
+}
+
+static void json_address(struct json *j, const struct mesh_addr *addr, uint16_t port_be)
+{
+	char text[ADDR_TEXT_MAX];
+	struct addr a;
+
+	memcpy(&a, addr, sizeof(a));
+	json_text(j, "ip", addr_is_zero(&a) ? (struct str){ 0 } : str_of(addr_text(&a, text)));
+	json_key(j, "port");
+	if (port_be)
+		json_uint(j, ntohs(port_be));
+	else
+		json_null(j);
+}
+
+/* "namespace/pod/serviceaccount" */
+static void json_workload(struct json *j, const char *key, struct str text, const struct mesh_addr *addr, uint16_t port_be)
+{
+	struct str part[3] = { { 0 } };
+
+	for (uint32_t i = 0; i < 3 && text.len; i++) {
+		int slash = i < 2 ? str_find(text, '/') : -1;
+
+		part[i] = slash < 0 ? text : str_sub(text, 0, (uint32_t)slash);
+		text = slash < 0 ? (struct str){ 0 } : str_sub(text, (uint32_t)slash + 1, text.len);
+	}
+	json_key(j, key);
+	json_object(j);
+	json_text(j, "pod", part[1]);
+	json_text(j, "namespace", part[0]);
+	json_text(j, "service_account", part[2]);
+	json_address(j, addr, port_be);
+	json_object_end(j);
+}
+
+void flow_json(struct json *j, const struct flow_view *v)
+{
+	const struct mesh_flow *f = v->flow;
+	struct service_name s = service_name(v->service);
+
+	json_object(j);
+	json_workload(j, "client", v->client, &f->client, f->client_port_be);
+	json_workload(j, "server", v->server, &f->chosen, f->chosen_port_be);
+	json_key(j, "dialled");
+	json_object(j);
+	json_text(j, "service", s.name);
+	json_text(j, "namespace", s.ns);
+	json_address(j, &f->dialled, f->dialled_port_be);
+	json_object_end(j);
+	json_kstr(j, "protocol", f->proto == MESH_PROTO_UDP ? STR("udp") : STR("tcp"));
+	json_kstr(j, "path", STR("tcp"));
+	json_kuint(j, "bytes_sent", f->bytes_sent);
+	json_kuint(j, "bytes_received", f->bytes_received);
+	json_kuint(j, "bytes_redirected", 0);
+	json_ktime(j, "opened", v->opened_realtime_ns);
+	json_ktime(j, "closed", v->closed_realtime_ns);
+	json_kstr(j, "state", str_of(state_label(f->state)));
+	json_kstr(j, "reason", str_of(label(reason_labels, MESH_REASON_NR, f->reason)));
+	json_key(j, "policy");
+	json_null(j);
+	json_kuint(j, "epoch", f->epoch);
+	json_text(j, "cluster", v->cluster);
+	json_kuint(j, "srtt_us", f->srtt_us);
+	json_kuint(j, "retransmits", f->retransmits);
+	json_object_end(j);
+}

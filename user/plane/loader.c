@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Pins, programs, links and the lock of the pin directory. The only file that sees the skeleton. Order is everything here: maps are
+ * pinned before the first link, what ends flows is attached before what opens them, so that whatever is left after a kill at any
+ * system call is either nothing that runs, or a data path that is whole and that the next start adopts.
+ */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "mesh.skel.h"
+#include "plane/plane_int.h"
+
+#ifndef BPF_FS_MAGIC
+#define BPF_FS_MAGIC 0xcafe4a11
+#endif
+#define CGROUP2_MAGIC 0x63677270
+#define PATH_LEN 4096
+
+#define X(id, name) [PLANE_MAP_##id] = #name,
+const char *const plane_map_names[] = { PLANE_MAPS(X) };
+#undef X
+#define X(id, name) [PLANE_PROG_##id] = #name,
+const char *const plane_prog_names[] = { PLANE_PROGS(X) };
+#undef X
+
+/* libbpf's own words, kept to explain a failed load. */
+static struct buf libbpf_said;
+
+static int keep_warning(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+	if (level == LIBBPF_WARN && libbpf_said.len < 64 << 10)
+		buf_vprintf(&libbpf_said, fmt, args);
+	return 0;
+}
+
+static int fail(struct buf *err, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static int fail(struct buf *err, int rc, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	buf_vprintf(err, fmt, ap);
+	va_end(ap);
+	return rc;
+}
+
+static const char *pin_path(const char *pin, const char *prefix, const char *name, const char *suffix, char *out)
+{
+	snprintf(out, PATH_LEN, "%s/%s%s%s", pin, prefix, name, suffix);
+	return out;
+}
+
+/* ---- the pin directory ---- */
+
+static int pin_dir_open(const char *pin, bool create, struct buf *err)
+{
+	struct statfs fs;
+	int fd;
+
+	if (strlen(pin) > PATH_LEN - 64)
+		return fail(err, -ENAMETOOLONG, "%.64s...: path is too long", pin);
+	if (create && mkdir(pin, 0700) && errno != EEXIST)
+		return fail(err, -errno, "cannot create %s: %s; is a bpf file system mounted there? (mount -t bpf bpf /sys/fs/bpf)",
+			    pin, strerror(errno));
+	fd = open(pin, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return fail(err, -errno, "cannot open %s: %s", pin, strerror(errno));
+	if (fstatfs(fd, &fs) || (uint32_t)fs.f_type != BPF_FS_MAGIC) {
+		close(fd);
+		if (create)
+			rmdir(pin);
+		return fail(err, -EINVAL, "%s is not in a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf", pin);
+	}
+	return fd;
+}
+
+/* The directory can be removed by an --unload that held the lock before us: then what we locked is nobody's. */
+static int pin_dir_lock(const char *pin, int fd, struct buf *err)
+{
+	struct stat locked, now;
+
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return fail(err, errno == EWOULDBLOCK ? -EBUSY : -errno, "another meshd uses %s: %s", pin, strerror(errno));
+	if (fstat(fd, &locked) || stat(pin, &now) || locked.st_ino != now.st_ino)
+		return fail(err, -EBUSY, "another meshd has just removed %s; start again", pin);
+	return 0;
+}
+
+/* ---- maps ---- */
+
+static uint32_t pow2(uint32_t n)
+{
+	uint32_t p = 1;
+
+	while (p < n && p < 1u << 31)
+		p *= 2;
+	return p;
+}
+
+/*
+ * How many elements each map has. An apply holds the old rules and the new ones at once, so what rules need counts twice:
+ *   rows       old + new + one row for each key that goes: 3 x max-services
+ *   services   old + new keys: 2 x max-services; networks the same (the trie allocates as it goes)
+ *   clusters   two destinations a row: 2 x 2 x max-services
+ *   choices    a column for each endpoint and one for each row, rounded up to a power of two (at most doubled), twice:
+ *              4 x (max-endpoints + max-services)
+ *   backends   2 x max-endpoints
+ *   pods       old + new + going: 3 x max-pods; cookies old + new: 2 x max-pods
+ *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods, and 32768 of the past
+ * With the defaults 75 MB of kernel memory, half of it flows; tables and names allocate as they fill.
+ */
+static void sizes(struct plane *p)
+{
+	uint32_t *max = p->map_max;
+
+	max[PLANE_MAP_CONTROL] = 1;
+	max[PLANE_MAP_SERVICES] = 2 * p->max_services;
+	max[PLANE_MAP_CIDRS] = 2 * p->max_services;
+	max[PLANE_MAP_ROWS] = 3 * p->max_services + 1;
+	max[PLANE_MAP_CLUSTERS] = 4 * p->max_services + 1;
+	max[PLANE_MAP_CHOICES] = 4 * (p->max_endpoints + p->max_services);
+	max[PLANE_MAP_BACKENDS] = 2 * p->max_endpoints + 1;
+	max[PLANE_MAP_NETNS] = 2 * p->max_pods;
+	max[PLANE_MAP_PODS] = 3 * p->max_pods + 1;
+	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + 32768;
+	max[PLANE_MAP_COUNTERS] = MESH_HOOK_MAX * MESH_REASON_MAX;
+	max[PLANE_MAP_FLOWS] = p->max_flows;
+	max[PLANE_MAP_CLOSED] = p->closed_nr;
+	max[PLANE_MAP_DIALS] = 0;
+	max[PLANE_MAP_BARRIER] = 1;
+}
+
+static int check_settings(const struct settings *s, struct buf *err)
+{
+	const struct {
+		const char *name;
+		uint32_t value;
+	} limits[] = { { "max-services", s->max_services },
+		       { "max-endpoints", s->max_endpoints },
+		       { "max-pods", s->max_pods },
+		       { "max-flows", s->max_flows },
+		       { "max-closed-flows", s->max_closed_flows } };
+
+	for (uint32_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
+		if (!limits[i].value || limits[i].value > 1u << 26)
+			return fail(err, -EINVAL, "%s must be between 1 and %u", limits[i].name, 1u << 26);
+	return 0;
+}
+
+static void skel_maps(struct mesh *skel, struct bpf_map **out)
+{
+#define X(id, name) out[PLANE_MAP_##id] = skel->maps.name;
+	PLANE_MAPS(X)
+#undef X
+}
+
+static void skel_progs(struct mesh *skel, struct bpf_program **out)
+{
+#define X(id, name) out[PLANE_PROG_##id] = skel->progs.name;
+	PLANE_PROGS(X)
+#undef X
+}
+
+/* The pinned map is what this meshd would have made. */
+static int map_matches(int fd, const struct bpf_map *map, const char *name, struct buf *err)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &len))
+		return fail(err, -errno, "cannot read the pinned %s: %s", name, strerror(errno));
+	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+	    info.value_size != bpf_map__value_size(map) || info.map_flags != bpf_map__map_flags(map))
+		return fail(err, -EEXIST,
+			    "the pinned %s has another layout than this meshd uses; run meshd --unload, then start again", name);
+	if (info.max_entries != bpf_map__max_entries(map))
+		return fail(err, -EEXIST,
+			    "the pinned %s has room for %u entries, the settings ask for %u; restore the max-* settings it was "
+			    "made with, or run meshd --unload, then start again",
+			    name, info.max_entries, bpf_map__max_entries(map));
+	return 0;
+}
+
+static int control_layout(int fd, struct buf *err)
+{
+	struct mesh_control control = { 0 };
+	uint32_t zero = 0;
+
+	if (bpf_map_lookup_elem(fd, &zero, &control))
+		return fail(err, -errno, "cannot read the pinned mesh_control: %s", strerror(errno));
+	if (control.layout != MESH_LAYOUT)
+		return fail(err, -EEXIST, "the pinned maps have layout %u, this meshd uses %u; run meshd --unload, then start again",
+			    control.layout, MESH_LAYOUT);
+	return 0;
+}
+
+static bool links_pinned(const char *pin)
+{
+	char path[PATH_LEN];
+
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
+		if (!access(pin_path(pin, "link_", plane_prog_names[i], "", path), F_OK))
+			return true;
+	return false;
+}
+
+static void maps_unpin(const char *pin)
+{
+	char path[PATH_LEN];
+
+	for (uint32_t i = PLANE_MAP_NR; i-- > 0;)
+		unlink(pin_path(pin, "", plane_map_names[i], "", path));
+}
+
+/* Opens every pinned map into fds (-1: not pinned) and checks it. 0: all are there and fit; -ENOENT: some are missing. */
+static int maps_find(struct plane *p, struct bpf_map **maps, int *fds, struct buf *err)
+{
+	const char *missing = NULL;
+	char path[PATH_LEN];
+	int rc = 0;
+
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
+		fds[i] = bpf_obj_get(pin_path(p->pin, "", plane_map_names[i], "", path));
+		if (fds[i] < 0)
+			missing = plane_map_names[i];
+		else if (!rc)
+			rc = map_matches(fds[i], maps[i], plane_map_names[i], err);
+	}
+	if (!rc && missing)
+		rc = fail(err, -ENOENT, "%s is not pinned any more; run meshd --unload, then start again", missing);
+	if (!rc)
+		rc = control_layout(fds[PLANE_MAP_CONTROL], err);
+	return rc;
+}
+
+/*
+ * Decides between adopting and starting afresh. Without a pinned link nothing runs, so pins that do not fit, or are not all there
+ * (a start or an unload that was killed), are of no use to anyone and go.
+ */
+static int maps_reuse(struct plane *p, struct bpf_map **maps, struct buf *err)
+{
+	int fds[PLANE_MAP_NR], rc = maps_find(p, maps, fds, err);
+
+	for (uint32_t i = 0; i < PLANE_MAP_NR && !rc; i++)
+		rc = plane_errno(bpf_map__reuse_fd(maps[i], fds[i]));
+	p->adopted_pins = !rc;
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	if (!rc)
+		return 0;
+	if (links_pinned(p->pin))
+		return rc == -ENOENT ? -EEXIST : rc;
+	buf_clear(err);
+	maps_unpin(p->pin);
+	return 0;
+}
+
+static int maps_pin(struct plane *p, struct buf *err)
+{
+	struct mesh_control control = { .layout = MESH_LAYOUT };
+	char path[PATH_LEN];
+	uint32_t zero = 0;
+
+	if (p->adopted_pins)
+		return 0;
+	if (bpf_map_update_elem(p->map_fd[PLANE_MAP_CONTROL], &zero, &control, BPF_ANY))
+		return fail(err, -errno, "cannot write mesh_control: %s", strerror(errno));
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
+		if (bpf_obj_pin(p->map_fd[i], pin_path(p->pin, "", plane_map_names[i], "", path)))
+			return fail(err, -errno, "cannot pin %s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int arrays_map(struct plane *p, struct buf *err)
+{
+	const struct {
+		struct marray *array;
+		enum plane_map_id id;
+		uint32_t value_size;
+	} arrays[] = {
+		{ &p->rows, PLANE_MAP_ROWS, sizeof(struct mesh_row) },
+		{ &p->choices, PLANE_MAP_CHOICES, sizeof(struct mesh_choice) },
+		{ &p->clusters, PLANE_MAP_CLUSTERS, sizeof(struct mesh_cluster) },
+		{ &p->backends, PLANE_MAP_BACKENDS, sizeof(struct mesh_backend) },
+		{ &p->pods_rows, PLANE_MAP_PODS, sizeof(struct mesh_pod) },
+		{ &p->control_array, PLANE_MAP_CONTROL, sizeof(struct mesh_control) },
+	};
+
+	for (uint32_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) {
+		int rc = marray_init(arrays[i].array, p->map_fd[arrays[i].id], arrays[i].value_size, p->map_max[arrays[i].id]);
+
+		if (rc)
+			return fail(err, rc, "no address space for %s: %s", plane_map_names[arrays[i].id], strerror(-rc));
+	}
+	p->control = marray_at(&p->control_array, 0, 1);
+	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
+	slots_init(&p->cluster_slots, p->map_max[PLANE_MAP_CLUSTERS]);
+	slots_init(&p->pod_slots, p->map_max[PLANE_MAP_PODS]);
+	runs_init(&p->runs, p->map_max[PLANE_MAP_CHOICES]);
+	backends_init(p);
+	names_init(p);
+	return 0;
+}
+
+/* ---- programs and links ---- */
+
+/* Takes the fds out of the skeleton, so that libbpf's copy of the object can go. */
+static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, struct bpf_program **progs)
+{
+	union bpf_iter_link_info iter = { 0 };
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &iter, .iter_info_len = sizeof(iter));
+
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
+		p->map_fd[i] = fcntl(bpf_map__fd(maps[i]), F_DUPFD_CLOEXEC, 3);
+		if (p->map_fd[i] < 0)
+			return -errno;
+	}
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
+		p->prog_fd[i] = fcntl(bpf_program__fd(progs[i]), F_DUPFD_CLOEXEC, 3);
+		p->attach_type[i] = bpf_program__expected_attach_type(progs[i]);
+		if (p->prog_fd[i] < 0)
+			return -errno;
+	}
+	iter.map.map_fd = (uint32_t)p->map_fd[PLANE_MAP_DIALS];
+	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, &opts);
+	return 0;
+}
+
+static int load(struct plane *p, struct buf *err)
+{
+	struct bpf_program *progs[PLANE_PROG_NR];
+	struct bpf_map *maps[PLANE_MAP_NR];
+	struct mesh *skel = mesh__open();
+	int rc = 0;
+
+	if (!skel)
+		return fail(err, -errno, "cannot read the BPF object: %s", strerror(errno));
+	skel_maps(skel, maps);
+	skel_progs(skel, progs);
+	for (uint32_t i = 0; i < PLANE_MAP_NR && !rc; i++)
+		if (p->map_max[i] != bpf_map__max_entries(maps[i]))
+			rc = bpf_map__set_max_entries(maps[i], p->map_max[i]);
+	skel->rodata->closed_mask = p->closed_nr - 1;
+	if (rc)
+		fail(err, rc, "cannot size the maps: %s", strerror(-rc));
+	else
+		rc = maps_reuse(p, maps, err);
+	if (!rc) {
+		rc = mesh__load(skel);
+		if (rc)
+			fail(err, rc, "the kernel does not load the programs: %s\n%s", strerror(-rc),
+			     libbpf_said.data ? libbpf_said.data : "");
+	}
+	if (!rc) {
+		rc = keep_fds(p, skel, maps, progs);
+		if (rc)
+			fail(err, rc, "cannot keep the programs: %s", strerror(-rc));
+	}
+	mesh__destroy(skel);
+	buf_release(&libbpf_said);
+	malloc_trim(0);
+	return rc;
+}
+
+/* The link is attached to this very cgroup. */
+static bool link_here(const struct plane *p, int link_fd)
+{
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+	struct stat st;
+
+	return !bpf_obj_get_info_by_fd(link_fd, &info, &len) && !fstat(p->cgroup_fd, &st) &&
+	       info.cgroup.cgroup_id == st.st_ino;
+}
+
+/*
+ * A pinned link on our cgroup gets the new program in place. A new link is pinned under another name first where an old pin leads to
+ * another cgroup, and then takes its name in one step.
+ */
+static int attach_one(struct plane *p, uint32_t i, struct buf *err)
+{
+	const char *name = plane_prog_names[i];
+	char path[PATH_LEN], fresh[PATH_LEN];
+	int fd, rc = 0;
+
+	pin_path(p->pin, "link_", name, "", path);
+	pin_path(p->pin, "link_", name, "_new", fresh);
+	unlink(fresh);
+	fd = bpf_obj_get(path);
+	if (fd >= 0 && link_here(p, fd)) {
+		rc = plane_errno(bpf_link_update(fd, p->prog_fd[i], NULL));
+		close(fd);
+		return rc ? fail(err, rc, "cannot replace %s: %s", name, strerror(-rc)) : 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	fd = bpf_link_create(p->prog_fd[i], p->cgroup_fd, p->attach_type[i], NULL);
+	if (fd < 0)
+		return fail(err, -errno, "cannot attach %s to %s: %s", name, p->cgroup, strerror(errno));
+	if (bpf_obj_pin(fd, fresh) || rename(fresh, path)) {
+		rc = fail(err, -errno, "cannot pin %s: %s", path, strerror(errno));
+		unlink(fresh);
+	}
+	close(fd);
+	return rc;
+}
+
+static int attach(struct plane *p, struct buf *err)
+{
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
+		int rc = attach_one(p, i, err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int cgroup_open(struct plane *p, struct buf *err)
+{
+	struct statfs fs;
+
+	p->cgroup_fd = open(p->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (p->cgroup_fd < 0)
+		return fail(err, -errno, "cannot open the cgroup %s: %s", p->cgroup, strerror(errno));
+	if (fstatfs(p->cgroup_fd, &fs) || fs.f_type != CGROUP2_MAGIC)
+		return fail(err, -EINVAL, "%s is not in a cgroup2 file system; on a hybrid host it is /sys/fs/cgroup/unified", p->cgroup);
+	return 0;
+}
+
+static struct plane *plane_new(const struct settings *s)
+{
+	struct plane *p = xcalloc(1, sizeof(*p));
+
+	p->cgroup = xstrdup(s->cgroup);
+	p->pin = xstrdup(s->pin);
+	p->node_name = xstrdup(s->node_name ? s->node_name : "");
+	p->max_services = s->max_services;
+	p->max_endpoints = s->max_endpoints;
+	p->max_pods = s->max_pods;
+	p->max_flows = s->max_flows;
+	p->closed_nr = pow2(s->max_closed_flows);
+	p->lock_fd = p->cgroup_fd = p->iter_link_fd = -1;
+	p->barrier.inner_fd = p->barrier.event_fd = -1;
+	p->pods.inotify_fd = p->pods.timer_fd = p->pods.poll_fd = p->pods.own_netns_fd = -1;
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
+		p->map_fd[i] = -1;
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
+		p->prog_fd[i] = -1;
+	sizes(p);
+	return p;
+}
+
+static int open_all(struct plane *p, struct buf *err)
+{
+	int rc = cgroup_open(p, err);
+
+	if (rc)
+		return rc;
+	p->lock_fd = pin_dir_open(p->pin, true, err);
+	if (p->lock_fd < 0)
+		return p->lock_fd;
+	rc = pin_dir_lock(p->pin, p->lock_fd, err);
+	if (rc)
+		return rc;
+	rc = load(p, err);
+	if (!rc)
+		rc = maps_pin(p, err);
+	if (!rc)
+		rc = arrays_map(p, err);
+	if (!rc) {
+		rc = barrier_init(p);
+		if (rc)
+			fail(err, rc, "cannot start the grace period thread: %s", strerror(-rc));
+	}
+	if (!rc)
+		rc = adopt(p, err);
+	if (!rc) {
+		rc = podscan_init(p);
+		if (rc)
+			fail(err, rc, "cannot watch the cgroup %s: %s", p->cgroup, strerror(-rc));
+	}
+	if (!rc)
+		rc = attach(p, err);
+	/* A first start that failed before anything ran leaves nothing behind. */
+	if (rc && !links_pinned(p->pin)) {
+		maps_unpin(p->pin);
+		rmdir(p->pin);
+	}
+	return rc;
+}
+
+int plane_open(const struct settings *s, struct plane **ret, struct buf *err)
+{
+	struct plane *p;
+	int rc = check_settings(s, err);
+
+	if (rc)
+		return rc;
+	libbpf_set_print(keep_warning);
+	p = plane_new(s);
+	rc = open_all(p, err);
+	if (rc) {
+		plane_close(p);
+		return rc;
+	}
+	*ret = p;
+	return 0;
+}
+
+void plane_close(struct plane *p)
+{
+	if (!p)
+		return;
+	barrier_release(p);
+	podscan_release(p);
+	for (uint32_t i = p->retired_head; i < p->retired_nr; i++)
+		free(p->retired[i].unit);
+	for (uint32_t i = 0; p->snapshot && i < p->snapshot->unit_nr; i++)
+		free(p->lowered[i]);
+	snapshot_unref(p->snapshot);
+	snapshot_unref(p->old_snapshot);
+	free(p->lowered);
+	free(p->adopted);
+	free(p->retired);
+	free(p->gone);
+	free(p->cidrs);
+	names_release(p);
+	free(p->backend_refs);
+	slotset_release(&p->backend_set);
+	slots_release(&p->row_slots);
+	slots_release(&p->cluster_slots);
+	slots_release(&p->backend_slots);
+	slots_release(&p->pod_slots);
+	runs_release(&p->runs);
+	marray_release(&p->rows);
+	marray_release(&p->choices);
+	marray_release(&p->clusters);
+	marray_release(&p->backends);
+	marray_release(&p->pods_rows);
+	marray_release(&p->control_array);
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
+		if (p->map_fd[i] >= 0)
+			close(p->map_fd[i]);
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
+		if (p->prog_fd[i] >= 0)
+			close(p->prog_fd[i]);
+	if (p->iter_link_fd >= 0)
+		close(p->iter_link_fd);
+	if (p->cgroup_fd >= 0)
+		close(p->cgroup_fd);
+	if (p->lock_fd >= 0)
+		close(p->lock_fd);
+	free(p->cgroup);
+	free(p->pin);
+	free(p->node_name);
+	free(p);
+}
+
+/* Links one by one, connect hooks first, each taken off its cgroup even if somebody else holds it too. */
+static void links_remove(const char *pin)
+{
+	static const char *const suffixes[] = { "", "_new" };
+	char path[PATH_LEN];
+
+	for (uint32_t i = PLANE_PROG_NR; i-- > 0;) {
+		for (uint32_t k = 0; k < 2; k++) {
+			int fd = bpf_obj_get(pin_path(pin, "link_", plane_prog_names[i], suffixes[k], path));
+
+			if (fd < 0)
+				continue;
+			bpf_link_detach(fd);
+			unlink(path);
+			close(fd);
+		}
+	}
+}
+
+int plane_unload(const struct settings *s, struct buf *err)
+{
+	struct stat st;
+	int fd, rc;
+
+	if (lstat(s->pin, &st) && errno == ENOENT)
+		return 0;
+	libbpf_set_print(keep_warning);
+	fd = pin_dir_open(s->pin, false, err);
+	if (fd < 0)
+		return fd;
+	rc = pin_dir_lock(s->pin, fd, err);
+	if (!rc) {
+		links_remove(s->pin);
+		maps_unpin(s->pin);
+		if (rmdir(s->pin))
+			rc = fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin, strerror(errno));
+	}
+	close(fd);
+	return rc;
+}
+
+int loader_foreign(struct plane *p)
+{
+	static const enum bpf_attach_type types[] = { BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT };
+	int others = 0;
+
+	for (uint32_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		uint32_t ids[64], nr = sizeof(ids) / sizeof(*ids);
+
+		if (bpf_prog_query(p->cgroup_fd, types[i], BPF_F_QUERY_EFFECTIVE, NULL, ids, &nr) && errno != ENOSPC)
+			return -errno;
+		others += nr ? (int)nr - 1 : 0;
+	}
+	return others;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Facts about a network namespace that is given as an fd. Enters it for a moment; the caller's thread is always back after. */
+#ifndef PLANE_NETNS_H
+#define PLANE_NETNS_H
+
+#include "base/addr.h"
+
+struct netns_id {
+	uint64_t dev, ino;
+};
+
+struct netns_facts {
+	uint64_t cookie;
+	struct addr *addrs; /* of all interfaces but loopback scope, owned */
+	uint32_t addr_nr;
+};
+
+int netns_id(int fd, struct netns_id *ret); /* 0 or -errno */
+/* The namespace belongs to the user namespace {dev, ino}, so whoever made it was as privileged as we are. */
+bool netns_is_ours(int fd, uint64_t userns_dev, uint64_t userns_ino);
+/* own_fd: the calling thread's network namespace. 0 or -errno. Ends the process should the way back be barred. */
+int netns_query(int own_fd, int fd, struct netns_facts *ret);
+void netns_facts_release(struct netns_facts *f);
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Inside of user/plane: the one struct plane and what its files call of each other. Nobody outside this room includes it.
+ *
+ *   loader.c  pins, links, programs, the lock          retire.c  grace periods, slots that wait for one
+ *   adopt.c   what an earlier meshd left in the maps    names.c   ids and their texts
+ *   lower.c   a unit -> rows, clusters, alias tables    pods.c    network namespaces of pods -> mesh_netns
+ *   apply.c   difference, hash updates, commit, undo    podscan.c the cgroup tree, inotify, processes
+ *   flows.c   flow records                              status.c  plane_status
+ */
+#ifndef PLANE_PLANE_INT_H
+#define PLANE_PLANE_INT_H
+
+#include <pthread.h>
+
+#include "mesh_abi.h"
+#include "plane/alloc.h"
+#include "plane/plane.h"
+
+/* Every map, in the order of pinning. */
+#define PLANE_MAPS(X)                                                                              \
+	X(CONTROL, mesh_control)                                                                   \
+	X(SERVICES, mesh_services)                                                                 \
+	X(CIDRS, mesh_cidrs)                                                                       \
+	X(ROWS, mesh_rows)                                                                         \
+	X(CHOICES, mesh_choices)                                                                   \
+	X(CLUSTERS, mesh_clusters)                                                                 \
+	X(BACKENDS, mesh_backends)                                                                 \
+	X(NETNS, mesh_netns)                                                                       \
+	X(PODS, mesh_pods)                                                                         \
+	X(NAMES, mesh_names)                                                                       \
+	X(COUNTERS, mesh_counters)                                                                 \
+	X(FLOWS, mesh_flows)                                                                       \
+	X(CLOSED, mesh_closed)                                                                     \
+	X(DIALS, mesh_dials)                                                                       \
+	X(BARRIER, mesh_barrier)
+
+/* Every cgroup program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
+#define PLANE_PROGS(X)                                                                             \
+	X(RELEASE, mesh_release)                                                                   \
+	X(SOCKOPS, mesh_sockops)                                                                   \
+	X(GETPEER4, mesh_getpeer4)                                                                 \
+	X(GETPEER6, mesh_getpeer6)                                                                 \
+	X(RECVMSG4, mesh_recvmsg4)                                                                 \
+	X(RECVMSG6, mesh_recvmsg6)                                                                 \
+	X(EGRESS, mesh_egress)                                                                     \
+	X(INGRESS, mesh_ingress)                                                                   \
+	X(CONNECT4, mesh_connect4)                                                                 \
+	X(CONNECT6, mesh_connect6)
+
+#define X(id, name) PLANE_MAP_##id,
+enum plane_map_id { PLANE_MAPS(X) PLANE_MAP_NR };
+#undef X
+#define X(id, name) PLANE_PROG_##id,
+enum plane_prog_id { PLANE_PROGS(X) PLANE_PROG_NR };
+#undef X
+
+extern const char *const plane_map_names[PLANE_MAP_NR];
+extern const char *const plane_prog_names[PLANE_PROG_NR];
+
+/* What one unit holds in the maps. Everything else (backends, names) is read off the maps themselves. */
+struct lowered {
+	uint32_t row_nr, cluster_nr, run_nr;
+	uint32_t slot[]; /* rows in the unit's order, clusters, then runs of row tables as {first column, columns} */
+};
+
+/* A text that an id stands for. */
+struct name {
+	char *text; /* owned, NUL-terminated; NULL: free */
+	uint32_t id, refs;
+	uint64_t idle_since; /* refs == 0: number in the order of becoming idle */
+	uint16_t len;
+	uint8_t kind; /* enum mesh_name_kind */
+	bool written; /* it is in mesh_names */
+};
+
+struct names {
+	struct name *items; /* [0] is not used */
+	uint32_t nr, cap, idle, next_id;
+	uint64_t idle_seq;
+	uint32_t *pending; /* indexes that are not written yet */
+	uint32_t pending_nr, pending_cap;
+	uint32_t *spare; /* indexes that are free */
+	uint32_t spare_nr, spare_cap;
+	struct slotset by_text, by_id;
+};
+
+/* A slot or unit that nothing leads to any more, but that a running program may still read. */
+enum retired_kind { RETIRED_UNIT, RETIRED_ROW, RETIRED_POD };
+struct retired {
+	uint64_t tag; /* free once a barrier with a higher number is done */
+	enum retired_kind kind;
+	uint32_t slot;
+	struct lowered *unit; /* owned */
+};
+
+/* A key whose live row says MESH_GONE: deleted from its map after a grace period. */
+struct gone {
+	struct mesh_key key;
+	uint32_t slot;
+	uint64_t tag;
+};
+
+/* The thread that waits for grace periods, so that no request does. It runs one system call and touches nothing else. */
+struct barrier {
+	pthread_t thread;
+	bool running;
+	int map_fd, inner_fd, event_fd;
+	pthread_mutex_t mutex; /* of what follows */
+	pthread_cond_t cond;
+	bool stop;
+	uint64_t started, done;	 /* numbers of barriers */
+	uint64_t live_at_start, safe; /* epochs; no reader is older than `safe` */
+};
+
+/* A live row of mesh_cidrs. */
+struct cidr_row {
+	struct mesh_key key;
+	uint32_t slot;
+};
+
+/* A pod cgroup of this node, and the network namespace that was found in it. */
+struct pod {
+	char *uid;     /* of its cgroup's name; of the client where an annotation names the cgroup; owned */
+	char *cgroup;  /* path below the mesh cgroup, owned */
+	bool seen;     /* in the scan that is going on */
+	bool annotated;
+	bool inspected;
+	uint32_t client; /* index + 1 in the snapshot of the last match, 0: none */
+	uint64_t netns_dev, netns_ino; /* 0: none found */
+	uint64_t cookie; /* 0: none found */
+	struct addr *addrs; /* what that namespace carries, owned */
+	uint32_t addr_nr;
+};
+
+/* What mesh_netns says of one cookie now. */
+struct enrolled {
+	uint64_t cookie;
+	uint32_t slot;
+	bool gone; /* the row says so: deleted from the hash after a grace period */
+	uint64_t tag;
+};
+
+/* A change of mesh_netns, prepared under the next epoch. */
+struct pod_change {
+	uint64_t cookie;
+	uint32_t old, slot; /* rows; old 0: none */
+	bool gone;
+};
+
+struct podset {
+	struct pod *items;
+	uint32_t nr, cap;
+	struct slotset by_uid; /* index + 1 */
+	struct enrolled *enrolled;
+	uint32_t enrolled_nr, enrolled_cap;
+	int inotify_fd, timer_fd, poll_fd, own_netns_fd;
+	uint64_t host_dev[2], host_ino[2]; /* own network namespace and init's */
+	uint64_t userns_dev, userns_ino;
+	uint64_t scanned_ms; /* time of the last scan, 0: never */
+	uint32_t retry_ms;   /* until the next look at pods that have processes but no namespace yet */
+	uint32_t waiting;    /* how many of them there are */
+	uint32_t expected;   /* clients of the snapshot that should be on this node */
+};
+
+struct plane {
+	char *cgroup, *pin, *node_name; /* owned */
+	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr;
+	int lock_fd, cgroup_fd;
+	int map_fd[PLANE_MAP_NR];
+	uint32_t map_max[PLANE_MAP_NR];
+	int prog_fd[PLANE_PROG_NR];
+	uint32_t attach_type[PLANE_PROG_NR];
+	int iter_link_fd; /* -1: this kernel has none */
+	bool adopted_pins;
+
+	struct marray rows, choices, clusters, backends, pods_rows, control_array;
+	struct mesh_control *control;
+	struct slots row_slots, cluster_slots, backend_slots, pod_slots;
+	uint32_t *backend_refs;
+	struct slotset backend_set;
+	struct runs runs;
+	struct names names;
+
+	uint64_t next_epoch;
+	struct snapshot *snapshot;  /* live; NULL before the first apply */
+	struct lowered **lowered;   /* of snapshot->units, same index */
+	struct snapshot *old_snapshot; /* to be dropped when idle */
+	struct lowered *adopted;    /* what an earlier meshd left live; NULL after the first apply */
+	struct cidr_row *cidrs;
+	uint32_t cidr_nr;
+
+	struct barrier barrier;
+	struct retired *retired; /* by tag */
+	uint32_t retired_head, retired_nr, retired_cap;
+	struct gone *gone; /* sorted by key */
+	uint32_t gone_nr;
+
+	struct podset pods;
+};
+
+/* Grows *items (elements of `size` bytes) so that nr + 1 fit. */
+void *plane_grow(void *items, uint32_t nr, uint32_t *cap, size_t size);
+/* 0 or -errno of a libbpf call that may answer either way. */
+int plane_errno(int rc);
+
+/* ---- retire.c ---- */
+int barrier_init(struct plane *p); /* 0 or -errno */
+void barrier_release(struct plane *p);
+void retire(struct plane *p, enum retired_kind kind, uint32_t slot, struct lowered *unit);
+/* Starts a barrier when something waits for one and none is under way. */
+void barrier_kick(struct plane *p);
+/* Frees what is due. */
+void reap(struct plane *p);
+/* Waits for grace periods until nothing is left to free; true when anything was freed. */
+bool reclaim(struct plane *p);
+uint64_t barrier_safe(struct plane *p); /* no running reader took an epoch before this one */
+void barrier_wait(struct plane *p);	/* one whole grace period from now */
+uint64_t retire_tag(struct plane *p);
+
+/* ---- names.c ---- */
+void names_init(struct plane *p);
+void names_release(struct plane *p);
+int names_adopt(struct plane *p); /* reads mesh_names: 0 or -errno */
+/* Id of a text, with one reference more. Never 0. Texts over MESH_NAME_LEN - 1 are cut and end in their hash. */
+uint32_t name_ref(struct plane *p, enum mesh_name_kind kind, struct str text);
+void name_hold(struct plane *p, uint32_t id); /* unknown ids and 0 are fine */
+void name_drop(struct plane *p, uint32_t id);
+struct str name_text(const struct plane *p, uint32_t id); /* empty: unknown */
+int names_flush(struct plane *p, struct buf *err); /* writes what is pending: 0 or -errno */
+void names_trim(struct plane *p);
+
+/* ---- lower.c ---- */
+struct mesh_key lower_key(const struct u_row *r);
+/* Writes everything of the unit into free slots under `epoch`, unreachable still. 0 or -errno with a sentence. */
+int lower_unit(struct plane *p, const struct unit *u, uint64_t epoch, struct lowered **ret, struct buf *err);
+/* Gives all of it back at once; only for what no reader can reach. */
+void lowered_free(struct plane *p, struct lowered *l);
+void row_free(struct plane *p, uint32_t slot);
+void pod_row_free(struct plane *p, uint32_t slot);
+struct mesh_row *row_at(struct plane *p, uint32_t slot);
+struct mesh_pod *pod_row_at(struct plane *p, uint32_t slot);
+void backend_hold(struct plane *p, uint32_t slot);
+void backends_init(struct plane *p);
+void backend_adopt(struct plane *p, uint32_t slot);
+
+/* ---- adopt.c ---- */
+/* Takes over what the pinned maps hold: rolls back what was never committed, counts what is in use. 0 or -errno. */
+int adopt(struct plane *p, struct buf *err);
+
+/* ---- rows.c ---- */
+/* What becomes of one key: slots of its row now and then, 0: none. */
+struct row_change {
+	struct mesh_key key;
+	uint32_t old, new;
+	bool old_gone; /* `old` is in plane.gone */
+	bool new_gone; /* `new` was made here, for a key that is removed */
+};
+
+/* The keys that an apply touches. Zeroed is empty. */
+struct rowset {
+	struct row_change *items;
+	uint32_t nr, cap;
+	uint32_t written; /* items whose hash value was changed */
+	struct cidr_row *cidrs; /* live networks afterwards */
+	uint32_t cidr_nr;
+	bool cidrs_change;
+};
+
+void rowset_release(struct rowset *r);
+void rowset_old(struct plane *p, struct rowset *r, const struct lowered *l);
+void rowset_new(struct plane *p, struct rowset *r, const struct lowered *l);
+/* Joins old and new rows of a key, links versions, makes rows for keys that go. May wait for a grace period. 0 or -errno. */
+int rowset_prepare(struct plane *p, struct rowset *r, uint64_t epoch, struct buf *err);
+int rowset_write(struct plane *p, struct rowset *r, struct buf *err);
+/* Points what was written back to the old rows, and gives up the rows that rowset_prepare made. */
+void rowset_undo(struct plane *p, struct rowset *r);
+void rowset_commit(struct plane *p, struct rowset *r);
+void cidr_key(const struct mesh_key *key, struct mesh_cidr_key *ret);
+
+/* ---- apply.c ---- */
+/* Makes what the last scan of pods found live, under an epoch of its own. 0 or -errno. */
+int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err);
+
+/* ---- pods.c ---- */
+/* What mesh_netns must say under `s`: change set in *ret (caller frees), rows written under `epoch`. 0 or -errno. */
+int pods_prepare(struct plane *p, const struct snapshot *s, uint64_t epoch, struct pod_change **ret, uint32_t *ret_nr,
+		 struct buf *err);
+int pods_write(struct plane *p, const struct pod_change *c, uint32_t nr, struct buf *err);
+void pods_undo(struct plane *p, const struct pod_change *c, uint32_t nr, bool written);
+void pods_commit(struct plane *p, const struct pod_change *c, uint32_t nr);
+/* Deletes cookies whose grace period ended with barrier `done`. */
+void pods_reap(struct plane *p, uint64_t done);
+
+/* ---- podscan.c ---- */
+int podscan_init(struct plane *p); /* 0 or -errno */
+void podscan_release(struct plane *p);
+/* Looks for pod cgroups again, and watches what it walked over. */
+void podscan_tree(struct plane *p);
+/* Connects pods and clients of `s`, and looks into the processes of those that have no namespace yet, or of all. */
+void podscan_match(struct plane *p, const struct snapshot *s, bool all);
+/* The uid in a pod cgroup's name ("pod<uid>", "...-pod<uid with _ for ->.slice"), to be freed; NULL: not one. */
+char *podscan_uid(const char *dir_name);
+
+/* ---- loader.c ---- */
+/* Number of programs of others that run for the mesh cgroup at the connect hooks, or -errno. */
+int loader_foreign(struct plane *p);
+
+#endif

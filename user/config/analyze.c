@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What is wrong between documents: references to what does not exist, rules for what is not enforced yet, conflicts. Codes in
+ * messages are those of istioctl analyze. What it calls errors of missing hosts, subsets and ports are errors here, unless the
+ * model holds no Service and no ServiceEntry at all: then a rule file is being checked on its own. A document that was live
+ * before this batch is never an error, so that a Service can be deleted before the rules that name it. Conflicts are warnings
+ * that say who wins, because upstream's runtime has a rule for them.
+ */
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "config/route.h"
+#include "config/validate.h"
+
+/* ---- reporting ---- */
+
+static void report(struct build *b, enum diag_level level, const struct doc *doc, struct place at,
+		   struct str field, struct str hint, const char *fmt, va_list ap)
+{
+	struct buf text = { 0 };
+	bool own = b->batch && doc->order < b->batch->nr && b->batch->results[doc->order].doc == doc;
+
+	buf_vprintf(&text, fmt, ap);
+	if (level == DIAG_ERROR && !own)
+		level = DIAG_WARNING;
+	doc_diag(b->batch ? &b->batch->diags : &b->spare, level, doc, at, field, hint, "%.*s",
+		 (int)text.len, text.data);
+	buf_release(&text);
+	if (level != DIAG_ERROR)
+		return;
+	b->errors++;
+	for (uint32_t i = 0; i < b->refused_nr; i++)
+		if (b->refused[i] == doc)
+			return;
+	GROW(b->refused, b->refused_nr, &b->refused_cap);
+	b->refused[b->refused_nr++] = doc;
+}
+
+void report_error(struct build *b, const struct doc *doc, struct place at, struct str field,
+		  struct str hint, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	report(b, DIAG_ERROR, doc, at, field, hint, fmt, ap);
+	va_end(ap);
+}
+
+void report_warning(struct build *b, const struct doc *doc, struct place at, struct str field,
+		    struct str hint, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	report(b, DIAG_WARNING, doc, at, field, hint, fmt, ap);
+	va_end(ap);
+}
+
+void report_once(struct build *b, const struct doc *doc, struct place at, struct str field,
+		 const char *fmt, ...)
+{
+	va_list ap;
+
+	for (uint32_t i = 0; i < b->refused_nr; i++)
+		if (b->refused[i] == doc)
+			return;
+	va_start(ap, fmt);
+	report(b, DIAG_ERROR, doc, at, field, (struct str){ 0 }, fmt, ap);
+	va_end(ap);
+}
+
+static void __attribute__((format(printf, 6, 7)))
+missing(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
+	const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	report(b, b->world->lone ? DIAG_WARNING : DIAG_ERROR, doc, at, field, hint, fmt, ap);
+	va_end(ap);
+}
+
+#define FIELD(b, ...) arena_printf(&(b)->temp, __VA_ARGS__)
+#define NO_HINT ((struct str){ 0 })
+
+/* ---- hosts ---- */
+
+static const struct who nobody;
+
+static const char *not_a_frontend(const struct host *h)
+{
+	if (h->kind != HOST_SERVICE)
+		return NULL;
+	if (h->doc->service->type == SERVICE_EXTERNAL_NAME)
+		return "rules for ExternalName Services are not enforced yet";
+	if (h->doc->service->headless)
+		return "rules for headless Services are not enforced yet: clients dial pod addresses";
+	return NULL;
+}
+
+/* The nearest host by name, or one whose name goes on behind `host`. */
+static struct str host_hint(struct build *b, struct str host)
+{
+	const struct world *w = b->world;
+	struct str *names;
+	int nearest;
+
+	for (uint32_t i = 0; i < w->gateway_at; i++) {
+		struct str name = w->hosts[i].name;
+
+		if (name.len > host.len && str_starts(name, host) && name.p[host.len] == '.')
+			return FIELD(b, "write `%.*s`: only names without a dot are short names",
+				     STR_ARG(name));
+	}
+	names = arena_array(&b->temp, w->gateway_at, sizeof(*names));
+	for (uint32_t i = 0; i < w->gateway_at; i++)
+		names[i] = w->hosts[i].name;
+	nearest = w->gateway_at <= 4096 ? str_nearest(host, names, w->gateway_at) : -1;
+	if (nearest < 0)
+		return NO_HINT;
+	return FIELD(b, "did you mean `%.*s`?", STR_ARG(names[nearest]));
+}
+
+static bool in_wild_entry(const struct world *w, struct str host)
+{
+	for (uint32_t i = 0; i < w->gateway_at; i++)
+		if (host_is_wild(w->hosts[i].name) && hosts_overlap(w->hosts[i].name, host))
+			return true;
+	return false;
+}
+
+static bool has_subset(const struct world *w, struct str host, struct str subset)
+{
+	for (uint32_t i = 0; i < w->dr_nr; i++) {
+		const struct m_destination_rule *dr = w->drs[i].doc->dr;
+
+		if (!hosts_overlap(w->drs[i].host, host))
+			continue;
+		for (uint32_t k = 0; k < dr->subset_nr; k++)
+			if (str_eq(dr->subsets[k].name, subset))
+				return true;
+	}
+	return false;
+}
+
+/* ---- VirtualService ---- */
+
+static bool names_host(const struct world *w, struct build *b, const struct doc *doc, const struct host *h)
+{
+	for (uint32_t i = 0; i < doc->vs->hosts.nr; i++)
+		if (hosts_overlap(host_full(&b->temp, w, doc->vs->hosts.v[i], doc->meta.ns), h->name))
+			return true;
+	return false;
+}
+
+static void destination_port(struct build *b, const struct doc *doc, const struct m_destination *to,
+			     struct str field, const struct host *d)
+{
+	if (to->port) {
+		if (!host_port(d, to->port, false))
+			missing(b, doc, to->port_at, FIELD(b, "%.*s.destination.port.number", STR_ARG(field)),
+				NO_HINT, "[IST0101] referenced host:port not found: \"%.*s:%lld\"",
+				STR_ARG(to->host), (long long)to->port);
+	} else if (d->port_nr > 1 && !names_host(b->world, b, doc, d)) {
+		report_warning(b, doc, to->host_at, FIELD(b, "%.*s.destination", STR_ARG(field)),
+			       STR("name the port with destination.port.number"),
+			       "[IST0112] \"%.*s\" has several ports and none is named; the dialled port is taken",
+			       STR_ARG(to->host));
+	}
+}
+
+static void destination(struct build *b, const struct doc *doc, const struct m_destination *to, struct str field)
+{
+	const struct world *w = b->world;
+	struct str full = host_full(&b->temp, w, to->host, doc->meta.ns);
+	struct str host_field = FIELD(b, "%.*s.destination.host", STR_ARG(field));
+	const struct host *d = host_find(w, full, &nobody, true);
+
+	if (!d && !in_wild_entry(w, full)) {
+		missing(b, doc, to->host_at, host_field, host_hint(b, full),
+			"[IST0101] referenced host not found: \"%.*s\"", STR_ARG(to->host));
+	} else if (d && d->kind == HOST_SERVICE && d->doc->service->type == SERVICE_EXTERNAL_NAME) {
+		report_error(b, doc, to->host_at, host_field, NO_HINT,
+			     "\"%.*s\" is an ExternalName Service; ExternalName destinations are not enforced yet",
+			     STR_ARG(to->host));
+		return;
+	} else if (d) {
+		destination_port(b, doc, to, field, d);
+	}
+	if (to->subset.len && (d || w->lone) && !has_subset(w, full, to->subset))
+		missing(b, doc, to->subset_at, FIELD(b, "%.*s.destination.subset", STR_ARG(field)), NO_HINT,
+			"[IST0101] referenced host+subset in destinationrule not found: \"%.*s+%.*s\"",
+			STR_ARG(to->host), STR_ARG(to->subset));
+}
+
+static void vs_rules(struct build *b, const struct doc *doc)
+{
+	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
+		const struct m_rule *r = &doc->vs->rules[i];
+		const char *kind = r->http ? "http" : "tcp";
+		uint32_t weighted = 0;
+
+		for (uint32_t k = 0; k < r->route_nr; k++) {
+			weighted += r->routes[k].weight > 0;
+			destination(b, doc, &r->routes[k],
+				    FIELD(b, "spec.%s[%u].route[%u]", kind, r->index, k));
+		}
+		for (uint32_t k = 0; k < r->match_nr; k++)
+			if (r->matches[k].has_source_subnet)
+				report_error(b, doc, r->matches[k].at,
+					     FIELD(b, "spec.%s[%u].match[%u].sourceSubnet", kind, r->index, k),
+					     NO_HINT, "sourceSubnet is not enforced yet");
+		if (r->http && weighted > 1)
+			report_warning(b, doc, r->at, FIELD(b, "spec.http[%u]", r->index), NO_HINT,
+				       "weights of an http route are balanced per connection for now, not per request");
+	}
+}
+
+static void vs_gateways(struct build *b, const struct doc *doc)
+{
+	const struct strs *list = &doc->vs->gateways;
+
+	for (uint32_t i = 0; i < list->nr; i++) {
+		struct str s = list->v[i], field = FIELD(b, "spec.gateways[%u]", i);
+		int slash = str_find(s, '/');
+		struct str ns = slash < 0 ? doc->meta.ns : str_sub(s, 0, (uint32_t)slash);
+		struct str name = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
+		const struct doc *gateway;
+		struct host h = { .kind = HOST_GATEWAY, .ns = ns };
+		struct place at = list->at ? list->at[i] : (struct place){ 0 };
+
+		if (str_is(s, "mesh"))
+			continue;
+		gateway = model_get(b->model, KIND_ISTIO_GATEWAY, STR("Gateway"), ns, name);
+		h.doc = gateway;
+		if (!gateway)
+			report_warning(b, doc, at, field, NO_HINT,
+				       "[IST0101] referenced gateway not found: \"%.*s\"", STR_ARG(s));
+		else if (!gateway_bound(b->world, &h, doc))
+			report_warning(b, doc, at, field, NO_HINT,
+				       "[IST0132] no host of this VirtualService is a host of gateway \"%.*s\"", STR_ARG(s));
+	}
+}
+
+static bool may_meet(const struct doc *x, const struct doc *y)
+{
+	const struct strs *a = &x->vs->export_to, *b = &y->vs->export_to;
+
+	if (exported_to_all(a) || exported_to_all(b))
+		return true;
+	for (uint32_t i = 0; i < a->nr; i++)
+		if (exported(b, y->meta.ns, str_is(a->v[i], ".") ? x->meta.ns : a->v[i]))
+			return true;
+	return false;
+}
+
+static void vs_host(struct build *b, uint32_t number, uint32_t at)
+{
+	const struct world *w = b->world;
+	const struct doc *doc = w->vss[number];
+	struct str host = doc->vs->hosts.v[at], field = FIELD(b, "spec.hosts[%u]", at);
+	struct str full = host_full(&b->temp, w, host, doc->meta.ns);
+	struct place place = doc->vs->hosts.at ? doc->vs->hosts.at[at] : (struct place){ 0 };
+	const struct host *h = host_find(w, full, &nobody, true);
+
+	if (host_is_wild(host))
+		return;
+	if (h && not_a_frontend(h)) {
+		report_error(b, doc, place, field, NO_HINT, "%s", not_a_frontend(h));
+		return;
+	}
+	if (!h && !w->lone && !in_wild_entry(w, full))
+		report_warning(b, doc, place, field, host_hint(b, full),
+			       "no Service or ServiceEntry has host \"%.*s\": the rules have no effect inside the mesh",
+			       STR_ARG(host));
+	for (index_each(&w->vs_exact, str_hash(full), k, i)) {
+		const struct doc *first = w->vss[i];
+
+		if (i >= number || !may_meet(first, doc))
+			continue;
+		report_warning(b, doc, place, field, STR("put the rules into one VirtualService"),
+			       "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\"; "
+			       "VirtualServices of one host are not merged",
+			       STR_ARG(first->meta.ns), STR_ARG(first->meta.name), STR_ARG(full));
+		return;
+	}
+}
+
+static void virtual_services(struct build *b)
+{
+	for (uint32_t i = 0; i < b->world->vs_nr; i++) {
+		const struct doc *doc = b->world->vss[i];
+		bool mesh = false;
+
+		for (uint32_t k = 0; k < doc->vs->gateways.nr; k++)
+			mesh |= str_is(doc->vs->gateways.v[k], "mesh");
+		for (uint32_t k = 0; k < doc->vs->hosts.nr && mesh; k++)
+			vs_host(b, i, k);
+		vs_gateways(b, doc);
+		vs_rules(b, doc);
+	}
+}
+
+/* ---- DestinationRule ---- */
+
+struct counting {
+	const struct kvs *labels;
+	bool found;
+};
+
+static void selects(void *data, const struct workload *wl)
+{
+	struct counting *c = data;
+
+	c->found |= kvs_match(c->labels, wl->labels);
+}
+
+static bool about_topology(const struct kvs *labels)
+{
+	for (uint32_t i = 0; i < labels->nr; i++)
+		if (str_starts(labels->v[i].key, STR("topology.")))
+			return true;
+	return false;
+}
+
+static void dr_subsets(struct build *b, const struct doc *doc, const struct host *h)
+{
+	struct world *w = b->world;
+
+	if (h->kind != HOST_SERVICE || !h->doc->service->has_selector || !w->pod_nr)
+		return;
+	world_label(w);
+	for (uint32_t i = 0; i < doc->dr->subset_nr; i++) {
+		const struct m_subset *s = &doc->dr->subsets[i];
+		struct counting c = { .labels = &s->labels };
+
+		if (about_topology(&s->labels))
+			continue;
+		workloads_each(w, h->ns, &h->doc->service->selector, selects, &c);
+		if (!c.found)
+			report_warning(b, doc, s->at, FIELD(b, "spec.subsets[%u]", i), NO_HINT,
+				       "[IST0173] subset \"%.*s\" selects no Pod of %.*s", STR_ARG(s->name),
+				       STR_ARG(h->name));
+	}
+}
+
+static void destination_rules(struct build *b)
+{
+	const struct world *w = b->world;
+
+	for (uint32_t i = 0; i < w->dr_nr; i++) {
+		const struct doc *doc = w->drs[i].doc;
+		const struct host *h = host_find(w, w->drs[i].host, &(struct who){ .ns = doc->meta.ns }, true);
+		uint32_t same = 0;
+
+		if (!h && !w->lone && !in_wild_entry(w, w->drs[i].host) && !host_is_wild(w->drs[i].host))
+			report_warning(b, doc, doc->dr->host_at, STR("spec.host"), host_hint(b, w->drs[i].host),
+				       "[IST0174] host \"%.*s\" is not known", STR_ARG(doc->dr->host));
+		if (h)
+			dr_subsets(b, doc, h);
+		for (index_each(&w->dr_exact, str_hash(w->drs[i].host), k, d))
+			same += d < i && str_eq(w->drs[d].doc->meta.ns, doc->meta.ns);
+		if (same >= DRS_MAX)
+			report_error(b, doc, doc->dr->host_at, STR("spec.host"), NO_HINT,
+				     "more than %u DestinationRules for one host in one namespace", DRS_MAX);
+	}
+}
+
+/* ---- Service and ServiceEntry ---- */
+
+static void entry(struct build *b, const struct host *h)
+{
+	const struct m_service_entry *se = h->doc->se;
+	const struct host *other = h->shadowed_by;
+
+	if (other && other->kind == HOST_SERVICE)
+		report_warning(b, h->doc, h->doc->meta.name_at, STR("spec.hosts"), NO_HINT,
+			       "Service %.*s/%.*s has host \"%.*s\" already and wins; this entry of it is not used",
+			       STR_ARG(other->ns), STR_ARG(other->doc->meta.name), STR_ARG(h->name));
+	else if (other)
+		report_error(b, h->doc, h->doc->meta.name_at, STR("spec.hosts"),
+			     STR("put the endpoints into one ServiceEntry"),
+			     "ServiceEntry %.*s/%.*s has host \"%.*s\" in this namespace already; merging them is not enforced yet",
+			     STR_ARG(other->ns), STR_ARG(other->doc->meta.name), STR_ARG(h->name));
+	if (!str_eq(h->name, se->hosts.v[0]))
+		return;
+	for (uint32_t i = 0; i < se->port_nr && !se->address_nr; i++) {
+		if (se->ports[i].protocol.len && !str_is(se->ports[i].protocol, "TCP"))
+			continue;
+		report_warning(b, h->doc, se->ports[i].at, FIELD(b, "spec.ports[%u]", i),
+			       STR("give spec.addresses"),
+			       "[IST0134] a TCP port of a ServiceEntry without addresses cannot be reached");
+		return;
+	}
+}
+
+/* One warning a document: the first address and port that somebody else has. */
+static void conflict(struct build *b, const struct host *h)
+{
+	const struct world *w = b->world;
+
+	for (uint32_t a = 0; a < h->addr_nr; a++) {
+		for (uint32_t p = 0; p < h->port_nr; p++) {
+			uint32_t at = index_first(&w->claims, claim_hash(&h->addrs[a], &h->ports[p]));
+			const struct host *first = at ? &w->hosts[w->claims.entries[at - 1].value] : h;
+			char text[ADDR_TEXT_MAX];
+
+			if (first == h || first->doc == h->doc || first->kind == HOST_GATEWAY ||
+			    (!exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&
+			     !str_eq(first->ns, h->ns)))
+				continue;
+			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
+				       "%s port %u belongs to %s %.*s/%.*s, which is older and wins",
+				       addr_text(&h->addrs[a].addr, text), h->ports[p].number,
+				       first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
+				       STR_ARG(first->doc->meta.name));
+			return;
+		}
+	}
+}
+
+static void hosts(struct build *b)
+{
+	const struct world *w = b->world;
+
+	for (uint32_t i = 0; i < w->host_nr; i++) {
+		const struct host *h = &w->hosts[i];
+
+		if (h->kind == HOST_ENTRY)
+			entry(b, h);
+		if (h->contended)
+			conflict(b, h);
+		if (h->kind == HOST_GATEWAY && h->rule_nr && !h->addr_nr)
+			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec.selector"), NO_HINT,
+				       "[IST0101] no Service, Pod or Node gives this gateway an address; its rules have no effect");
+	}
+}
+
+/* ---- Gateway API ---- */
+
+static const struct doc *older_route(const struct world *w, const struct doc *doc, const struct m_parent_ref *p)
+{
+	for (index_each(&w->route_by, index_hash2(p->ns, p->name), at, i)) {
+		const struct doc *other = w->routes[i];
+
+		if (other == doc)
+			break;
+		if (other->route->kind != doc->route->kind || !str_eq(other->meta.ns, doc->meta.ns))
+			continue;
+		for (uint32_t k = 0; k < other->route->parent_nr; k++) {
+			const struct m_parent_ref *q = &other->route->parents[k];
+
+			if (str_eq(p->ns, q->ns) && str_eq(p->name, q->name) &&
+			    (!p->port || !q->port || p->port == q->port))
+				return other;
+		}
+	}
+	return NULL;
+}
+
+/* A port that the route is for, but cannot take. */
+static bool port_fits(const struct doc *doc, const struct host *h, const struct m_parent_ref *p)
+{
+	const struct port *port;
+	bool any = false;
+
+	for (uint32_t i = 0; i < h->port_nr; i++) {
+		port = &h->ports[i];
+		if (p->port && p->port != port->number)
+			continue;
+		if (doc->route->kind == ROUTE_UDP)
+			any |= port->class == PORT_UDP;
+		else if (doc->route->kind == ROUTE_TCP)
+			any |= port->proto == MESH_PROTO_TCP;
+		else
+			any |= port->class == PORT_HTTP || port->class == PORT_AUTO;
+	}
+	return any;
+}
+
+static void route_parent(struct build *b, const struct doc *doc, uint32_t at)
+{
+	const struct m_parent_ref *p = &doc->route->parents[at];
+	const struct host *h = host_service(b->world, p->ns, p->name);
+	struct str field = FIELD(b, "spec.parentRefs[%u]", at);
+	const struct doc *other;
+
+	if (!h) {
+		report_warning(b, doc, p->at, field, NO_HINT, "Service %.*s/%.*s not found: the route has no effect there",
+			       STR_ARG(p->ns), STR_ARG(p->name));
+		return;
+	}
+	if (not_a_frontend(h)) {
+		report_error(b, doc, p->at, field, NO_HINT, "%s", not_a_frontend(h));
+		return;
+	}
+	if (!port_fits(doc, h, p))
+		report_warning(b, doc, p->at, field, NO_HINT,
+			       "Service %.*s/%.*s has no port that %.*s can take: the route has no effect there",
+			       STR_ARG(p->ns), STR_ARG(p->name), STR_ARG(doc->kind_name));
+	other = older_route(b->world, doc, p);
+	if (other)
+		report_warning(b, doc, p->at, field, NO_HINT,
+			       "%.*s %.*s/%.*s comes first for this Service and port; the oldest wins",
+			       STR_ARG(other->kind_name), STR_ARG(other->meta.ns), STR_ARG(other->meta.name));
+	for (uint32_t i = 0; i < h->rule_nr; i++) {
+		if (h->rules[i]->kind != KIND_VIRTUAL_SERVICE || doc->route->kind == ROUTE_UDP)
+			continue;
+		report_warning(b, doc, p->at, field, NO_HINT,
+			       "VirtualService %.*s/%.*s has rules for this Service too; the older of the two wins",
+			       STR_ARG(h->rules[i]->meta.ns), STR_ARG(h->rules[i]->meta.name));
+		break;
+	}
+}
+
+static void route_backends(struct build *b, const struct doc *doc)
+{
+	for (uint32_t i = 0; i < doc->route->rule_nr; i++) {
+		const struct m_route_rule *r = &doc->route->rules[i];
+		uint32_t weighted = 0;
+
+		for (uint32_t k = 0; k < r->backend_nr; k++) {
+			const struct m_backend_ref *to = &r->backends[k];
+			const struct host *h;
+			const struct port *port;
+			const char *bad = backend_bad(b->world, doc, to, &h, &port);
+
+			weighted += to->weight > 0;
+			if (bad)
+				report_warning(b, doc, to->at, FIELD(b, "spec.rules[%u].backendRefs[%u]", i, k), NO_HINT,
+					       "Service %.*s/%.*s: %s; its share of connections is refused", STR_ARG(to->ns),
+					       STR_ARG(to->name), bad);
+		}
+		if (doc->route->kind == ROUTE_HTTP && weighted > 1)
+			report_warning(b, doc, r->at, FIELD(b, "spec.rules[%u]", i), NO_HINT,
+				       "weights of an HTTPRoute are balanced per connection for now, not per request");
+	}
+}
+
+void analyze(struct build *b)
+{
+	virtual_services(b);
+	destination_rules(b);
+	hosts(b);
+	for (uint32_t i = 0; i < b->world->route_nr; i++) {
+		const struct doc *doc = b->world->routes[i];
+
+		for (uint32_t k = 0; k < doc->route->parent_nr; k++)
+			route_parent(b, doc, k);
+		route_backends(b, doc);
+	}
+}

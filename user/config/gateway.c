@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * TCP servers of Istio Gateways as hosts. There is no gateway process: what a client in the mesh dials at a gateway's address is
+ * balanced at the client, to where the gateway would have sent it. One host a gateway and server port; its addresses are
+ * the VIPs of the Services in front of the gateway's pods that have this port, and the pods' own; when there is neither, the
+ * nodes'. Clients that are not in the mesh need a gateway as before. Rule selection as in pilot's gateway listeners: the first
+ * VirtualService by age whose hosts meet the server's and whose rule matches port and gateway.
+ */
+#include "config/route.h"
+
+#include "config/validate.h"
+
+static bool gateway_has(const struct host *h, const struct doc *vs, const struct strs *gateways)
+{
+	for (uint32_t i = 0; i < gateways->nr; i++) {
+		struct str s = gateways->v[i];
+		int slash = str_find(s, '/');
+		struct str ns = slash < 0 ? vs->meta.ns : str_sub(s, 0, (uint32_t)slash);
+
+		if (str_eq(ns, h->ns) &&
+		    str_eq(slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len),
+			   h->doc->meta.name))
+			return true;
+	}
+	return false;
+}
+
+/* Hosts of a server: "dns", "namespace/dns", "./dns". */
+static bool server_takes(const struct world *w, const struct host *h,
+			 const struct m_gateway_server *server, const struct doc *vs)
+{
+	struct arena a = { 0 };
+	bool found = false;
+
+	for (uint32_t i = 0; i < server->hosts.nr && !found; i++) {
+		struct str s = server->hosts.v[i];
+		int slash = str_find(s, '/');
+		struct str ns = slash < 0 ? STR("*") : str_sub(s, 0, (uint32_t)slash);
+		struct str dns = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
+
+		if (!str_is(ns, "*") && !str_eq(ns, vs->meta.ns) &&
+		    !(str_is(ns, ".") && str_eq(h->ns, vs->meta.ns)))
+			continue;
+		for (uint32_t k = 0; k < vs->vs->hosts.nr && !found; k++)
+			found = hosts_overlap(dns,
+					      host_full(&a, w, vs->vs->hosts.v[k], vs->meta.ns));
+	}
+	arena_release(&a);
+	return found;
+}
+
+/* Gateways look at port and gateway only: source labels and subnets are of clients inside the mesh. */
+static const struct m_rule *bound_rule(const struct host *h, const struct doc *vs, uint16_t port)
+{
+	for (uint32_t i = 0; i < vs->vs->rule_nr; i++) {
+		const struct m_rule *r = &vs->vs->rules[i];
+
+		if (r->http)
+			continue;
+		if (!r->match_nr)
+			return r;
+		for (uint32_t k = 0; k < r->match_nr; k++) {
+			const struct m_l4_match *m = &r->matches[k];
+
+			if ((!m->port || m->port == port) &&
+			    (!m->gateways.nr || gateway_has(h, vs, &m->gateways)))
+				return r;
+		}
+	}
+	return NULL;
+}
+
+bool gateway_bound(const struct world *w, const struct host *h, const struct doc *vs)
+{
+	bool takes = false;
+
+	for (uint32_t i = 0; i < h->doc->gateway->server_nr; i++)
+		takes |= server_takes(w, h, &h->doc->gateway->servers[i], vs);
+	return takes && gateway_has(h, vs, &vs->vs->gateways);
+}
+
+const struct m_rule *gateway_rule(const struct world *w, const struct host *h,
+				  const struct port *port, const struct doc **ret_vs)
+{
+	const struct who who = { .ns = h->client_ns };
+
+	for (int order = 0; order <= RULE_RANK_MAX; order++) {
+		for (uint32_t i = 0; i < h->rule_nr; i++) {
+			const struct doc *vs = h->rules[i];
+			const struct m_rule *r;
+			bool takes = false;
+
+			if (rule_rank(vs, h, &who) != order)
+				continue;
+			for (uint32_t k = 0; k < h->doc->gateway->server_nr; k++) {
+				const struct m_gateway_server *s = &h->doc->gateway->servers[k];
+
+				takes |= s->port == port->number && server_takes(w, h, s, vs);
+			}
+			r = takes ? bound_rule(h, vs, port->number) : NULL;
+			if (r) {
+				*ret_vs = vs;
+				return r;
+			}
+		}
+	}
+	return NULL;
+}
+
+/* ---- hosts ---- */
+
+static void add_addr(struct world *w, struct host *h, uint32_t *cap, const struct addr *a)
+{
+	for (uint32_t i = 0; i < h->addr_nr; i++)
+		if (!addr_cmp(&h->addrs[i].addr, a))
+			return;
+	if (h->addr_nr == *cap) {
+		struct cidr *old = h->addrs;
+
+		*cap = *cap ? *cap * 2 : 4;
+		h->addrs = arena_array(&w->arena, *cap, sizeof(*h->addrs));
+		if (h->addr_nr)
+			memcpy(h->addrs, old, h->addr_nr * sizeof(*h->addrs));
+	}
+	h->addrs[h->addr_nr++] = (struct cidr){ *a, 128 };
+}
+
+static bool is_gateway_pod(const struct workload *wl, const struct kvs *selector)
+{
+	const struct doc *d = wl->doc;
+
+	return kvs_match(selector, wl->labels) && !d->pod->finished && !d->meta.deleting && d->pod->ip_nr;
+}
+
+static bool fronts(const struct world *w, const struct host *service, const struct kvs *selector,
+		   const uint32_t *pods, uint32_t pod_nr)
+{
+	const struct kvs *own = &service->doc->service->selector;
+
+	if (!own->nr)
+		return false;
+	if (kvs_match(selector, own))
+		return true;
+	for (uint32_t i = 0; i < pod_nr; i++) {
+		const struct workload *wl = &w->workloads[pods[i]];
+
+		if (str_eq(wl->doc->meta.ns, service->ns) && kvs_match(own, wl->labels))
+			return true;
+	}
+	return false;
+}
+
+static void add_addresses(struct world *w, const struct model *m, struct host *h, const struct kvs *selector)
+{
+	uint32_t *pods = arena_array(&w->arena, w->pod_nr, sizeof(*pods));
+	uint32_t pod_nr = 0, cap = 0, node_nr;
+	struct doc *const *nodes;
+	bool any = false;
+
+	for (uint32_t i = 0; i < w->pod_nr && selector->nr; i++)
+		if (is_gateway_pod(&w->workloads[i], selector))
+			pods[pod_nr++] = i;
+	for (uint32_t i = 0; i < w->gateway_at && selector->nr; i++) {
+		const struct host *s = &w->hosts[i];
+
+		if (s->kind != HOST_SERVICE || !fronts(w, s, selector, pods, pod_nr))
+			continue;
+		any = true;
+		if (!h->client_ns.len)
+			h->client_ns = s->ns;
+		for (uint32_t a = 0; a < s->addr_nr && host_port(s, h->ports[0].number, false); a++)
+			add_addr(w, h, &cap, &s->addrs[a].addr);
+	}
+	for (uint32_t i = 0; i < pod_nr; i++) {
+		const struct doc *d = w->workloads[pods[i]].doc;
+
+		if (!h->client_ns.len)
+			h->client_ns = d->meta.ns;
+		for (uint32_t a = 0; a < d->pod->ip_nr; a++)
+			add_addr(w, h, &cap, &d->pod->ips[a]);
+	}
+	if (!h->client_ns.len)
+		h->client_ns = h->ns;
+	if (any || pod_nr)
+		return;
+	nodes = model_list(m, KIND_NODE, &node_nr);
+	for (uint32_t i = 0; i < node_nr; i++)
+		for (uint32_t a = 0; a < nodes[i]->node->ip_nr; a++)
+			add_addr(w, h, &cap, &nodes[i]->node->ips[a]);
+}
+
+static void add_gateway(struct world *w, const struct model *m, const struct doc *doc,
+			const struct m_gateway_server *server)
+{
+	static const struct strs everybody;
+	struct host *h = &w->hosts[w->host_nr++];
+
+	*h = (struct host){ .kind = HOST_GATEWAY, .ns = doc->meta.ns, .doc = doc,
+			    .export_to = &everybody, .port_nr = 1 };
+	h->name = arena_printf(&w->arena, "gateway:%.*s:%u", STR_ARG(doc->meta.name),
+			       (unsigned int)server->port);
+	h->ports = arena_new(&w->arena, struct port);
+	*h->ports = (struct port){ .name = server->port_name, .number = (uint16_t)server->port,
+				   .proto = MESH_PROTO_TCP, .class = PORT_TCP };
+	h->rules = arena_array(&w->arena, w->vs_nr, sizeof(struct doc *));
+	for (uint32_t i = 0; i < w->vs_nr; i++)
+		if (gateway_bound(w, h, w->vss[i]))
+			h->rules[h->rule_nr++] = w->vss[i];
+	if (h->rule_nr)
+		add_addresses(w, m, h, &doc->gateway->selector);
+}
+
+uint32_t gateways_count(const struct model *m)
+{
+	uint32_t nr, total = 0;
+	struct doc *const *docs = model_list(m, KIND_ISTIO_GATEWAY, &nr);
+
+	for (uint32_t i = 0; i < nr; i++)
+		total += docs[i]->gateway->server_nr;
+	return total;
+}
+
+void gateways_add(struct world *w, const struct model *m)
+{
+	uint32_t nr;
+	struct doc *const *docs = model_list(m, KIND_ISTIO_GATEWAY, &nr);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct m_istio_gateway *g = docs[i]->gateway;
+
+		for (uint32_t k = 0; k < g->server_nr; k++) {
+			bool first = true;
+
+			for (uint32_t n = 0; n < k; n++)
+				first &= g->servers[n].port != g->servers[k].port;
+			if (first)
+				add_gateway(w, m, docs[i], &g->servers[k]);
+		}
+	}
+}

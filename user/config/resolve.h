@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files that turn a model into a snapshot share; private to them (snapshot.h is the interface). In the order of use:
+ *   world.c      indexes over the model: hosts with their ports, workloads by address, name and label, rules by host
+ *   dests.c      names: hosts, ports, subsets and DestinationRules as one client sees them
+ *   route.c      which rule a client meets at {host, address, port}, and what it says
+ *   gateway.c    hosts that stand for the TCP servers of Istio Gateways
+ *   scope.c      classes of clients, and which of them see the same
+ *   endpoints.c  the endpoints of one destination
+ *   unit.c       packs one host's rows and endpoints into a unit
+ *   analyze.c    references that do not exist, conflicts: errors and warnings
+ */
+#ifndef CONFIG_RESOLVE_H
+#define CONFIG_RESOLVE_H
+
+#include <stdio.h>
+
+#include "config/index.h"
+#include "config/snapshot.h"
+#include "mesh_abi.h"
+
+enum host_kind { HOST_SERVICE, HOST_ENTRY, HOST_GATEWAY };
+
+/* How Istio takes a port: by protocol, appProtocol and name. AUTO: it looks at the bytes. */
+enum port_class { PORT_AUTO, PORT_HTTP, PORT_TCP, PORT_TLS, PORT_UDP, PORT_OTHER };
+
+struct port {
+	struct str name;
+	struct int_or_str target;
+	uint16_t number;
+	uint8_t proto;
+	uint8_t class;
+};
+
+/* A destination, and what a unit is made of. */
+struct host {
+	enum host_kind kind;
+	struct str name, ns; /* FQDN; of an Istio Gateway "gateway:<name>:<port>" */
+	const struct doc *doc;
+	const struct strs *export_to;
+	struct port *ports;
+	uint32_t port_nr;
+	struct cidr *addrs;
+	uint32_t addr_nr;
+	const struct doc **rules; /* VirtualServices and routes that may apply, oldest first */
+	uint32_t rule_nr;
+	struct str client_ns; /* gateway: the namespace that its own lookups start in */
+	uint32_t position;    /* of its unit */
+	const struct host *shadowed_by; /* another document has this name in this namespace; this one has no unit */
+	bool contended;	      /* another host has one of its {address, port} */
+};
+
+struct workload {
+	const struct doc *doc; /* Pod or WorkloadEntry */
+	const struct kvs *labels;
+	struct str text; /* "namespace/name/serviceaccount" */
+};
+
+/* One DestinationRule under its full host name. */
+struct dr {
+	const struct doc *doc;
+	struct str host;
+};
+
+/* Everything about a model that does not depend on EndpointSlices. Keeps the documents it points to alive; reference-counted, shared
+ * by the snapshots that only endpoints tell apart. */
+struct world {
+	uint32_t refs;
+	struct arena arena;
+	struct doc **docs; /* references held */
+	uint32_t doc_nr;
+	struct str domain, root_ns, suffix; /* suffix: ".svc.<domain>" */
+
+	struct host *hosts; /* Services and ServiceEntry hosts by age, then gateways */
+	uint32_t host_nr, gateway_at;
+	struct index by_name;  /* host name -> hosts */
+	struct index claims;   /* {address, port, proto} -> hosts, gateways first, then by age */
+	bool lone; /* neither a Service nor a ServiceEntry: rules are checked on their own */
+
+	struct workload *workloads; /* pods, then WorkloadEntries */
+	uint32_t workload_nr, pod_nr;
+	struct index by_ip, by_pod, by_label; /* by_label: {namespace, key, value}; built on demand */
+	bool labelled;
+
+	struct doc *const *vss;
+	uint32_t vs_nr;
+	struct index vs_exact; /* full host name -> vss */
+	uint32_t *vs_wild;     /* vss with a wildcard host */
+	uint32_t vs_wild_nr;
+	struct doc *const *routes;
+	uint32_t route_nr;
+	struct index route_by; /* {namespace, service} of a parent -> routes */
+	struct dr *drs;
+	uint32_t dr_nr;
+	struct index dr_exact; /* full host name -> drs */
+	uint32_t *dr_wild;
+	uint32_t dr_wild_nr;
+	struct doc *const *grants;
+	uint32_t grant_nr;
+};
+
+struct world *world_new(const struct model *m, const struct snapshot_options *opts);
+void world_unref(struct world *w); /* NULL is fine */
+/* Builds by_label, once. */
+void world_label(struct world *w);
+uint64_t claim_hash(const struct cidr *net, const struct port *p);
+/* Finds each host's rules, and who else has its addresses; after gateways_add(). */
+void world_link(struct world *w);
+/* Adds the hosts of Istio Gateways with TCP servers, at most gateways_count() of them. */
+uint32_t gateways_count(const struct model *m);
+void gateways_add(struct world *w, const struct model *m);
+
+/* ---- names (dests.c) ---- */
+
+/* Who asks. ns empty: a client without special visibility. labels may be NULL. */
+struct who {
+	struct str ns;
+	const struct kvs *labels;
+};
+
+/* "*" first: a wildcard host. */
+static inline bool host_is_wild(struct str s)
+{
+	return s.len && s.p[0] == '*';
+}
+
+/* Short names belong to `ns`, as Istio has it: anything with a dot is a full name. */
+struct str host_full(struct arena *a, const struct world *w, struct str host, struct str ns);
+/* Is what `owner` exports to `export_to` visible in ns? */
+bool exported(const struct strs *export_to, struct str owner, struct str ns);
+/* Visible to everybody. */
+bool exported_to_all(const struct strs *export_to);
+/* The host that a name means to a client: of its own namespace, else a Service, else the oldest; NULL: none is visible. `any`: whoever
+ * sees it. */
+const struct host *host_find(const struct world *w, struct str name, const struct who *who, bool any);
+/* The Service of a namespace by its short name. */
+const struct host *host_service(const struct world *w, struct str ns, struct str name);
+const struct port *host_port(const struct host *h, int64_t number, bool udp);
+
+/* More rules than this for one host in one namespace are refused. */
+#define DRS_MAX 64
+
+/* DestinationRules of a host as one client sees them, merged: the first that has a subset or a policy counts. */
+struct drs {
+	const struct doc *v[DRS_MAX];
+	uint32_t nr;
+};
+
+void drs_find(const struct world *w, const struct host *h, const struct who *who, struct drs *ret);
+const struct m_subset *drs_subset(const struct drs *drs, struct str name);
+/* *ret_by: the document that decides, NULL: none. */
+enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port, const struct doc **ret_by);
+
+/* ---- one unit in the making (route.c, unit.c) ---- */
+
+/* A destination: what its cluster is named, and where its endpoints come from. */
+struct spec {
+	struct str name;
+	const struct host *host; /* NULL: nowhere, connections are refused */
+	const struct port *port;
+	const struct m_subset *subset; /* NULL: all */
+	bool v6;
+};
+
+struct origin {
+	const struct doc *doc;
+	struct str field;
+	struct place at;
+};
+
+struct view_dest {
+	uint32_t spec;
+	uint64_t weight;
+};
+
+enum view_state {
+	VIEW_NONE,  /* not there for this client */
+	VIEW_LOST,  /* another host has this address and port for this client */
+	VIEW_ROUTE, /* to dests; none: refused */
+	VIEW_PASS,
+};
+
+/* What one client sees at one address and port of a host. Rows of every view of a unit stand in the same order. */
+struct view_row {
+	struct cidr net;
+	uint16_t port;
+	uint8_t proto, state;
+	bool per_connection;
+	uint32_t origin; /* index + 1 */
+	uint32_t dest, dest_nr;
+};
+
+struct making {
+	const struct host *host;
+	struct view_row *rows; /* row_nr a view, view after view; view 0: a client without special visibility */
+	uint32_t row_nr, rows_cap, view_nr;
+	struct view_dest *dests;
+	uint32_t dest_nr, dest_cap;
+	struct spec *specs;
+	uint32_t spec_nr, spec_cap;
+	struct origin *origins;
+	uint32_t origin_nr, origin_cap;
+	struct str *notes;
+	uint32_t note_nr, note_cap;
+	struct scope_view {
+		uint32_t scope, view;
+	} *scoped; /* scopes that see another view than 0 */
+	uint32_t scoped_nr, scoped_cap;
+};
+
+/* What all of a build shares. */
+struct build {
+	struct world *world;
+	const struct model *model;
+	struct arena temp; /* lives as long as the build */
+	struct batch *batch;
+	struct diags spare; /* takes diags when there is no batch */
+	const struct doc **refused; /* documents with errors, once each */
+	uint32_t refused_nr, refused_cap;
+	uint32_t errors;
+};
+
+/* Grows an array of `size`-byte items so that one more fits. */
+void *grow(void *v, uint32_t nr, uint32_t *cap, size_t size);
+#define GROW(v, nr, cap) ((v) = grow((v), (nr), (cap), sizeof(*(v))))
+
+/* Appends one more view to mk->rows, as `who` sees the host; returns its number, or that of an equal one. */
+uint32_t view_add(struct build *b, struct making *mk, const struct who *who);
+/* Means the same to a client, and for the same reason. */
+bool view_row_equal(const struct making *mk, const struct view_row *x, const struct view_row *y);
+/* Why a backend of a route is not served; NULL: it is, and *ret_host and *ret_port are set. */
+const char *backend_bad(const struct world *w, const struct doc *route, const struct m_backend_ref *to,
+			const struct host **ret_host, const struct port **ret_port);
+void making_note(struct build *b, struct making *mk, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void making_clear(struct making *mk);
+void making_free(struct making *mk);
+
+/* What a VirtualService bound to a gateway says for one of its ports; NULL: nothing, so that there is no listener. */
+const struct m_rule *gateway_rule(const struct world *w, const struct host *h, const struct port *port, const struct doc **ret_vs);
+
+/* Errors (warnings, when the document does not come from this batch) and warnings at a place of a document. */
+void report_error(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+void report_warning(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint, const char *fmt,
+		    ...) __attribute__((format(printf, 6, 7)));
+/* An error, unless the document has one already: however many clients and ports meet it. */
+void report_once(struct build *b, const struct doc *doc, struct place at, struct str field, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+void analyze(struct build *b);
+
+/* ---- clients (scope.c) ---- */
+
+struct scopes {
+	struct client *clients; /* in `arena` */
+	uint32_t client_nr, scope_nr;
+	struct making **conditional; /* by unit position, NULL: everybody sees the same; owned */
+};
+
+/* Classes of clients, their views of each host that they may see differently, and a scope for each distinct set of views. Clients are
+ * allocated in `arena`, which outlives the documents. hosts: in the order of units. */
+void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint32_t nr, struct scopes *ret);
+
+/* ---- endpoints ---- */
+
+struct endpoints {
+	struct u_endpoint *v;
+	const struct str **who; /* workload text of each, NULL: unknown */
+	uint32_t nr, cap;
+	struct arena texts; /* of workloads that have no document */
+};
+
+/* Appends the endpoints of a destination, sorted by address and port, without duplicates. */
+void endpoints_add(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec);
+/* Pods and WorkloadEntries of a namespace that carry all of `selector`: calls fn for each. */
+void workloads_each(const struct world *w, struct str ns, const struct kvs *selector, void (*fn)(void *data, const struct workload *wl),
+		    void *data);
+
+/* ---- units ---- */
+
+/* Everything a unit says apart from its endpoints, before it is packed into one block. */
+struct parts {
+	struct str ns, host, source_kind, file;
+	uint32_t line;
+	const struct u_row *rows;
+	uint32_t row_nr;
+	const struct u_dest *dests;
+	uint32_t dest_nr;
+	const struct spec *specs; /* one a cluster */
+	uint32_t spec_nr;
+	const struct u_origin *origins;
+	uint32_t origin_nr;
+	const struct str *notes;
+	uint32_t note_nr;
+};
+
+/* Finds the endpoints and packs. `e` is scratch. */
+struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m, struct endpoints *e);
+/* Rows of all scopes of one host; *ret_specs (in `keep`) are the destinations of its clusters. */
+struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, struct arena *keep, struct spec **ret_specs);
+/* Same content, also that which only people see. */
+bool unit_same(const struct unit *a, const struct unit *b);
+
+#endif

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Makes units: rows of every scope from the views of one host, endpoints of its destinations, all packed into one block of memory
+ * that fits exactly, because there are ten thousand of them.
+ */
+#include <stdlib.h>
+
+#include "config/resolve.h"
+
+/* ---- hash ---- */
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+	h ^= v + 0x9e3779b97f4a7c15ull + (h << 6) + (h >> 2);
+	h *= 0xbf58476d1ce4e5b9ull;
+	return h ^ (h >> 31);
+}
+
+static uint64_t mix_addr(uint64_t h, const struct addr *a)
+{
+	uint64_t v[2];
+
+	memcpy(v, a->b, sizeof(v));
+	return mix(mix(h, v[0]), v[1]);
+}
+
+/* What the kernel sees: rows, weights, endpoints, and the names that go with their ids. */
+static uint64_t unit_hash(const struct unit *u)
+{
+	uint64_t h = mix(str_hash(u->host), str_hash(u->ns));
+
+	for (uint32_t i = 0; i < u->row_nr; i++) {
+		const struct u_row *r = &u->rows[i];
+
+		h = mix(h, ((uint64_t)r->scope << 32) | ((uint32_t)r->port << 16) |
+				   ((uint32_t)r->proto << 8) | r->prefix_len);
+		h = mix_addr(mix(h, ((uint64_t)r->dest << 32) | r->dest_nr), &r->addr);
+		h = mix(h, r->action);
+	}
+	for (uint32_t i = 0; i < u->dest_nr; i++)
+		h = mix(mix(h, u->dests[i].cluster), u->dests[i].weight);
+	for (uint32_t i = 0; i < u->cluster_nr; i++) {
+		const struct u_cluster *c = &u->clusters[i];
+
+		h = mix(mix(h, str_hash(c->name)), ((uint64_t)c->endpoint << 32) | c->endpoint_nr);
+	}
+	for (uint32_t i = 0; i < u->endpoint_nr; i++) {
+		const struct u_endpoint *e = &u->endpoints[i];
+
+		h = mix(mix_addr(h, &e->addr), ((uint64_t)e->weight << 16) | e->port);
+		h = mix(h, e->workload);
+	}
+	for (uint32_t i = 0; i < u->workload_nr; i++)
+		h = mix(h, str_hash(u->workloads[i].text));
+	return h;
+}
+
+bool unit_same(const struct unit *a, const struct unit *b)
+{
+	if (a->hash != b->hash || a->line != b->line || a->origin_nr != b->origin_nr ||
+	    a->note_nr != b->note_nr || a->row_nr != b->row_nr || !str_eq(a->file, b->file) ||
+	    !str_eq(a->source_kind, b->source_kind) || a->service_nr != b->service_nr)
+		return false;
+	for (uint32_t i = 0; i < a->row_nr; i++)
+		if (a->rows[i].origin != b->rows[i].origin ||
+		    a->rows[i].http_per_connection != b->rows[i].http_per_connection)
+			return false;
+	for (uint32_t i = 0; i < a->origin_nr; i++) {
+		const struct u_origin *x = &a->origins[i], *y = &b->origins[i];
+
+		if (x->line != y->line || x->column != y->column || !str_eq(x->kind, y->kind) ||
+		    !str_eq(x->ns, y->ns) || !str_eq(x->name, y->name) ||
+		    !str_eq(x->file, y->file) || !str_eq(x->field, y->field))
+			return false;
+	}
+	for (uint32_t i = 0; i < a->note_nr; i++)
+		if (!str_eq(a->notes[i], b->notes[i]))
+			return false;
+	for (uint32_t i = 0; i < a->service_nr; i++)
+		if (!str_eq(a->services[i], b->services[i]))
+			return false;
+	return true;
+}
+
+/* ---- packing ---- */
+
+/* One block: first everything aligned, then text. */
+struct pack {
+	char *at;   /* of the aligned part */
+	char *text;
+	size_t size, text_size;
+};
+
+static size_t aligned(size_t size)
+{
+	return (size + 7) & ~(size_t)7;
+}
+
+static void *pack_array(struct pack *p, size_t nr, size_t size)
+{
+	char *v = p->at;
+
+	p->at += aligned(nr * size);
+	return v;
+}
+
+static struct str pack_str(struct pack *p, struct str s)
+{
+	char *v = p->text;
+
+	if (s.len)
+		memcpy(v, s.p, s.len);
+	p->text += s.len;
+	return (struct str){ v, s.len };
+}
+
+/* Distinct workloads of the endpoints, in order of appearance; the endpoints' numbers are set. */
+static uint32_t number_workloads(struct endpoints *e, const struct str ***ret)
+{
+	const struct str **list = xmalloc((e->nr + 1) * sizeof(struct str *));
+	uint32_t size = 16, nr = 0, *slots;
+
+	while (size < e->nr * 2)
+		size *= 2;
+	slots = xcalloc(size, sizeof(*slots));
+	for (uint32_t i = 0; i < e->nr; i++) {
+		uint32_t at;
+
+		if (!e->who[i])
+			continue;
+		at = (uint32_t)str_hash(*e->who[i]) & (size - 1);
+		while (slots[at] && !str_eq(*list[slots[at] - 1], *e->who[i]))
+			at = (at + 1) & (size - 1);
+		if (!slots[at]) {
+			list[nr++] = e->who[i];
+			slots[at] = nr;
+		}
+		e->v[i].workload = slots[at];
+	}
+	free(slots);
+	*ret = list;
+	return nr;
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* "namespace/name" of the Services among the destinations, sorted; texts are in `a`. */
+static uint32_t services_of(const struct parts *p, struct arena *a, struct str *list)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < p->spec_nr; i++) {
+		const struct host *h = p->specs[i].host;
+		bool there = false;
+
+		if (!h || h->kind != HOST_SERVICE)
+			continue;
+		for (uint32_t k = 0; k < i; k++)
+			there |= p->specs[k].host == h;
+		if (!there)
+			list[nr++] = arena_printf(a, "%.*s/%.*s", STR_ARG(h->ns),
+						  STR_ARG(h->doc->meta.name));
+	}
+	qsort(list, nr, sizeof(*list), by_text);
+	return nr;
+}
+
+static size_t text_size(const struct parts *p, const struct str *services, uint32_t service_nr,
+			const struct str **workloads, uint32_t workload_nr)
+{
+	size_t size = p->ns.len + p->host.len + p->source_kind.len + p->file.len;
+
+	for (uint32_t i = 0; i < p->spec_nr; i++)
+		size += p->specs[i].name.len;
+	for (uint32_t i = 0; i < p->origin_nr; i++) {
+		const struct u_origin *o = &p->origins[i];
+
+		size += o->kind.len + o->ns.len + o->name.len + o->file.len + o->field.len;
+	}
+	for (uint32_t i = 0; i < p->note_nr; i++)
+		size += p->notes[i].len;
+	for (uint32_t i = 0; i < service_nr; i++)
+		size += services[i].len;
+	for (uint32_t i = 0; i < workload_nr; i++)
+		size += workloads[i]->len;
+	return size;
+}
+
+static void pack_texts(struct unit *u, struct pack *k, const struct parts *p)
+{
+	u->ns = pack_str(k, p->ns);
+	u->host = pack_str(k, p->host);
+	u->source_kind = pack_str(k, p->source_kind);
+	u->file = pack_str(k, p->file);
+	u->line = p->line;
+	u->origin_nr = p->origin_nr;
+	u->origins = pack_array(k, p->origin_nr, sizeof(*u->origins));
+	for (uint32_t i = 0; i < p->origin_nr; i++) {
+		const struct u_origin *o = &p->origins[i];
+
+		u->origins[i] = (struct u_origin){ pack_str(k, o->kind), pack_str(k, o->ns),
+						   pack_str(k, o->name), pack_str(k, o->file),
+						   o->line, o->column, pack_str(k, o->field) };
+	}
+	u->note_nr = p->note_nr;
+	u->notes = pack_array(k, p->note_nr, sizeof(*u->notes));
+	for (uint32_t i = 0; i < p->note_nr; i++)
+		u->notes[i] = pack_str(k, p->notes[i]);
+}
+
+static void *pack_copy(struct pack *k, const void *v, size_t nr, size_t size)
+{
+	void *to = pack_array(k, nr, size);
+
+	return nr ? memcpy(to, v, nr * size) : to;
+}
+
+struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m,
+		       struct endpoints *e)
+{
+	struct str small[16], *services = p->spec_nr <= 16 ? small :
+						 xmalloc(p->spec_nr * sizeof(*services));
+	struct u_cluster few[16], *clusters = p->spec_nr <= 16 ? few :
+							 xmalloc(p->spec_nr * sizeof(*clusters));
+	const struct str **workloads;
+	uint32_t workload_nr, service_nr;
+	struct pack k = { 0 };
+	struct unit *u;
+	size_t size;
+
+	e->nr = 0;
+	arena_clear(&e->texts);
+	for (uint32_t i = 0; i < p->spec_nr; i++) {
+		clusters[i] = (struct u_cluster){ .v6 = p->specs[i].v6, .endpoint = e->nr };
+		endpoints_add(e, w, m, &p->specs[i]);
+		clusters[i].endpoint_nr = e->nr - clusters[i].endpoint;
+	}
+	workload_nr = number_workloads(e, &workloads);
+	service_nr = services_of(p, &e->texts, services);
+
+	size = aligned(sizeof(*u)) + aligned(p->row_nr * sizeof(*u->rows)) +
+	       aligned(p->dest_nr * sizeof(*u->dests)) + aligned(p->spec_nr * sizeof(*u->clusters)) +
+	       aligned(e->nr * sizeof(*u->endpoints)) + aligned(workload_nr * sizeof(*u->workloads)) +
+	       aligned(p->origin_nr * sizeof(*u->origins)) + aligned(service_nr * sizeof(*u->services)) +
+	       aligned(p->note_nr * sizeof(*u->notes));
+	u = xmalloc(size + text_size(p, services, service_nr, workloads, workload_nr));
+	k.at = (char *)u + aligned(sizeof(*u));
+	k.text = (char *)u + size;
+	*u = (struct unit){ .refs = 1,
+			    .row_nr = p->row_nr,
+			    .dest_nr = p->dest_nr,
+			    .cluster_nr = p->spec_nr,
+			    .endpoint_nr = e->nr,
+			    .workload_nr = workload_nr,
+			    .service_nr = service_nr };
+	u->rows = pack_copy(&k, p->rows, p->row_nr, sizeof(*u->rows));
+	u->dests = pack_copy(&k, p->dests, p->dest_nr, sizeof(*u->dests));
+	u->clusters = pack_copy(&k, clusters, p->spec_nr, sizeof(*u->clusters));
+	for (uint32_t i = 0; i < p->spec_nr; i++)
+		u->clusters[i].name = pack_str(&k, p->specs[i].name);
+	u->endpoints = pack_copy(&k, e->v, e->nr, sizeof(*u->endpoints));
+	u->workloads = pack_array(&k, workload_nr, sizeof(*u->workloads));
+	for (uint32_t i = 0; i < workload_nr; i++)
+		u->workloads[i].text = pack_str(&k, *workloads[i]);
+	pack_texts(u, &k, p);
+	u->services = pack_array(&k, service_nr, sizeof(*u->services));
+	for (uint32_t i = 0; i < service_nr; i++)
+		u->services[i] = pack_str(&k, services[i]);
+	u->hash = unit_hash(u);
+	free(workloads);
+	if (services != small)
+		free(services);
+	if (clusters != few)
+		free(clusters);
+	return u;
+}
+
+struct unit *unit_ref(struct unit *u)
+{
+	u->refs++;
+	return u;
+}
+
+void unit_unref(struct unit *u)
+{
+	if (u && !--u->refs)
+		free(u);
+}
+
+/* ---- rows ---- */
+
+struct rows {
+	struct u_row *v;
+	uint32_t nr, cap;
+	struct u_dest *dests;
+	uint32_t dest_nr, dest_cap;
+	uint32_t *cluster; /* of each spec of the making, + 1 */
+	struct spec *specs;
+	uint32_t spec_nr;
+};
+
+static bool serves(const struct view_row *r)
+{
+	return r->state == VIEW_ROUTE || r->state == VIEW_PASS;
+}
+
+static void emit(struct rows *out, const struct making *mk, const struct view_row *r, uint32_t scope,
+		 uint8_t action)
+{
+	struct u_row row = { .scope = scope,
+			     .addr = r->net.addr,
+			     .port = r->port,
+			     .proto = r->proto,
+			     .prefix_len = r->net.prefix_len,
+			     .action = action,
+			     .dest = out->dest_nr };
+
+	if (action != MESH_ABSENT) {
+		row.http_per_connection = r->per_connection;
+		row.origin = r->origin;
+	}
+	for (uint32_t i = 0; i < r->dest_nr && action == MESH_ROUTE; i++) {
+		const struct view_dest *d = &mk->dests[r->dest + i];
+
+		if (!out->cluster[d->spec]) {
+			out->specs[out->spec_nr++] = mk->specs[d->spec];
+			out->cluster[d->spec] = out->spec_nr;
+		}
+		GROW(out->dests, out->dest_nr, &out->dest_cap);
+		out->dests[out->dest_nr++] = (struct u_dest){ out->cluster[d->spec] - 1, d->weight };
+		row.dest_nr++;
+	}
+	if (!row.dest_nr)
+		row.dest = 0;
+	GROW(out->v, out->nr, &out->cap);
+	out->v[out->nr++] = row;
+}
+
+static uint8_t action_of(const struct view_row *r)
+{
+	return r->state == VIEW_PASS ? MESH_PASS : MESH_ROUTE;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	const struct u_row *x = a, *y = b;
+	int c = addr_cmp(&x->addr, &y->addr);
+
+	if (x->scope != y->scope)
+		return x->scope < y->scope ? -1 : 1;
+	if (c)
+		return c;
+	if (x->prefix_len != y->prefix_len)
+		return x->prefix_len - y->prefix_len;
+	return x->port != y->port ? x->port - y->port : x->proto - y->proto;
+}
+
+static void emit_all(struct rows *out, const struct making *mk)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < mk->row_nr; i++)
+		if (serves(&mk->rows[i]))
+			emit(out, mk, &mk->rows[i], 0, action_of(&mk->rows[i]));
+	for (uint32_t s = 0; s < mk->scoped_nr; s++) {
+		for (uint32_t i = 0; i < mk->row_nr; i++) {
+			const struct view_row *common = &mk->rows[i];
+			const struct view_row *own = &mk->rows[mk->scoped[s].view * mk->row_nr + i];
+
+			if (serves(own) && !view_row_equal(mk, common, own))
+				emit(out, mk, own, mk->scoped[s].scope, action_of(own));
+			else if (own->state == VIEW_NONE && serves(common))
+				emit(out, mk, own, mk->scoped[s].scope, MESH_ABSENT);
+		}
+	}
+	qsort(out->v, out->nr, sizeof(*out->v), by_key);
+	/* A document that names one port twice is refused before; this keeps the map's keys unique whatever comes. */
+	for (uint32_t i = 0; i < out->nr; i++)
+		if (!nr || by_key(&out->v[nr - 1], &out->v[i]))
+			out->v[nr++] = out->v[i];
+	out->nr = nr;
+}
+
+static struct u_origin *origins_of(struct build *b, const struct making *mk)
+{
+	struct u_origin *v = arena_array(&b->temp, mk->origin_nr, sizeof(*v));
+
+	for (uint32_t i = 0; i < mk->origin_nr; i++) {
+		const struct origin *o = &mk->origins[i];
+
+		v[i] = (struct u_origin){ .kind = o->doc->kind_name,
+					  .ns = o->doc->meta.ns,
+					  .name = o->doc->meta.name,
+					  .file = o->doc->at.file,
+					  .line = o->at.line ? o->at.line : o->doc->at.line,
+					  .column = o->at.column,
+					  .field = o->field };
+	}
+	return v;
+}
+
+static struct str host_kind_text(const struct host *h)
+{
+	return h->kind == HOST_SERVICE ? STR("Service") :
+	       h->kind == HOST_ENTRY   ? STR("ServiceEntry") :
+					 STR("Gateway");
+}
+
+static void host_notes(struct build *b, struct making *mk)
+{
+	const struct host *h = mk->host;
+	const struct m_service *s = h->doc->service;
+
+	if (h->kind == HOST_ENTRY && !h->addr_nr)
+		making_note(b, mk, "no addresses: known as a destination, not reachable by an address of its own");
+	if (h->kind != HOST_SERVICE)
+		return;
+	if (s->type == SERVICE_EXTERNAL_NAME)
+		making_note(b, mk, "ExternalName: an alias in DNS, its name is not a destination of rules yet");
+	else if (s->headless)
+		making_note(b, mk, "headless: clients dial pod addresses, which are not touched");
+	else if (!s->vip_nr)
+		making_note(b, mk, "no clusterIP: not reachable by an address of its own");
+	for (uint32_t i = 0; i < h->port_nr; i++)
+		if (h->ports[i].class == PORT_OTHER)
+			making_note(b, mk, "port %u: SCTP is not handled", h->ports[i].number);
+}
+
+struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, struct arena *keep,
+		       struct spec **ret_specs)
+{
+	const struct host *h = mk->host;
+	struct rows rows = { .cluster = xcalloc(mk->spec_nr + 1, sizeof(uint32_t)),
+			     .specs = arena_array(&b->temp, mk->spec_nr, sizeof(struct spec)) };
+	struct parts p = { .ns = h->ns,
+			   .host = h->name,
+			   .source_kind = host_kind_text(h),
+			   .file = h->doc->at.file,
+			   .line = h->doc->at.line };
+	struct unit *u;
+
+	emit_all(&rows, mk);
+	host_notes(b, mk);
+	*ret_specs = arena_array(keep, rows.spec_nr, sizeof(struct spec));
+	for (uint32_t i = 0; i < rows.spec_nr; i++) {
+		(*ret_specs)[i] = rows.specs[i];
+		(*ret_specs)[i].name = arena_str(keep, rows.specs[i].name);
+	}
+	p.rows = rows.v;
+	p.row_nr = rows.nr;
+	p.dests = rows.dests;
+	p.dest_nr = rows.dest_nr;
+	p.specs = *ret_specs;
+	p.spec_nr = rows.spec_nr;
+	p.origins = origins_of(b, mk);
+	p.origin_nr = mk->origin_nr;
+	p.notes = mk->notes;
+	p.note_nr = mk->note_nr;
+	u = unit_pack(&p, b->world, b->model, e);
+	free(rows.v);
+	free(rows.dests);
+	free(rows.cluster);
+	return u;
+}

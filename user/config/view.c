@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One host as one client sees it: a row for each of its addresses and ports, with destinations. Knows nothing of endpoints, so that
+ * their coming and going never changes what a scope is.
+ */
+#include <stdlib.h>
+
+#include "config/route.h"
+
+void *grow(void *v, uint32_t nr, uint32_t *cap, size_t size)
+{
+	if (nr < *cap)
+		return v;
+	*cap = *cap ? *cap * 2 : 8;
+	return xrealloc(v, *cap * size);
+}
+
+void making_clear(struct making *mk)
+{
+	mk->row_nr = mk->view_nr = mk->dest_nr = mk->spec_nr = mk->origin_nr = mk->note_nr = 0;
+	mk->scoped_nr = 0;
+}
+
+void making_free(struct making *mk)
+{
+	free(mk->rows);
+	free(mk->dests);
+	free(mk->specs);
+	free(mk->origins);
+	free(mk->notes);
+	free(mk->scoped);
+}
+
+void making_note(struct build *b, struct making *mk, const char *fmt, ...)
+{
+	struct buf text = { 0 };
+	struct str s;
+	va_list ap;
+
+	va_start(ap, fmt);
+	buf_vprintf(&text, fmt, ap);
+	va_end(ap);
+	s = (struct str){ text.data, (uint32_t)text.len };
+	for (uint32_t i = 0; i < mk->note_nr; i++) {
+		if (str_eq(mk->notes[i], s)) {
+			buf_release(&text);
+			return;
+		}
+	}
+	GROW(mk->notes, mk->note_nr, &mk->note_cap);
+	mk->notes[mk->note_nr++] = arena_str(&b->temp, s);
+	buf_release(&text);
+}
+
+static uint32_t origin_of(struct making *mk, const struct doc *doc, struct str field,
+			  struct place at)
+{
+	for (uint32_t i = 0; i < mk->origin_nr; i++)
+		if (mk->origins[i].doc == doc && str_eq(mk->origins[i].field, field))
+			return i + 1;
+	GROW(mk->origins, mk->origin_nr, &mk->origin_cap);
+	mk->origins[mk->origin_nr++] = (struct origin){ doc, field, at };
+	return mk->origin_nr;
+}
+
+/* The destination's number; its name is made when it is new. */
+static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int64_t port,
+			struct str subset_name, struct spec *want)
+{
+	char text[MESH_NAME_LEN * 2];
+	struct str name;
+	int len = snprintf(text, sizeof(text), "outbound|%u|%.*s|%.*s", (unsigned int)port,
+			   STR_ARG(subset_name), STR_ARG(host));
+
+	name = (struct str){ text, len < (int)sizeof(text) ? (uint32_t)len : sizeof(text) - 1 };
+	for (uint32_t i = 0; i < mk->spec_nr; i++) {
+		const struct spec *s = &mk->specs[i];
+
+		if (s->host == want->host && s->port == want->port && s->subset == want->subset &&
+		    s->v6 == want->v6 && str_eq(s->name, name))
+			return i;
+	}
+	GROW(mk->specs, mk->spec_nr, &mk->spec_cap);
+	want->name = arena_str(&b->temp, name);
+	mk->specs[mk->spec_nr] = *want;
+	return mk->spec_nr++;
+}
+
+static void dest_add(struct making *mk, struct view_row *row, uint32_t spec, uint64_t weight)
+{
+	GROW(mk->dests, mk->dest_nr, &mk->dest_cap);
+	mk->dests[mk->dest_nr++] = (struct view_dest){ spec, weight };
+	row->dest_nr++;
+}
+
+/* The policy of {host, subset, port}, and whether it keeps the original destination. */
+static bool keeps_address(const struct build *b, const struct host *d, const struct port *port,
+			  struct str subset, const struct who *who, const struct m_subset **ret_subset,
+			  const struct doc **ret_by)
+{
+	struct drs drs;
+
+	drs_find(b->world, d, who, &drs);
+	*ret_subset = subset.len ? drs_subset(&drs, subset) : NULL;
+	if (drs_policy(&drs, *ret_subset, port->number, ret_by) == LB_PASSTHROUGH)
+		return true;
+	*ret_by = NULL;
+	return d->kind == HOST_ENTRY && d->doc->se->resolution == RESOLUTION_NONE;
+}
+
+static bool external(const struct host *h)
+{
+	return h->kind == HOST_SERVICE && h->doc->service->type == SERVICE_EXTERNAL_NAME;
+}
+
+static void destination(struct build *b, struct making *mk, struct view_row *row,
+			const struct m_destination *to, uint64_t weight, const struct doc *doc,
+			const struct who *who, uint32_t *pass)
+{
+	struct str full = host_full(&b->temp, b->world, to->host, doc->meta.ns);
+	const struct host *d = host_find(b->world, full, who, false);
+	struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
+	int64_t number = to->port ? to->port : row->port;
+	const struct port *port = NULL;
+	const struct doc *by;
+
+	if (d && !external(d)) {
+		if (!to->port && d->port_nr == 1)
+			number = d->ports[0].number;
+		port = host_port(d, number, false);
+	}
+	if (port) {
+		*pass += keeps_address(b, d, port, to->subset, who, &spec.subset, &by);
+		if (!to->subset.len || spec.subset) {
+			spec.host = d;
+			spec.port = port;
+		}
+	}
+	dest_add(mk, row, spec_of(b, mk, full, number, to->subset, &spec), weight);
+}
+
+static void virtual_service(struct build *b, struct making *mk, struct view_row *row,
+			    const struct chosen *c, const struct who *who)
+{
+	const struct m_rule *r = c->rule;
+	uint32_t pass = 0;
+	struct str field = arena_printf(&b->temp, "spec.%s[%u]", r->http ? "http" : "tcp", r->index);
+
+	row->origin = origin_of(mk, c->doc, field, r->at);
+	for (uint32_t i = 0; i < r->route_nr; i++) {
+		uint64_t weight = r->route_nr == 1 ? 1 : (uint64_t)r->routes[i].weight;
+
+		if (weight)
+			destination(b, mk, row, &r->routes[i], weight, c->doc, who, &pass);
+	}
+	if (pass && pass == row->dest_nr) {
+		row->state = VIEW_PASS;
+	} else if (pass) {
+		report_once(b, c->doc, r->at, field,
+			    "some of the weighted destinations keep the original address "
+			    "(PASSTHROUGH or resolution NONE) and others do not; that is not enforced yet");
+	}
+}
+
+static bool granted(const struct world *w, const struct doc *route, const struct m_backend_ref *to)
+{
+	if (str_eq(route->meta.ns, to->ns))
+		return true;
+	for (uint32_t i = 0; i < w->grant_nr; i++) {
+		const struct m_reference_grant *g = w->grants[i]->grant;
+		bool from = false, dest = false;
+
+		if (!str_eq(w->grants[i]->meta.ns, to->ns))
+			continue;
+		for (uint32_t k = 0; k < g->from_nr; k++)
+			from |= str_is(g->from[k].group, "gateway.networking.k8s.io") &&
+				str_eq(g->from[k].kind, route->kind_name) &&
+				str_eq(g->from[k].ns, route->meta.ns);
+		for (uint32_t k = 0; k < g->to_nr; k++)
+			dest |= !g->to[k].group.len && str_is(g->to[k].kind, "Service") &&
+				(!g->to[k].name.len || str_eq(g->to[k].name, to->name));
+		if (from && dest)
+			return true;
+	}
+	return false;
+}
+
+const char *backend_bad(const struct world *w, const struct doc *route,
+			const struct m_backend_ref *to, const struct host **ret_host,
+			const struct port **ret_port)
+{
+	const struct host *d = host_service(w, to->ns, to->name);
+
+	if (!granted(w, route, to))
+		return "no ReferenceGrant of its namespace allows this reference";
+	if (!d)
+		return "there is no such Service";
+	if (external(d))
+		return "ExternalName Services are not enforced yet";
+	*ret_port = host_port(d, to->port, route->route->kind == ROUTE_UDP);
+	if (!*ret_port)
+		return "the Service has no such port";
+	*ret_host = d;
+	return NULL;
+}
+
+static void gateway_route(struct build *b, struct making *mk, struct view_row *row,
+			  const struct chosen *c, const struct who *who)
+{
+	const struct m_route_rule *r = &c->doc->route->rules[0];
+	uint32_t pass = 0;
+
+	row->origin = origin_of(mk, c->doc, STR("spec.rules[0]"), r->at);
+	for (uint32_t i = 0; i < r->backend_nr; i++) {
+		const struct m_backend_ref *to = &r->backends[i];
+		struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
+		const struct doc *by;
+		struct str full;
+
+		if (!to->weight)
+			continue;
+		full = arena_printf(&b->temp, "%.*s.%.*s%.*s", STR_ARG(to->name), STR_ARG(to->ns),
+				    STR_ARG(b->world->suffix));
+		if (!backend_bad(b->world, c->doc, to, &spec.host, &spec.port))
+			pass += keeps_address(b, spec.host, spec.port, (struct str){ 0 }, who,
+					      &spec.subset, &by);
+		dest_add(mk, row, spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec),
+			 (uint64_t)to->weight);
+	}
+	if (pass && pass == row->dest_nr)
+		row->state = VIEW_PASS;
+	else if (pass)
+		report_once(b, c->doc, r->at, STR("spec.rules[0]"),
+			    "some of the weighted backends keep the original address (PASSTHROUGH) "
+			    "and others do not; that is not enforced yet");
+	if (!row->dest_nr)
+		making_note(b, mk, "port %u: %.*s %.*s/%.*s has no backend with a weight, connections are refused",
+			    row->port, STR_ARG(c->doc->kind_name), STR_ARG(c->doc->meta.ns),
+			    STR_ARG(c->doc->meta.name));
+}
+
+/* No rule: the service itself. */
+static void own_default(struct build *b, struct making *mk, struct view_row *row,
+			const struct port *port, const struct who *who)
+{
+	const struct host *h = mk->host;
+	struct spec spec = { .host = h, .port = port, .v6 = !addr_is_v4(&row->net.addr) };
+	const struct doc *by;
+
+	if (keeps_address(b, h, port, (struct str){ 0 }, who, &spec.subset, &by)) {
+		row->state = VIEW_PASS;
+		if (by)
+			row->origin = origin_of(mk, by, STR("spec.trafficPolicy.loadBalancer"),
+						(struct place){ by->at.line, by->at.column });
+		return;
+	}
+	dest_add(mk, row, spec_of(b, mk, h->name, port->number, (struct str){ 0 }, &spec), 1);
+}
+
+/* Who has this address and port for this client: gateways first, then the oldest; NULL: nobody that it sees. */
+static const struct host *holder(const struct build *b, const struct cidr *net, const struct port *port, const struct who *who)
+{
+	const struct world *w = b->world;
+
+	for (index_each(&w->claims, claim_hash(net, port), at, i)) {
+		const struct host *h = &w->hosts[i];
+		bool same = false;
+
+		for (uint32_t k = 0; k < h->addr_nr; k++)
+			same |= h->addrs[k].prefix_len == net->prefix_len && !addr_cmp(&h->addrs[k].addr, &net->addr);
+		for (uint32_t k = 0; k < h->port_nr && same; k++)
+			if (h->ports[k].number == port->number && h->ports[k].proto == port->proto &&
+			    exported(h->export_to, h->ns, who->ns))
+				return h;
+	}
+	return NULL;
+}
+
+static void row_resolve(struct build *b, struct making *mk, struct view_row *row,
+			const struct port *port, const struct who *who)
+{
+	const struct host *h = mk->host;
+	struct who asks = h->kind == HOST_GATEWAY ? (struct who){ .ns = h->client_ns } : *who;
+	const struct host *first;
+	struct chosen c;
+	uint32_t nonzero;
+
+	row->dest = mk->dest_nr;
+	first = exported(h->export_to, h->ns, who->ns) ? h : NULL;
+	if (h->contended)
+		first = holder(b, &row->net, port, who);
+	if (!first) {
+		row->state = VIEW_NONE;
+		return;
+	}
+	if (first != h) {
+		char text[ADDR_TEXT_MAX];
+
+		row->state = VIEW_LOST;
+		making_note(b, mk, "%s port %u belongs to %.*s/%.*s, which comes first", addr_text(&row->net.addr, text),
+			    row->port, STR_ARG(first->ns), STR_ARG(first->name));
+		return;
+	}
+	row->state = VIEW_ROUTE;
+	if (!rule_find(b->world, h, &row->net, port, &asks, &c)) {
+		if (h->kind == HOST_GATEWAY)
+			row->state = VIEW_NONE;
+		else
+			own_default(b, mk, row, port, &asks);
+		return;
+	}
+	if (c.rule)
+		virtual_service(b, mk, row, &c, &asks);
+	else
+		gateway_route(b, mk, row, &c, &asks);
+	nonzero = row->dest_nr;
+	if (row->state == VIEW_PASS) {
+		mk->dest_nr = row->dest;
+		row->dest_nr = 0;
+	}
+	row->per_connection = c.http && nonzero > 1 && row->state == VIEW_ROUTE;
+	if (row->per_connection)
+		making_note(b, mk, "port %u: http weights are balanced per connection for now, not per request",
+			    row->port);
+	if (c.hides_http)
+		making_note(b, mk, "port %u: protocol is not declared, tcp: rules are preferred to http: rules",
+			    row->port);
+}
+
+bool view_row_equal(const struct making *mk, const struct view_row *x, const struct view_row *y)
+{
+	if (x->state != y->state || x->origin != y->origin || x->dest_nr != y->dest_nr ||
+	    x->per_connection != y->per_connection)
+		return false;
+	for (uint32_t i = 0; i < x->dest_nr; i++) {
+		const struct view_dest *p = &mk->dests[x->dest + i], *q = &mk->dests[y->dest + i];
+
+		if (p->spec != q->spec || p->weight != q->weight)
+			return false;
+	}
+	return true;
+}
+
+uint32_t view_add(struct build *b, struct making *mk, const struct who *who)
+{
+	const struct host *h = mk->host;
+	uint32_t at = mk->view_nr * mk->row_nr, dest = mk->dest_nr, nr = 0;
+
+	for (uint32_t a = 0; a < h->addr_nr; a++) {
+		for (uint32_t p = 0; p < h->port_nr; p++) {
+			struct view_row row = { .net = h->addrs[a],
+						.port = h->ports[p].number,
+						.proto = h->ports[p].proto };
+
+			if (h->ports[p].class == PORT_OTHER)
+				continue;
+			row_resolve(b, mk, &row, &h->ports[p], who);
+			GROW(mk->rows, at + nr, &mk->rows_cap);
+			mk->rows[at + nr++] = row;
+		}
+	}
+	mk->row_nr = nr;
+	for (uint32_t v = 0; v < mk->view_nr; v++) {
+		uint32_t i = 0;
+
+		while (i < nr && view_row_equal(mk, &mk->rows[v * nr + i], &mk->rows[at + i]))
+			i++;
+		if (i == nr) {
+			mk->dest_nr = dest;
+			return v;
+		}
+	}
+	return mk->view_nr++;
+}

@@ -139,8 +139,8 @@ fuzz:
 cov:
 	$(Q)tests/cov
 
-check:
-	$(Q)tools/check
+check: all
+	$(Q)tools/check --build '$(O)'
 
 install: all
 	$(Q)tools/install '$(DESTDIR)' '$(PREFIX)' '$(O)'

@@ -26,7 +26,6 @@ void compile(const struct inputs *in, const struct snapshot_options *opts, struc
 		batch_read(b, LAYER_RULES, f->name,
 			   (struct str){ f->text.data ? f->text.data : "", (uint32_t)f->text.len });
 	}
-	diags_source(&b->diags, STR(""), 0, 0);
 	/* As apply does: a document that cannot be read would make others look wrong that refer to it. */
 	if (b->refused)
 		return;

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define ARENA_ALIGN 8
-#define CHUNK_MIN 1024
+#define CHUNK_MIN 512
 #define CHUNK_GROWTH_MAX (1u << 20)
 
 struct arena_chunk {
@@ -65,23 +65,33 @@ char *xstrdup(const char *z)
 	return memcpy(xmalloc(len), z, len);
 }
 
+static void push_chunk(struct arena *a, size_t size)
+{
+	struct arena_chunk *c = xcalloc(1, size + sizeof(*c));
+
+	c->size = size;
+	c->next = a->chunks;
+	a->chunks = c;
+	a->at = c->data;
+	a->end = c->data + c->size;
+}
+
 static void add_chunk(struct arena *a, size_t size)
 {
-	size_t want = a->chunks ? arena_size(a) / 2 : CHUNK_MIN;
-	struct arena_chunk *c;
+	size_t want = a->chunks ? arena_size(a) / 2 : 0;
 
 	if (want > CHUNK_GROWTH_MAX)
 		want = CHUNK_GROWTH_MAX;
 	if (want < CHUNK_MIN)
 		want = CHUNK_MIN;
-	if (want < size + sizeof(*c))
-		want = size + sizeof(*c);
-	c = xcalloc(1, want);
-	c->size = want - sizeof(*c);
-	c->next = a->chunks;
-	a->chunks = c;
-	a->at = c->data;
-	a->end = c->data + c->size;
+	want -= sizeof(struct arena_chunk);
+	push_chunk(a, size > want ? size : want);
+}
+
+void arena_reserve(struct arena *a, size_t size)
+{
+	if (!a->at || (size_t)(a->end - a->at) < size)
+		push_chunk(a, size);
 }
 
 /* Bytes wasted at a->at so that the next object is aligned. */

@@ -20,6 +20,8 @@ void *arena_array(struct arena *a, size_t nr, size_t size); /* nr * size, overfl
 #define arena_new(a, type) ((type *)arena_alloc(a, sizeof(type)))
 struct str arena_str(struct arena *a, struct str s); /* copy, NUL-terminated behind its length */
 struct str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The next `size` bytes come out of one chunk: for callers that know how much they are about to take. */
+void arena_reserve(struct arena *a, size_t size);
 size_t arena_size(const struct arena *a); /* bytes held */
 void arena_clear(struct arena *a);	  /* keeps one chunk for reuse */
 void arena_release(struct arena *a);

@@ -17,7 +17,8 @@ struct reader {
 	enum layer layer;
 	struct str file, text; /* file in the batch's arena */
 	uint32_t document;
-	struct arena nodes; /* of the document in hand */
+	struct arena nodes;   /* of the document in hand */
+	struct arena scratch; /* of the object in hand */
 };
 
 /* One object: a document, or an item of a List. */
@@ -124,6 +125,12 @@ static void item_text(struct doc *doc, struct str text, const struct object *o, 
 	}
 	if (out->len && out->data[out->len - 1] != '\n')
 		buf_add(out, "\n", 1);
+}
+
+/* What a document takes with its text, as measured over Services and EndpointSlices. */
+static size_t doc_size(uint32_t text_len)
+{
+	return 2 * sizeof(struct doc) + text_len + (size_t)text_len * 3 / 2;
 }
 
 static void set_text(struct reader *r, struct doc *doc, const struct object *o, struct str whole)
@@ -274,8 +281,10 @@ static void decode_object(struct reader *r, struct decode *d, const struct objec
 {
 	const struct doc_result *first;
 	struct arena arena = { 0 };
-	struct doc *doc = arena_new(&arena, struct doc);
+	struct doc *doc;
 
+	arena_reserve(&arena, doc_size(o->item ? o->root->end - o->root->begin : whole.len));
+	doc = arena_new(&arena, struct doc);
 	doc->arena = arena;
 	doc->refs = 1;
 	doc->kind = e->id;
@@ -287,6 +296,7 @@ static void decode_object(struct reader *r, struct decode *d, const struct objec
 	doc->kind_name = arena_str(&doc->arena, o->kind);
 	set_text(r, doc, o, whole);
 	d->arena = &doc->arena;
+	arena_clear(&r->scratch);
 	if (!e->decode(d, o->root, doc) || d->errors) {
 		doc_unref(doc);
 		return;
@@ -406,7 +416,12 @@ static void refuse_kind(struct decode *d, const struct object *o, const struct k
 static void read_object(struct reader *r, struct object *o, struct str whole)
 {
 	struct decode d = {
-		.arena = &r->nodes, .diags = &r->b->diags, .file = r->file, .document = r->document, .item = o->item
+		.arena = &r->nodes,
+		.scratch = &r->scratch,
+		.diags = &r->b->diags,
+		.file = r->file,
+		.document = r->document,
+		.item = o->item,
 	};
 	struct str api_version = STR(""), kind = STR(""), hint = STR(""), items_kind;
 	const struct kind_entry *e;
@@ -467,6 +482,7 @@ void batch_read(struct batch *b, enum layer layer, struct str file, struct str t
 	}
 	yaml_close(y);
 	arena_release(&r.nodes);
+	arena_release(&r.scratch);
 	diags_source(&b->diags, STR(""), 0, 0);
 }
 

@@ -355,6 +355,11 @@ static struct table *table_copy(const struct table *t)
 	return copy;
 }
 
+static struct doc *visible(const struct entry *e)
+{
+	return e->docs[LAYER_APPLIED] ? e->docs[LAYER_APPLIED] : e->docs[LAYER_RULES];
+}
+
 /* kind_name empty: any. */
 static struct entry *table_find(const struct table *t, uint32_t hash, struct str kind_name, struct str ns,
 				struct str name)
@@ -366,18 +371,13 @@ static struct entry *table_find(const struct table *t, uint32_t hash, struct str
 	c = &t->by_name;
 	for (uint32_t at = hash & (c->cap - 1); c->cap && c->v[at].id; at = (at + 1) & (c->cap - 1)) {
 		struct entry *e = &t->entries[c->v[at].id - 1];
-		const struct doc *d = e->docs[LAYER_APPLIED] ? e->docs[LAYER_APPLIED] : e->docs[LAYER_RULES];
+		const struct doc *d = visible(e);
 
 		if (e->hash == hash && str_eq(d->meta.name, name) && str_eq(d->meta.ns, ns) &&
 		    (!kind_name.len || str_eq(d->kind_name, kind_name)))
 			return e;
 	}
 	return NULL;
-}
-
-static struct doc *visible(const struct entry *e)
-{
-	return e->docs[LAYER_APPLIED] ? e->docs[LAYER_APPLIED] : e->docs[LAYER_RULES];
 }
 
 /* The visible document of one name changed; either may be NULL. */

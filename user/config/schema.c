@@ -47,8 +47,9 @@ static uint32_t path_index(struct decode *d, uint32_t index)
 	return path_add(d, "[", (struct str){ p, (uint32_t)(text + sizeof(text) - p) }, "]");
 }
 
-static void report(struct decode *d, enum diag_level level, struct place at, const char *sub, const char *hint,
-		   const char *fmt, va_list ap)
+static void __attribute__((format(printf, 6, 0), nonnull))
+report(struct decode *d, enum diag_level level, struct place at, const char *sub, const char *hint, const char *fmt,
+       va_list ap)
 {
 	struct where where = {
 		.file = d->file, .document = d->document, .item = d->item, .line = at.line, .column = at.column
@@ -124,19 +125,30 @@ static void want(struct decode *d, const struct ynode *n, const char *what)
 
 /* ---- values ---- */
 
-static bool text_of(struct decode *d, const struct ynode *n, struct str *ret)
+/* What is thrown away behind the document. */
+static struct arena *scratch(const struct decode *d)
+{
+	return d->scratch ? d->scratch : d->arena;
+}
+
+static struct arena *arena_for(const struct decode *d, const struct field *f)
+{
+	return f->flags & FIELD_SCRATCH ? scratch(d) : d->arena;
+}
+
+static bool text_of(struct decode *d, const struct ynode *n, struct arena *arena, struct str *ret)
 {
 	if (!ynode_is_string(n)) {
 		want(d, n, "a string");
 		return false;
 	}
-	*ret = arena_str(d->arena, n->scalar);
+	*ret = arena_str(arena, n->scalar);
 	return true;
 }
 
 static void decode_str(struct decode *d, const struct field *f, const struct ynode *n, struct str *out)
 {
-	if (text_of(d, n, out) && (f->flags & FIELD_NONEMPTY) && !out->len)
+	if (text_of(d, n, arena_for(d, f), out) && (f->flags & FIELD_NONEMPTY) && !out->len)
 		decode_error(d, n, "", f->note ? f->note : "", "must not be empty");
 }
 
@@ -245,7 +257,7 @@ static void decode_intstr(struct decode *d, const struct ynode *n, struct int_or
 	int64_t v;
 
 	if (ynode_is_string(n)) {
-		out->given = text_of(d, n, &out->name);
+		out->given = text_of(d, n, d->arena, &out->name);
 		return;
 	}
 	if (ynode_type(n) != YTYPE_INT && ynode_type(n) != YTYPE_FLOAT) {
@@ -283,13 +295,13 @@ static void decode_strs(struct decode *d, const struct field *f, const struct yn
 {
 	if (!list_of(d, f, n, "a list of strings"))
 		return;
-	out->v = arena_array(d->arena, n->nr, sizeof(*out->v));
-	out->at = arena_array(d->arena, n->nr, sizeof(*out->at));
+	out->v = arena_array(arena_for(d, f), n->nr, sizeof(*out->v));
+	out->at = arena_array(arena_for(d, f), n->nr, sizeof(*out->at));
 	out->nr = n->nr;
 	for (uint32_t i = 0; i < n->nr; i++) {
 		uint32_t was = path_index(d, i);
 
-		text_of(d, n->items[i], &out->v[i]);
+		text_of(d, n->items[i], arena_for(d, f), &out->v[i]);
 		out->at[i] = place_of(n->items[i]);
 		d->path_len = was;
 	}
@@ -320,7 +332,7 @@ static void decode_kvs(struct decode *d, const struct field *f, const struct yno
 		if (val->kind == YNODE_NULL)
 			out->v[i].val = STR("");
 		else
-			text_of(d, val, &out->v[i].val);
+			text_of(d, val, d->arena, &out->v[i].val);
 		d->path_len = was;
 	}
 	qsort(out->v, out->nr, sizeof(*out->v), kv_cmp);
@@ -330,7 +342,7 @@ static void decode_list(struct decode *d, const struct field *f, const struct yn
 {
 	if (!list_of(d, f, n, "a list"))
 		return;
-	out->v = arena_array(d->arena, n->nr, f->sub->size);
+	out->v = arena_array(scratch(d), n->nr, f->sub->size);
 	out->nr = n->nr;
 	for (uint32_t i = 0; i < n->nr; i++) {
 		uint32_t was = path_index(d, i);
@@ -378,7 +390,7 @@ static void decode_value(struct decode *d, const struct field *f, const struct y
 		schema_decode(d, f->sub, n, out);
 		break;
 	case FIELD_OBJECT_PTR:
-		*(void **)out = arena_alloc(d->arena, f->sub->size);
+		*(void **)out = arena_alloc(scratch(d), f->sub->size);
 		schema_decode(d, f->sub, n, *(void **)out);
 		break;
 	case FIELD_LIST:

@@ -69,6 +69,7 @@ enum field_flags {
 	FIELD_GEP2257 = 1 << 3,
 	FIELD_OPEN_ENUM = 1 << 4, /* a value outside `names` is refused as not enforced instead of as unknown */
 	FIELD_NONEMPTY = 1 << 5, /* string, list or map must not be empty */
+	FIELD_SCRATCH = 1 << 6,	 /* STR, STRS: only looked at while decoding, not kept */
 };
 
 struct schema;
@@ -101,7 +102,9 @@ struct schema {
 };
 
 struct decode {
-	struct arena *arena; /* results */
+	struct arena *arena; /* results: all texts, and the arrays of STRS and KVS */
+	/* Where LIST and OBJECT_PTR keep their structs, and STRS with FIELD_SCRATCH; cleared behind the document. NULL: arena. */
+	struct arena *scratch;
 	struct diags *diags;
 	struct str file;
 	uint32_t document, item; /* as in struct where */

@@ -117,6 +117,9 @@ $(O)/lab/%: $(O)/tools/lab.d/%.o $(call obj,$(BASE_SRC))
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 $(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBMESH)
 	$(link)
+# Parts of user/plane that need neither root nor libbpf.
+$(O)/tests/unit/test_settings: $(O)/user/plane/settings.o
+$(O)/tests/unit/test_journal: $(O)/user/plane/journal.o
 $(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)

@@ -56,7 +56,8 @@ static void fill_ports(const struct check *c, const char *base, struct m_workloa
 	e->ports = arena_array(c->d->arena, map->nr, sizeof(*e->ports));
 	for (uint32_t i = 0; i < map->nr; i++) {
 		const struct ynode *key = map->items[2 * i], *val = map->items[2 * i + 1];
-		const char *bad = istio_label_bad(key->scalar);
+		const char *bad =
+			key->scalar.len > 62 ? "must have at most 62 characters" : istio_label_bad(key->scalar);
 		uint64_t port = 0;
 
 		if (bad)
@@ -111,6 +112,8 @@ void workload_fill(const struct check *c, const char *base, struct raw_workload 
 	fill_ports(c, base, e, ports, port_nr);
 	snprintf(path, sizeof(path), "%s.labels", base);
 	check_labels(c, &e->labels, path);
+	if (e->labels.nr > 256)
+		check_fail(c, STR("must have at most 256 entries"), NULL, "%s", path);
 	if (e->locality.len > 2048)
 		check_fail(c, STR("must have at most 2048 characters"), NULL, "%s.locality", base);
 	if (e->service_account.len > 253)
@@ -382,6 +385,8 @@ bool decode_service_entry(struct decode *d, const struct ynode *root, struct doc
 		se->has_selector = true;
 		se->selector = raw.spec.selector->labels;
 		check_selector(&c, &se->selector, "spec.workloadSelector.labels");
+		if (se->selector.nr > 256)
+			check_fail(&c, STR("must have at most 256 entries"), NULL, "spec.workloadSelector.labels");
 		if (check_has(&c, "spec.endpoints"))
 			check_fail(&c, STR("only one of endpoints and workloadSelector may be given"), NULL,
 				   "spec.endpoints");

@@ -361,7 +361,7 @@ static void warn_unreachable(const struct check *c, const struct m_rule *rules, 
 		/* The comparison is quadratic, and only for a warning. */
 		work += rules[i].match_nr * earlier;
 		earlier += rules[i].match_nr;
-		for (uint32_t j = 0; j < rules[i].match_nr && work < 1u << 20; j++)
+		for (uint32_t j = 0; j < rules[i].match_nr && work < 1u << 16; j++)
 			used += match_used(rules, i, &rules[i].matches[j]);
 		if (used && used == rules[i].match_nr && !open)
 			check_warn(c, STR("this rule is never reached: earlier rules have the same matches"), NULL,

@@ -122,6 +122,29 @@ static bool reported(const struct check *c, const char *path)
 	return false;
 }
 
+/* Reports an error at path, and at key if that is one of the map there. */
+static void report(const struct check *c, const char *path, struct str key, struct str message, const char *hint)
+{
+	char whole[PATH_MAX_LEN + 256];
+	struct found f;
+	int len;
+
+	len = snprintf(whole, sizeof(whole), "%s", path);
+	if (key.p)
+		snprintf(whole + len, sizeof(whole) - (size_t)len, "[%.*s]", STR_ARG(key));
+	if (c->d->errors >= DIAG_PER_DOCUMENT) {
+		/* Counted, but not kept: looking for its place would be in vain. */
+		decode_error_at(c->d, (struct place){ 0 }, whole, "", "%.*s", STR_ARG(message));
+		return;
+	}
+	if (reported(c, whole))
+		return;
+	f = find(c, path);
+	if (key.p && f.whole)
+		map_value(c, f.node, key, &f.key);
+	decode_error_at(c->d, place_of(f), whole, hint ? hint : "", "%.*s", STR_ARG(message));
+}
+
 void check_fail(const struct check *c, struct str message, const char *hint, const char *path_fmt, ...)
 {
 	char path[PATH_MAX_LEN];
@@ -130,9 +153,7 @@ void check_fail(const struct check *c, struct str message, const char *hint, con
 	va_start(ap, path_fmt);
 	vsnprintf(path, sizeof(path), path_fmt, ap);
 	va_end(ap);
-	if (reported(c, path))
-		return;
-	decode_error_at(c->d, place_of(find(c, path)), path, hint ? hint : "", "%.*s", STR_ARG(message));
+	report(c, path, (struct str){ 0 }, message, hint);
 }
 
 void check_warn(const struct check *c, struct str message, const char *hint, const char *path_fmt, ...)
@@ -150,21 +171,12 @@ void check_fail_key(const struct check *c, struct str message, const char *hint,
 		    ...)
 {
 	char path[PATH_MAX_LEN];
-	struct found f;
 	va_list ap;
-	size_t len;
 
 	va_start(ap, path_fmt);
 	vsnprintf(path, sizeof(path), path_fmt, ap);
 	va_end(ap);
-	f = find(c, path);
-	if (f.whole)
-		map_value(c, f.node, key, &f.key);
-	len = strlen(path);
-	snprintf(path + len, sizeof(path) - len, "[%.*s]", STR_ARG(key));
-	if (reported(c, path))
-		return;
-	decode_error_at(c->d, place_of(f), path, hint ? hint : "", "%.*s", STR_ARG(message));
+	report(c, path, key, message, hint);
 }
 
 void check_labels(const struct check *c, const struct kvs *labels, const char *path)

@@ -376,7 +376,8 @@ static void emit_all(struct rows *out, const struct making *mk)
 				emit(out, mk, own, mk->scoped[s].scope, MESH_ABSENT);
 		}
 	}
-	qsort(out->v, out->nr, sizeof(*out->v), by_key);
+	if (out->nr)
+		qsort(out->v, out->nr, sizeof(*out->v), by_key);
 	/* A document that names one port twice is refused before; this keeps the map's keys unique whatever comes. */
 	for (uint32_t i = 0; i < out->nr; i++)
 		if (!nr || by_key(&out->v[nr - 1], &out->v[i]))

@@ -26,9 +26,7 @@ void compile(const struct inputs *in, const struct snapshot_options *opts, struc
 		batch_read(b, LAYER_RULES, f->name,
 			   (struct str){ f->text.data ? f->text.data : "", (uint32_t)f->text.len });
 	}
-	/* As apply does: a document that cannot be read would make others look wrong that refer to it. */
-	if (b->refused)
-		return;
+	/* Also when something is refused already, so that one run reports all there is. */
 	for (uint32_t i = 0; i < b->nr; i++) {
 		if (b->results[i].doc)
 			doc_unref(model_put(ret->model, b->results[i].doc));

@@ -254,6 +254,40 @@ static bool may_meet(const struct doc *x, const struct doc *y)
 	return false;
 }
 
+static bool takes_port(const struct m_rule *r, const struct port *port)
+{
+	if (port->class != PORT_AUTO && port->class != (r->http ? PORT_HTTP : PORT_TCP))
+		return false;
+	for (uint32_t i = 0; i < r->match_nr; i++)
+		if (!r->matches[i].port || r->matches[i].port == port->number)
+			return true;
+	return !r->match_nr;
+}
+
+/* Rules that no port of the host can take. */
+static void vs_ports(struct build *b, const struct doc *doc, const struct host *h)
+{
+	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
+		const struct m_rule *r = &doc->vs->rules[i];
+		const char *kind = r->http ? "http" : "tcp";
+		bool any = false, mesh = !r->match_nr;
+
+		for (uint32_t k = 0; k < r->match_nr; k++) {
+			mesh |= !r->matches[k].gateways.nr;
+			for (uint32_t g = 0; g < r->matches[k].gateways.nr; g++)
+				mesh |= str_is(r->matches[k].gateways.v[g], "mesh");
+		}
+		for (uint32_t k = 0; k < h->port_nr; k++)
+			any |= takes_port(r, &h->ports[k]);
+		if (mesh && !any)
+			report_warning(b, doc, r->at, FIELD(b, "spec.%s[%u]", kind, r->index),
+				       STR("a port's protocol is its appProtocol, or its name up to the first `-`"),
+				       "\"%.*s\" has no port that this rule can take: %s rules are for ports whose protocol is "
+				       "%s or not declared",
+				       STR_ARG(h->name), kind, r->http ? "HTTP" : "TCP");
+	}
+}
+
 static void vs_host(struct build *b, uint32_t number, uint32_t at)
 {
 	const struct world *w = b->world;
@@ -273,6 +307,9 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 		report_warning(b, doc, place, field, host_hint(b, full),
 			       "no Service or ServiceEntry has host \"%.*s\": the rules have no effect inside the mesh",
 			       STR_ARG(host));
+	/* Rules of a VirtualService that is bound to gateways too may be theirs. */
+	if (h && doc->vs->gateways.nr == 1)
+		vs_ports(b, doc, h);
 	for (index_each(&w->vs_exact, str_hash(full), k, i)) {
 		const struct doc *first = w->vss[i];
 
@@ -370,7 +407,6 @@ static void destination_rules(struct build *b)
 
 static void entry(struct build *b, const struct host *h)
 {
-	const struct m_service_entry *se = h->doc->se;
 	const struct host *other = h->shadowed_by;
 
 	if (other && other->kind == HOST_SERVICE)
@@ -382,16 +418,6 @@ static void entry(struct build *b, const struct host *h)
 			     STR("put the endpoints into one ServiceEntry"),
 			     "ServiceEntry %.*s/%.*s has host \"%.*s\" in this namespace already; merging them is not enforced yet",
 			     STR_ARG(other->ns), STR_ARG(other->doc->meta.name), STR_ARG(h->name));
-	if (!str_eq(h->name, se->hosts.v[0]))
-		return;
-	for (uint32_t i = 0; i < se->port_nr && !se->address_nr; i++) {
-		if (se->ports[i].protocol.len && !str_is(se->ports[i].protocol, "TCP"))
-			continue;
-		report_warning(b, h->doc, se->ports[i].at, FIELD(b, "spec.ports[%u]", i),
-			       STR("give spec.addresses"),
-			       "[IST0134] a TCP port of a ServiceEntry without addresses cannot be reached");
-		return;
-	}
 }
 
 /* One warning a document: the first address and port that somebody else has. */
@@ -410,7 +436,7 @@ static void conflict(struct build *b, const struct host *h)
 			     !str_eq(first->ns, h->ns)))
 				continue;
 			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
-				       "%s port %u belongs to %s %.*s/%.*s, which is older and wins",
+				       "%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
 				       addr_text(&h->addrs[a].addr, text), h->ports[p].number,
 				       first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
 				       STR_ARG(first->doc->meta.name));
@@ -507,8 +533,9 @@ static void route_parent(struct build *b, const struct doc *doc, uint32_t at)
 		if (h->rules[i]->kind != KIND_VIRTUAL_SERVICE || doc->route->kind == ROUTE_UDP)
 			continue;
 		report_warning(b, doc, p->at, field, NO_HINT,
-			       "VirtualService %.*s/%.*s has rules for this Service too; the older of the two wins",
-			       STR_ARG(h->rules[i]->meta.ns), STR_ARG(h->rules[i]->meta.name));
+			       "VirtualService %.*s/%.*s has rules for this Service too; the older of the two wins, "
+			       "and the route for clients of namespace %.*s",
+			       STR_ARG(h->rules[i]->meta.ns), STR_ARG(h->rules[i]->meta.name), STR_ARG(doc->meta.ns));
 		break;
 	}
 }

@@ -297,8 +297,9 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 		char text[ADDR_TEXT_MAX];
 
 		row->state = VIEW_LOST;
-		making_note(b, mk, "%s port %u belongs to %.*s/%.*s, which comes first", addr_text(&row->net.addr, text),
-			    row->port, STR_ARG(first->ns), STR_ARG(first->name));
+		if (exported(h->export_to, h->ns, who->ns))
+			making_note(b, mk, "%s port %u belongs to %.*s/%.*s for clients that see both",
+				    addr_text(&row->net.addr, text), row->port, STR_ARG(first->ns), STR_ARG(first->name));
 		return;
 	}
 	row->state = VIEW_ROUTE;

@@ -51,8 +51,7 @@ static const char head[] = "# bash completion of meshctl; printed by `meshctl co
 			   "\t\t\tbreak\n"
 			   "\t\t\t;;\n"
 			   "\t\tesac\n"
-			   "\tdone\n"
-			   "\tcase $verb in\n";
+			   "\tdone\n";
 
 static const char tail[] =
 	"\tesac\n"
@@ -63,7 +62,7 @@ static const char tail[] =
 	"\t\t;;\n"
 	"\t-o | --output) words=$outputs ;;\n"
 	"\t--protocol) words='tcp udp' ;;\n"
-	"\t--state) words='open closed connecting established closing failed' ;;\n"
+	"\t--state) words=$states ;;\n"
 	"\t-n | --namespace | --workload | --service | --cluster-domain | --root-namespace) words='' ;;\n"
 	"\t*)\n"
 	"\t\tif [[ $cur == -* ]]; then\n"
@@ -74,6 +73,14 @@ static const char tail[] =
 	"\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
 	"}\n"
 	"complete -o filenames -F _meshctl meshctl\n";
+
+static void add_states(struct buf *b)
+{
+	buf_printf(b, "\tlocal states='");
+	for (uint32_t i = 0; flow_state(i); i++)
+		buf_printf(b, "%s%s", i ? " " : "", flow_state(i));
+	buf_printf(b, "'\n");
+}
 
 static void add_verb(struct buf *b, const struct verb *v)
 {
@@ -104,6 +111,8 @@ int verb_completion(struct args *a)
 	if (a->word_nr != 1 || strcmp(a->words[0], "bash"))
 		return usage_error("completion: the one shell it is written for is bash: `meshctl completion bash`");
 	buf_add(&b, head, sizeof(head) - 1);
+	add_states(&b);
+	buf_printf(&b, "\tcase $verb in\n");
 	for (const struct verb *v = verbs; v->name; v++)
 		add_verb(&b, v);
 	buf_printf(&b, "\t*)\n\t\tflags='");

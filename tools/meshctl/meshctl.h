@@ -130,6 +130,10 @@ int request_run(const struct args *a, struct buf *request);
 /* Parts "kind", "namespace" and "name" from the words KIND NAME... or KIND/NAME... An exit code; messages name `verb`. */
 int request_resources(struct buf *b, const struct args *a, const char *verb, uint32_t names_min);
 
+/* ---- flows.c ---- */
+/* The i-th value of --state; NULL: there are no more. */
+const char *flow_state(uint32_t i);
+
 /* ---- progress.c ---- */
 /* From two seconds on, a line with the time it takes so far; only when standard error is a terminal. */
 void progress_start(const char *what);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* flows and status: what the data path counted, and how the daemon is. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -154,7 +155,7 @@ int verb_flows(struct verbs *v, const struct request *q, struct reply *r)
 		flow_heads(&l);
 	rc = plane_flows(v->plane, &filter, json ? flow_line : flow_row, &l);
 	if (rc < 0) {
-		rc = reply_error(r, rc == -22 ? EXIT_USAGE : EXIT_FAILED, "flows: %s", strerror(-rc));
+		rc = reply_error(r, rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED, "flows: %s", strerror(-rc));
 	} else {
 		rc = EXIT_DONE;
 		if (!json && table_rows(&l.table))
@@ -239,11 +240,23 @@ static void print_scalar(struct buf *out, const struct ynode *n, uint32_t indent
 	buf_add(out, "\n", 1);
 }
 
+static void print_indented(struct buf *out, struct str text, uint32_t indent)
+{
+	while (text.len) {
+		int end = str_find(text, '\n');
+		uint32_t len = end < 0 ? text.len : (uint32_t)end + 1;
+
+		buf_printf(out, "%*s%.*s", indent, "", (int)len, text.p);
+		text = str_sub(text, len, text.len);
+	}
+}
+
 /* A list of objects as a table, its columns named by the keys of the first. */
-static void print_list(struct buf *out, const struct ynode *list)
+static void print_list(struct buf *out, const struct ynode *list, uint32_t indent)
 {
 	const struct ynode *first = list->items[0];
 	struct table t = { 0 };
+	struct buf text = { 0 };
 	const char *heads[TABLE_COLUMNS_MAX];
 	struct arena arena = { 0 };
 	uint32_t nr = first->nr < TABLE_COLUMNS_MAX ? first->nr : TABLE_COLUMNS_MAX;
@@ -266,7 +279,9 @@ static void print_list(struct buf *out, const struct ynode *list)
 			table_cell(&t, there ? row->items[2 * k + 1]->scalar : (struct str){ 0 });
 		}
 	}
-	table_print(&t, out);
+	table_print(&t, &text);
+	print_indented(out, buf_text(&text), indent);
+	buf_release(&text);
 	table_release(&t);
 	arena_release(&arena);
 }
@@ -294,7 +309,7 @@ static void print_tree(struct buf *out, const struct ynode *map, uint32_t indent
 			print_tree(out, value, indent + 2, wide);
 		} else if (value->items[0]->kind == YNODE_MAP) {
 			buf_add(out, "\n", 1);
-			print_list(out, value);
+			print_list(out, value, indent + 2);
 		} else {
 			buf_add(out, "\n", 1);
 			for (uint32_t k = 0; k < value->nr; k++) {

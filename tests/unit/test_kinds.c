@@ -58,11 +58,10 @@ static void result_release(struct result *r)
 static void expect(const char *text, const char *want)
 {
 	struct result r;
-	bool errors = *want && strncmp(want, "warning: ", 9);
 
 	result_read(&r, text);
 	CHECK_STR(r.lines.data, want);
-	CHECK_MSG(r.ok == !errors, "outcome of %s", text);
+	CHECK_MSG(r.ok == !r.diags.errors, "outcome of %s", text);
 	result_release(&r);
 }
 
@@ -439,4 +438,188 @@ TEST(metadata)
 	       "{istio.io/dry-run: \"true\"}}\n"
 	       "spec: {host: a}\n",
 	       "3:35: metadata.annotations[istio.io/dry-run]: only an AuthorizationPolicy can be a dry run\n");
+}
+
+TEST(service_more_refusals)
+{
+	expect(SERVICE "  ports:\n  - {name: A_b, port: 80, targetPort: 0, appProtocol: \"a b\"}\n  - {name: c, port: "
+		       "81}\n  - {name: c, port: "
+		       "82}\n",
+	       "6:12: spec.ports[0].name: \"A_b\" must be a DNS label: a-z, 0-9 and \"-\", with a letter or digit at "
+	       "both ends\n"
+	       "6:55: spec.ports[0].appProtocol: \"a b\" must be letters, digits, \"-\", \"_\" and \".\", with a "
+	       "letter or digit at "
+	       "both ends\n"
+	       "6:39: spec.ports[0].targetPort: port 0 is not in 1..65535\n"
+	       "8:12: spec.ports[2].name: duplicate port name \"c\"\n");
+	expect(SERVICE "  clusterIP: 10.0.0.1\n  clusterIPs: [10.0.0.2, x]\n  ports: [{port: 80}]\n",
+	       "6:16: spec.clusterIPs[0]: the first of clusterIPs must equal clusterIP\n"
+	       "6:26: spec.clusterIPs[1]: \"x\" is neither an IP address nor None\n");
+	expect(SERVICE "  type: ExternalName\n  externalName: a.b.\n  clusterIP: None\n",
+	       "7:14: spec.clusterIP: may not be set when the type is ExternalName\n");
+	expect(SERVICE "  type: LoadBalancer\n  clusterIP: None\n  ports: [{port: 80}]\n",
+	       "6:14: spec.clusterIP: may not be None when the type is LoadBalancer\n"
+	       "warning: 5:9: spec.type: only what pods of this node send to the cluster IP is handled\n");
+	expect(SERVICE "  ipFamilies: [IPv4, IPv4]\n  sessionAffinityConfig: {clientIP: {timeoutSeconds: 1}}\n  ports: "
+		       "[{port: 80}]\n",
+	       "6:3: spec.sessionAffinityConfig: must not be set when the session affinity is None\n"
+	       "5:22: spec.ipFamilies[1]: duplicate value\n");
+	expect(SERVICE "  ipFamilies: [IPv5]\n  ports: [{port: 80, nodePort: 30000}]\n",
+	       "6:32: spec.ports[0].nodePort: may not be used when the type is ClusterIP\n"
+	       "5:16: spec.ipFamilies[0]: \"IPv5\" is neither IPv4 nor IPv6\n");
+	expect("apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: "
+	       "{networking.istio.io/traffic-distribution: PreferClose,\n"
+	       "  service.kubernetes.io/topology-mode: Auto, networking.istio.io/exportTo: \". , , b \"}}\nspec: "
+	       "{ports: [{port: 80}]}\n",
+	       "3:35: metadata.annotations[networking.istio.io/traffic-distribution]: choosing endpoints by zone or "
+	       "node is not enforced "
+	       "yet\nwarning: 3:21: metadata.annotations: topology-aware routing is not enforced: all endpoints are "
+	       "used\n");
+}
+
+TEST(endpoint_refusals)
+{
+#define SLICE "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s}\n"
+	expect(SLICE "addressType: FQDN\nendpoints: [{addresses: [A_b]}]\nports: [{port: 1}, {port: 2}]\n",
+	       "warning: 3:1: metadata: without the label kubernetes.io/service-name this slice belongs to no Service\n"
+	       "warning: 4:14: addressType: endpoints by name are not resolved: this slice adds no endpoint\n"
+	       "6:20: ports[1].name: is required when there are several ports\n"
+	       "5:26: endpoints[0].addresses[0]: \"A_b\" must be a DNS name: labels of a-z, 0-9 and \"-\" with dots "
+	       "between\n");
+#define ENDPOINTS "apiVersion: v1\nkind: Endpoints\nmetadata: {name: s}\nsubsets:\n"
+	expect(ENDPOINTS "- addresses: [{ip: a}, {ip: 0.0.0.0}, {ip: 169.254.1.1}, {ip: \"fe80::1\"}, {ip: 224.0.0.1}, "
+			 "{ip: \"ff02::1\"}, "
+			 "{ip: \"::1\"}]\n",
+	       "5:20: subsets[0].addresses[0].ip: \"a\" is not an IP address\n"
+	       "5:29: subsets[0].addresses[1].ip: \"0.0.0.0\" is the unspecified address\n"
+	       "5:44: subsets[0].addresses[2].ip: \"169.254.1.1\" is a link-local address\n"
+	       "5:63: subsets[0].addresses[3].ip: \"fe80::1\" is a link-local address\n"
+	       "5:80: subsets[0].addresses[4].ip: \"224.0.0.1\" is a multicast address\n"
+	       "5:97: subsets[0].addresses[5].ip: \"ff02::1\" is a multicast address\n"
+	       "5:114: subsets[0].addresses[6].ip: \"::1\" is a loopback address\n");
+	expect(ENDPOINTS "- ports: [{name: a}, {name: a, port: 1}, {name: B, port: 2}]\n",
+	       "5:3: subsets[0]: must have addresses or notReadyAddresses\n"
+	       "5:11: subsets[0].ports[0].port: is required\n"
+	       "5:29: subsets[0].ports[1].name: duplicate port name \"a\"\n"
+	       "5:49: subsets[0].ports[2].name: \"B\" must be a DNS label: a-z, 0-9 and \"-\", with a letter or digit "
+	       "at both ends\n");
+}
+
+TEST(pod_and_node)
+{
+	struct result r;
+
+	expect("apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {istio.io/dataplane-mode: none},\n"
+	       "  annotations: {traffic.sidecar.istio.io/excludeOutboundPorts: \"80\"}}\n"
+	       "spec:\n  containers: [{name: c, ports: [{name: a, containerPort: 1}, {name: a, containerPort: 2}, "
+	       "{name: \"1\", "
+	       "containerPort: 3}]}]\n",
+	       "6:70: spec.containers[0].ports[1].name: duplicate port name \"a\"\n"
+	       "6:99: spec.containers[0].ports[2].name: \"1\" must have at least one letter\n"
+	       "warning: 3:1: metadata: opting out of the mesh is not enforced: the pod is in it if its cgroup is\n"
+	       "warning: 4:3: metadata.annotations: traffic.sidecar.istio.io/excludeOutboundPorts is not enforced: it "
+	       "is for a sidecar\n");
+	result_read(
+		&r,
+		"apiVersion: v1\nkind: Node\nmetadata: {name: n1, namespace: ignored}\nspec: {podCIDR: 10.0.0.0/24}\n"
+		"status: {addresses: [{type: InternalIP, address: 10.0.0.1}, {type: Hostname, address: n1}, {type: "
+		"ExternalIP, "
+		"address: \"fd00::1\"}, {type: InternalIP, address: 10.0.0.1}]}\n");
+	CHECK(r.ok);
+	CHECK_INT(r.doc.node->ip_nr, 2);
+	CHECK_INT(r.doc.meta.ns.len, 0);
+	result_release(&r);
+}
+
+TEST(istio_more_refusals)
+{
+	expect(VS
+	       "  hosts: [10.0.0.1]\n  tcp:\n  - match: [{sourceSubnet: 10.0.0.0/8, destinationSubnets: [10.0.0.1]}]\n"
+	       "    route: [{destination: {host: \"*\"}}]\n"
+	       "  - {match: [{sourceSubnet: 10.0.0.0/8, destinationSubnets: [10.0.0.1]}], route: [{destination: {host: "
+	       "a}}]}\n"
+	       "  - {match: [{destinationSubnets: [10.0.0.2], sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: "
+	       "a}}]}\n"
+	       "  http: [{match: [{sourceNamespace: a_b, gateways: [a.b]}], route: [{destination: {host: a}}]},\n"
+	       "    {match: [{gateways: [c.d]}], route: [{destination: {host: a}}]}]\n",
+	       "8:34: spec.tcp[0].route[0].destination.host: \"*\" must be a host\n"
+	       "warning: 9:5: spec.tcp[1]: this rule is never reached: earlier rules have the same matches\n"
+	       "warning: 11:53: spec.http[0].match[0].gateways[0]: old form of a gateway's name\n"
+	       "11:37: spec.http[0].match[0].sourceNamespace: \"a_b\" must be a DNS label: letters, digits and \"-\", "
+	       "with a letter or "
+	       "digit at both ends\n"
+	       "warning: 12:26: spec.http[1].match[0].gateways[0]: old form of a gateway's name\n");
+	expect(DR "  subsets: [{name: \"\"}]\n  trafficPolicy: {portLevelSettings: [{port: {number: 0}}]}\n",
+	       "7:55: spec.trafficPolicy.portLevelSettings[0].port.number: port 0 is not in 1..65535\n"
+	       "7:39: spec.trafficPolicy.portLevelSettings[0]: the traffic policy of a port must have at least one "
+	       "field\n"
+	       "6:20: spec.subsets[0].name: \"\" must be a DNS label: letters, digits and \"-\", with a letter or "
+	       "digit at both ends\n");
+	expect(GATEWAY "  servers:\n  - {port: {number: 80, name: t, protocol: TCP, targetPort: 1}, hosts: [10.0.0.1, "
+		       "a_b/c.d, \"*a.b\"]}\n"
+		       "  - {port: {number: 81, name: t, protocol: TCP}, hosts: [\"*\"]}\n",
+	       "6:61: spec.servers[0].port.targetPort: has no effect on a Gateway\n"
+	       "6:83: spec.servers[0].hosts[1]: \"a_b/c.d\" must have \"*\", \".\" or a namespace before the \"/\"\n"
+	       "6:92: spec.servers[0].hosts[2]: \"*a.b\" must not have a wildcard that is only a part of a label\n"
+	       "7:31: spec.servers[1].port.name: duplicate port name \"t\"\n");
+	expect("apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a.b, namespace: A}\n"
+	       "spec: {servers: [{port: {number: 80, name: t, protocol: TCP}, hosts: [\"*\"]}]}\n",
+	       "3:34: metadata.namespace: \"A\" must be a DNS label: a-z, 0-9 and \"-\", with a letter or digit at "
+	       "both ends\n"
+	       "3:18: metadata.name: \"a.b\" must be a DNS label: letters, digits and \"-\", with a letter or digit at "
+	       "both ends\n");
+	expect("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\nspec: {address: a_b, "
+	       "ports: [1]}\n",
+	       "4:17: spec.address: \"a_b\" is neither an IP address nor a domain name\n"
+	       "4:22: spec.ports: must be a map of port names to numbers\n");
+	expect(SE "  hosts: [a.b]\n  addresses: [240.0.0.1]\n  ports: [{number: 80, name: a_b}]\n",
+	       "7:30: spec.ports[0].name: \"a_b\" must be a DNS label: letters, digits and \"-\", with a letter or "
+	       "digit at both ends\n");
+}
+
+TEST(route_more_refusals)
+{
+	expect(HTTP_ROUTE "  parentRefs: [{group: \"\", kind: Service, name: s, sectionName: http}]\n  hostnames: "
+			  "[A_b]\n  useDefaultGateways: "
+			  "All\n  rules: [{name: a, backendRefs: [{name: a, port: 1, namespace: B, group: C}]},\n"
+			  "    {name: a, matches: [{path: {value: x}}], backendRefs: [{name: a, port: 1}]}, {name: B, "
+			  "backendRefs: [{name: a, "
+			  "port: 1}]}]\n",
+	       "5:65: spec.parentRefs[0].sectionName: choosing the port of a Service by name is not enforced yet\n"
+	       "7:23: spec.useDefaultGateways: default gateways are not enforced yet\n"
+	       "8:75: spec.rules[0].backendRefs[0].group: \"C\" must be a DNS name: labels of a-z, 0-9 and \"-\" with "
+	       "dots between\n"
+	       "8:65: spec.rules[0].backendRefs[0].namespace: \"B\" must be a DNS label: a-z, 0-9 and \"-\", with a "
+	       "letter or digit at both "
+	       "ends\n"
+	       "8:35: spec.rules[0].backendRefs[0]: a backend of kind Service.C is not enforced yet\n"
+	       "9:12: spec.rules[1].name: duplicate rule name \"a\"\n"
+	       "9:40: spec.rules[1].matches[0].path.value: must begin with \"/\"\n"
+	       "9:89: spec.rules[2].name: \"B\" must be a DNS name: labels of a-z, 0-9 and \"-\" with dots between\n"
+	       "6:15: spec.hostnames[0]: \"A_b\" must be a DNS name: labels of a-z, 0-9 and \"-\" with dots between\n"
+	       "warning: 6:3: spec.hostnames: host names have no effect when the parent is a Service\n");
+	expect(HTTP_ROUTE PARENT "  rules: [{}]\n", "6:11: spec.rules[0].backendRefs: a rule without backends answers "
+						    "requests with an error, which needs their bytes; not "
+						    "enforced yet\n");
+	expect(HTTP_ROUTE PARENT, "5:3: spec.rules: a route without rules answers requests with an error, which needs "
+				  "their bytes; not enforced yet\n");
+	expect(TCP_ROUTE "  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+	       "warning: 4:1: spec: a route without a parent changes nothing\n");
+}
+
+/* Beyond the errors that are kept only the count goes on. */
+TEST(many_errors)
+{
+	struct buf text = { 0 };
+	struct result r;
+
+	buf_str(&text, STR(SERVICE "  ports:\n"));
+	for (int i = 0; i < 1000; i++)
+		buf_printf(&text, "  - {name: A, port: %d}\n", i + 1);
+	result_read(&r, text.data);
+	CHECK(!r.ok);
+	CHECK_INT(r.diags.nr, DIAG_PER_DOCUMENT);
+	CHECK(r.diags.errors > 1000);
+	result_release(&r);
+	buf_release(&text);
 }

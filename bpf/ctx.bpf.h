@@ -2,7 +2,7 @@
 /*
  * The only file that knows address families and byte orders of the kernel's contexts. Everything leaves here as struct mesh_addr
  * (IPv4 as ::ffff:a.b.c.d) and ports in network order.
- *   bpf_sock_addr.user_port, bpf_sock.dst_port  network order     bpf_sock_ops.local_port  host order
+ *   bpf_sock_addr.user_port  network order     bpf_sock_ops.local_port, sock_common.skc_num  host order
  */
 #ifndef BPF_CTX_H
 #define BPF_CTX_H
@@ -88,32 +88,18 @@ static __always_inline void ops_local(const struct bpf_sock_ops *ops, struct mes
 	*ret_port_be = bpf_htons((__u16)ops->local_port);
 }
 
-/* Local end of a socket at its release. */
-static __always_inline void sk_local(const struct bpf_sock *sk, struct mesh_addr *ret_addr, __be16 *ret_port_be)
+/* Local end of a kernel socket. */
+static __always_inline void sock_local(const struct sock *sk, struct mesh_addr *ret_addr, __be16 *ret_port_be)
 {
-	if (sk->family == MESH_AF_INET) {
-		addr_from_v4(ret_addr, sk->src_ip4);
+	if (sk->__sk_common.skc_family == MESH_AF_INET) {
+		addr_from_v4(ret_addr, sk->__sk_common.skc_rcv_saddr);
 	} else {
-		ret_addr->w_be[0] = sk->src_ip6[0];
-		ret_addr->w_be[1] = sk->src_ip6[1];
-		ret_addr->w_be[2] = sk->src_ip6[2];
-		ret_addr->w_be[3] = sk->src_ip6[3];
+		ret_addr->w_be[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
+		ret_addr->w_be[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
+		ret_addr->w_be[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
+		ret_addr->w_be[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
 	}
-	*ret_port_be = bpf_htons((__u16)sk->src_port);
-}
-
-/* Payload bytes of a UDP packet at the socket's own hooks; 0 when the headers are not all there. */
-static __always_inline __u32 skb_udp_payload(const struct __sk_buff *skb)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	__u8 *head = data;
-	__u32 header_len;
-
-	if (data + 1 > end)
-		return 0;
-	header_len = *head >> 4 == 4 ? (*head & 0xf) * 4 : 40;
-	header_len += 8;
-	return skb->len > header_len ? skb->len - header_len : 0;
+	*ret_port_be = bpf_htons(sk->__sk_common.skc_num);
 }
 
 #endif

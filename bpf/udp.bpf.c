@@ -1,54 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Bytes of connected UDP flows. TCP keeps its own counters in the socket; UDP has none, so its packets are counted where they pass
- * the socket's cgroup. Never drops anything.
+ * Bytes of connected UDP flows. TCP keeps its own counters in the socket; UDP has none, so its sends and receives are counted at
+ * the socket layer's tracepoints (6.3+). Packet hooks of the cgroup would do the same at several times the price, and for every
+ * TCP segment. These programs see every socket of the host: what has not dialled a service is left at the first test.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
 #include "ctx.bpf.h"
 #include "maps.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* connect() binds a UDP socket after its hook ran, so the flow learns the local end from the first packet. */
-static __always_inline void learn_local(struct mesh_dial *dial, const struct bpf_sock *sk)
+#define MSG_PEEK_ 2
+
+/* connect() binds a UDP socket after its hook ran, so the flow learns the local end from the first datagram. */
+static __always_inline void learn_local(struct mesh_dial *dial, const struct sock *sk)
 {
 	struct mesh_flow *flow = bpf_map_lookup_elem(&mesh_flows, &dial->cookie);
 
 	if (flow)
-		sk_local(sk, &flow->client, &flow->client_port_be);
+		sock_local(sk, &flow->client, &flow->client_port_be);
 	dial->sent = 1;
 }
 
-static __always_inline __u16 count(struct __sk_buff *skb, int sent)
+static __always_inline void count(struct sock *sk, int len, int flags, __u32 hook)
 {
 	struct mesh_dial *dial;
-	struct bpf_sock *sk = skb->sk;
 
-	if (!sk)
-		return MESH_REASON_NOT_HANDLED;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != MESH_PROTO_UDP)
-		return MESH_REASON_NOT_HANDLED;
+	if (!sk || sk->sk_protocol != MESH_PROTO_UDP)
+		return mesh_count(hook, MESH_REASON_NOT_HANDLED);
 	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
-	if (!dial || !dial->cookie)
-		return MESH_REASON_NOT_TRACKED;
+	if (!dial || !dial->cookie || len <= 0 || (flags & MSG_PEEK_))
+		return mesh_count(hook, MESH_REASON_NOT_TRACKED);
 	if (!dial->sent)
 		learn_local(dial, sk);
-	__sync_fetch_and_add(sent ? &dial->bytes_sent : &dial->bytes_received, skb_udp_payload(skb));
-	return MESH_REASON_TRACKED;
+	__sync_fetch_and_add(hook == MESH_HOOK_SEND ? &dial->bytes_sent : &dial->bytes_received, len);
+	mesh_count(hook, MESH_REASON_TRACKED);
 }
 
-SEC("cgroup_skb/egress")
-int mesh_egress(struct __sk_buff *skb)
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(mesh_send, struct sock *sk, int ret, int flags)
 {
-	mesh_count(MESH_HOOK_EGRESS, count(skb, 1));
-	return 1;
+	count(sk, ret, flags, MESH_HOOK_SEND);
+	return 0;
 }
 
-SEC("cgroup_skb/ingress")
-int mesh_ingress(struct __sk_buff *skb)
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(mesh_recv, struct sock *sk, int ret, int flags)
 {
-	mesh_count(MESH_HOOK_INGRESS, count(skb, 0));
-	return 1;
+	count(sk, ret, flags, MESH_HOOK_RECV);
+	return 0;
 }

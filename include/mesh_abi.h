@@ -195,8 +195,8 @@ _Static_assert(sizeof(struct mesh_control) == 24, "mesh_control");
 	X(RECVMSG6,     "recvmsg6")        \
 	X(SOCKOPS,      "sockops")         \
 	X(SOCK_RELEASE, "sock_release")    \
-	X(EGRESS,       "egress")          \
-	X(INGRESS,      "ingress")
+	X(SEND,         "send")            \
+	X(RECV,         "recv")
 
 #define X(name, ...) MESH_STATE_##name,
 enum mesh_state { MESH_STATES(X) MESH_STATE_NR };
@@ -219,7 +219,7 @@ _Static_assert(MESH_HOOK_NR <= MESH_HOOK_MAX, "hooks");
 /*
  * One connection, seen from the client. Value of mesh_flows (key: the client's socket cookie) while it lives, element of
  * mesh_closed after. Times are CLOCK_BOOTTIME nanoseconds. Bytes are payload that the other side acknowledged (sent) and
- * that arrived in order (received); for UDP, payload of datagrams that passed the socket's hooks.
+ * that arrived in order (received); for UDP, payload of the datagrams that the application sent and received.
  */
 struct mesh_flow {
 	__u64 seq;	/* mesh_closed: index of the record + 1, written last; live: 0 */

@@ -12,14 +12,25 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct in6_addr {
+	union {
+		__be32 u6_addr32[4];
+	} in6_u;
+};
+
 struct sock_common {
+	__be32 skc_rcv_saddr;
+	__u16 skc_num; /* local port, host order */
+	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	struct in6_addr skc_v6_rcv_saddr;
 	unsigned long skc_flags;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
+	__u16 sk_protocol;
 };
 
 struct inet_connection_sock;

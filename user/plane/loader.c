@@ -6,6 +6,7 @@
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -330,6 +331,8 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 			return -errno;
 	}
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
+		if (!bpf_program__autoload(progs[i]))
+			continue;
 		p->prog_fd[i] = fcntl(bpf_program__fd(progs[i]), F_DUPFD_CLOEXEC, 3);
 		p->attach_type[i] = bpf_program__expected_attach_type(progs[i]);
 		if (p->prog_fd[i] < 0)
@@ -338,6 +341,15 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 	iter.map.map_fd = (uint32_t)p->map_fd[PLANE_MAP_DIALS];
 	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, &opts);
 	return 0;
+}
+
+/* Programs at tracepoints that this kernel does not have stay out; plane_status says what is missing then. */
+static void skip_absent(struct mesh *skel)
+{
+	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
+		return;
+	bpf_program__set_autoload(skel->progs.mesh_send, false);
+	bpf_program__set_autoload(skel->progs.mesh_recv, false);
 }
 
 static int load(struct plane *p, struct buf *err)
@@ -355,6 +367,7 @@ static int load(struct plane *p, struct buf *err)
 		if (p->map_max[i] != bpf_map__max_entries(maps[i]))
 			rc = bpf_map__set_max_entries(maps[i], p->map_max[i]);
 	skel->rodata->closed_mask = p->closed_nr - 1;
+	skip_absent(skel);
 	if (rc)
 		fail(err, rc, "cannot size the maps: %s", strerror(-rc));
 	else
@@ -383,13 +396,13 @@ static bool link_here(const struct plane *p, int link_fd)
 	uint32_t len = sizeof(info);
 	struct stat st;
 
-	return !bpf_obj_get_info_by_fd(link_fd, &info, &len) && !fstat(p->cgroup_fd, &st) &&
-	       info.cgroup.cgroup_id == st.st_ino;
+	return !bpf_obj_get_info_by_fd(link_fd, &info, &len) && info.type == BPF_LINK_TYPE_CGROUP &&
+	       !fstat(p->cgroup_fd, &st) && info.cgroup.cgroup_id == st.st_ino;
 }
 
 /*
- * A pinned link on our cgroup gets the new program in place. A new link is pinned under another name first where an old pin leads to
- * another cgroup, and then takes its name in one step.
+ * A pinned link on our cgroup gets the new program in place. Where an old pin leads to another cgroup, or to a tracepoint (whose
+ * links cannot change their program), a new link is pinned under another name first, and then takes the name in one step.
  */
 static int attach_one(struct plane *p, uint32_t i, struct buf *err)
 {
@@ -408,7 +421,7 @@ static int attach_one(struct plane *p, uint32_t i, struct buf *err)
 	}
 	if (fd >= 0)
 		close(fd);
-	fd = bpf_link_create(p->prog_fd[i], p->cgroup_fd, p->attach_type[i], NULL);
+	fd = bpf_link_create(p->prog_fd[i], p->attach_type[i] == BPF_TRACE_RAW_TP ? 0 : p->cgroup_fd, p->attach_type[i], NULL);
 	if (fd < 0)
 		return fail(err, -errno, "cannot attach %s to %s: %s", name, p->cgroup, strerror(errno));
 	if (bpf_obj_pin(fd, fresh) || rename(fresh, path)) {
@@ -419,14 +432,47 @@ static int attach_one(struct plane *p, uint32_t i, struct buf *err)
 	return rc;
 }
 
+static bool prog_known(const char *name)
+{
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
+		if (!strcmp(name, plane_prog_names[i]))
+			return true;
+	return false;
+}
+
+/* Takes off what another version of meshd attached and this one does not have. */
+static void links_prune(const char *pin)
+{
+	static const char prefix[] = "link_";
+	DIR *dir = opendir(pin);
+	struct dirent *e;
+	char path[PATH_LEN];
+
+	while (dir && (e = readdir(dir))) {
+		int fd;
+
+		if (strncmp(e->d_name, prefix, sizeof(prefix) - 1) || prog_known(e->d_name + sizeof(prefix) - 1))
+			continue;
+		fd = bpf_obj_get(pin_path(pin, "", e->d_name, "", path));
+		if (fd < 0)
+			continue;
+		bpf_link_detach(fd);
+		unlink(path);
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 static int attach(struct plane *p, struct buf *err)
 {
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
-		int rc = attach_one(p, i, err);
+		int rc = p->prog_fd[i] < 0 ? 0 : attach_one(p, i, err);
 
 		if (rc)
 			return rc;
 	}
+	links_prune(p->pin);
 	return 0;
 }
 
@@ -604,6 +650,7 @@ int plane_unload(const struct settings *s, struct buf *err)
 	rc = pin_dir_lock(s->pin, fd, err);
 	if (!rc) {
 		links_remove(s->pin);
+		links_prune(s->pin);
 		maps_unpin(s->pin);
 		if (rmdir(s->pin))
 			rc = fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin, strerror(errno));

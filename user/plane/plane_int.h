@@ -35,7 +35,7 @@
 	X(DIALS, mesh_dials)                                                                       \
 	X(BARRIER, mesh_barrier)
 
-/* Every cgroup program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
+/* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
 #define PLANE_PROGS(X)                                                                             \
 	X(RELEASE, mesh_release)                                                                   \
 	X(SOCKOPS, mesh_sockops)                                                                   \
@@ -43,8 +43,8 @@
 	X(GETPEER6, mesh_getpeer6)                                                                 \
 	X(RECVMSG4, mesh_recvmsg4)                                                                 \
 	X(RECVMSG6, mesh_recvmsg6)                                                                 \
-	X(EGRESS, mesh_egress)                                                                     \
-	X(INGRESS, mesh_ingress)                                                                   \
+	X(SEND, mesh_send)                                                                         \
+	X(RECV, mesh_recv)                                                                         \
 	X(CONNECT4, mesh_connect4)                                                                 \
 	X(CONNECT6, mesh_connect6)
 
@@ -155,8 +155,10 @@ struct podset {
 	struct enrolled *enrolled;
 	uint32_t enrolled_nr, enrolled_cap;
 	int inotify_fd, timer_fd, poll_fd, own_netns_fd;
-	uint64_t host_dev[2], host_ino[2]; /* own network namespace and init's */
+	uint64_t host_dev, host_ino; /* the host's network namespace, never enrolled */
 	uint64_t userns_dev, userns_ino;
+	const struct client *matched; /* array that pod.client points into; only compared */
+	uint32_t matched_nr;
 	uint64_t scanned_ms; /* time of the last scan, 0: never */
 	uint32_t retry_ms;   /* until the next look at pods that have processes but no namespace yet */
 	uint32_t waiting;    /* how many of them there are */
@@ -169,7 +171,7 @@ struct plane {
 	int lock_fd, cgroup_fd;
 	int map_fd[PLANE_MAP_NR];
 	uint32_t map_max[PLANE_MAP_NR];
-	int prog_fd[PLANE_PROG_NR];
+	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
 	int iter_link_fd; /* -1: this kernel has none */
 	bool adopted_pins;

@@ -156,6 +156,8 @@ static void limits_json(struct json *j, struct plane *p)
 	if (p->iter_link_fd < 0)
 		json_str(j, STR("this kernel has no iterator over socket storage: bytes of open flows are those of the last round "
 				"trip"));
+	if (p->prog_fd[PLANE_PROG_SEND] < 0)
+		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not counted"));
 	if (others > 0) {
 		buf_printf(&text, "%d other programs run at the connect hooks of this cgroup", others);
 		json_str(j, (struct str){ text.data, (uint32_t)text.len });

@@ -146,37 +146,6 @@ def clients_get_different_shares_at_the_same_time():
 
 
 @test
-def weights_of_every_size():
-    with Lab(texts=[VOTE, deployment("vote-v3", {"app": "vote", "version": "v3"})]) as lab:
-        lab.mesh()
-        lab.apply(texts=[subsets("vote", "v1", "v2", "v3")])
-        vote = lab.service("vote")
-        for shares in ({"v1": 1, "v2": 1}, {"v1": 1, "v2": 2, "v3": 3}, {"v1": 0, "v2": 1}, {"v1": 7, "v2": 993},
-                       {"v1": 2**31 - 1, "v2": 1}):
-            lab.apply(texts=[virtual_service("vote", (None, shares))])
-            check_split(lab, "plain", vote, 7000, {f"vote-{name}": w for name, w in shares.items()}, n=20000)
-
-
-@test
-def a_hundred_endpoints_of_different_weights():
-    with Lab(texts=[deployment("many", {"app": "many"}, replicas=100), deployment("client", {"app": "client"})],
-             shape="routed") as lab:
-        lab.mesh()
-        pods = [p for p in lab.pods() if p["workload"] == "many"]
-        weights = {p["pod"]: i + 1 for i, p in enumerate(pods)}
-        entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "many"},
-                 "spec": {"hosts": ["many.example.com"], "addresses": ["10.200.0.1"], "resolution": "STATIC",
-                          "location": "MESH_INTERNAL", "ports": [{"number": 7000, "name": "tcp", "protocol": "TCP"}],
-                          "endpoints": [{"address": p["ips"][0], "weight": weights[p["pod"]]} for p in pods]}}
-        lab.apply(texts=[json.dumps(entry)])
-        seen = lab.conn("client", "10.200.0.1", 7000, n=50000)
-        check(seen["answered"] == 50000, f"{seen}")
-        check(len(seen["pods"]) == 100, "all hundred answer")
-        wrong = split_error(seen["pods"], weights)
-        check(not wrong, str(wrong))
-
-
-@test
 def connected_udp_is_balanced():
     with Lab(texts=[VOTE, service("dns", protocol="UDP", app="vote")]) as lab:
         lab.mesh()

@@ -20,7 +20,8 @@ TEST(literals_of_both_families)
 	CHECK_STR(round_trip("2001:DB8:0:0::1"), "2001:db8::1");
 	CHECK_STR(round_trip("::"), "::");
 	CHECK_STR(round_trip("::ffff:10.0.0.1"), "10.0.0.1");
-	CHECK_STR(round_trip("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+	CHECK_STR(round_trip("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"),
+		  "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
 	CHECK_STR(round_trip(""), "refused");
 	CHECK_STR(round_trip("10.0.0"), "refused");
 	CHECK_STR(round_trip("10.0.0.01"), "refused");

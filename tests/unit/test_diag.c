@@ -97,7 +97,10 @@ TEST(terminals_are_not_steered)
 {
 	struct diags d = { 0 };
 
-	diags_source(&d, STR("a: \033[2J\xc2\x9b" "1m\x7f"), 1, 0);
+	diags_source(&d,
+		     STR("a: \033[2J\xc2\x9b"
+			 "1m\x7f"),
+		     1, 0);
 	diag_add(&d, DIAG_ERROR, at(1, 1, 4), STR("a\033"), STR("h\n"), "m\r%s", "\xc3\xa9");
 	CHECK_STR(shown(&d), "a.yaml:1:4: error: a?: m?\xc3\xa9\n  a: ?[2J?1m?\n     ^\nhint: h?\n");
 	diags_release(&d);

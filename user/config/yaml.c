@@ -20,7 +20,7 @@ struct frame {
 struct yaml {
 	struct str file, text;
 	uint32_t begin, end; /* of the piece in hand */
-	uint32_t line; /* of its first character, 0-based */
+	uint32_t line;	     /* of its first character, 0-based */
 	uint32_t document;
 
 	/* One piece. libyaml counts characters; `at_char` characters of the piece are `at_byte`
@@ -70,10 +70,9 @@ void yaml_close(struct yaml *y)
 static void __attribute__((format(printf, 5, 6)))
 report(struct yaml *y, size_t line, size_t column, const char *hint, const char *fmt, ...)
 {
-	struct where at = { .file = y->file,
-			    .document = y->document,
-			    .line = (uint32_t)line,
-			    .column = (uint32_t)column };
+	struct where at = {
+		.file = y->file, .document = y->document, .line = (uint32_t)line, .column = (uint32_t)column
+	};
 	char text[256];
 	va_list ap;
 
@@ -236,23 +235,20 @@ static void check_key(struct yaml *y, const struct ynode *n)
 	if (n->quoted)
 		return;
 	if (str_is(n->scalar, "<<")) {
-		report(y, n->line, n->column, "write the fields out",
-		       "merge keys are not accepted");
+		report(y, n->line, n->column, "write the fields out", "merge keys are not accepted");
 		return;
 	}
 	type = yscalar_type(n->scalar);
 	if (type == YTYPE_STR || str_is(n->scalar, "true") || str_is(n->scalar, "false"))
 		return;
-	if (type == YTYPE_INT && str_to_u64(n->scalar, INT64_MAX, &v) &&
-	    (n->scalar.p[0] != '0' || n->scalar.len == 1))
+	if (type == YTYPE_INT && str_to_u64(n->scalar, INT64_MAX, &v) && (n->scalar.p[0] != '0' || n->scalar.len == 1))
 		return;
 	report(y, n->line, n->column, "quote it", "key `%.*s` is %s in YAML, not a string",
 	       (int)(n->scalar.len < 64 ? n->scalar.len : 64), n->scalar.p, ytype_text(type));
 }
 
 /* Anchors and tags change what a node means. */
-static void check_properties(struct yaml *y, const yaml_event_t *ev, const yaml_char_t *anchor,
-			     const yaml_char_t *tag)
+static void check_properties(struct yaml *y, const yaml_event_t *ev, const yaml_char_t *anchor, const yaml_char_t *tag)
 {
 	if (anchor)
 		report_mark(y, &ev->start_mark, "write the value out where it is used",
@@ -270,8 +266,7 @@ static void check_properties(struct yaml *y, const yaml_event_t *ev, const yaml_
 
 static void add_scalar(struct yaml *y, const yaml_event_t *ev)
 {
-	struct str value = { (const char *)ev->data.scalar.value,
-			     (uint32_t)ev->data.scalar.length };
+	struct str value = { (const char *)ev->data.scalar.value, (uint32_t)ev->data.scalar.length };
 	bool key = at_key(y);
 	struct ynode *n;
 	uint32_t skip;
@@ -284,12 +279,10 @@ static void add_scalar(struct yaml *y, const yaml_event_t *ev)
 	if (n->end - n->begin == value.len + 2 * skip &&
 	    !memcmp(y->input + (n->begin - y->begin) + skip, value.p, value.len))
 		n->scalar = (struct str){ y->text.p + n->begin + skip, value.len };
-	else if (!y->masked ||
-		 !memcmp(y->input + (n->begin - y->begin), y->text.p + n->begin, n->end - n->begin))
+	else if (!y->masked || !memcmp(y->input + (n->begin - y->begin), y->text.p + n->begin, n->end - n->begin))
 		n->scalar = arena_str(y->arena, value);
 	else
-		report_mark(y, &ev->start_mark, "quote it",
-			    "found unexpected ':' in a plain scalar");
+		report_mark(y, &ev->start_mark, "quote it", "found unexpected ':' in a plain scalar");
 	if (key)
 		check_key(y, n);
 	else if (!n->quoted && yscalar_type(n->scalar) == YTYPE_NULL)
@@ -305,11 +298,9 @@ static void open_collection(struct yaml *y, const yaml_event_t *ev, enum ynode_k
 	if (map)
 		check_properties(y, ev, ev->data.mapping_start.anchor, ev->data.mapping_start.tag);
 	else
-		check_properties(y, ev, ev->data.sequence_start.anchor,
-				 ev->data.sequence_start.tag);
+		check_properties(y, ev, ev->data.sequence_start.anchor, ev->data.sequence_start.tag);
 	if (at_key(y))
-		report_mark(y, &ev->start_mark, "", "a key must be a string, this is %s",
-			    map ? "an object" : "a list");
+		report_mark(y, &ev->start_mark, "", "a key must be a string, this is %s", map ? "an object" : "a list");
 	n = new_node(y, ev, kind);
 	n->flow = map ? ev->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE
 		      : ev->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE;
@@ -405,14 +396,11 @@ static bool take(struct yaml *y, const yaml_event_t *ev)
 	}
 	switch (ev->type) {
 	case YAML_DOCUMENT_START_EVENT:
-		if (ev->data.document_start.tag_directives.start !=
-		    ev->data.document_start.tag_directives.end)
-			report_mark(y, &ev->start_mark, "",
-				    "tags are not accepted: %%TAG directive");
+		if (ev->data.document_start.tag_directives.start != ev->data.document_start.tag_directives.end)
+			report_mark(y, &ev->start_mark, "", "tags are not accepted: %%TAG directive");
 		break;
 	case YAML_ALIAS_EVENT:
-		report_mark(y, &ev->start_mark, "write the value out",
-			    "aliases are not accepted: `*%.64s`",
+		report_mark(y, &ev->start_mark, "write the value out", "aliases are not accepted: `*%.64s`",
 			    (const char *)ev->data.alias.anchor);
 		push(y, new_node(y, ev, at_key(y) ? YNODE_SCALAR : YNODE_NULL));
 		break;
@@ -445,8 +433,7 @@ static void report_reader(struct yaml *y)
 		line += *p == '\n';
 		column = *p == '\n' ? 1 : column + ((*p & 0xc0) != 0x80);
 	}
-	report(y, line, column, "the text must be UTF-8 without control characters", "%s",
-	       y->parser.problem);
+	report(y, line, column, "the text must be UTF-8 without control characters", "%s", y->parser.problem);
 }
 
 static void report_parser(struct yaml *y)
@@ -461,15 +448,19 @@ static void report_parser(struct yaml *y)
 	}
 	if (strstr(problem, "cannot start any token"))
 		hint = "indent with spaces, and quote values that begin so";
-	if (!p->context || !strcmp(p->context, "while scanning for the next token"))
+	if (!p->context || !strcmp(p->context, "while scanning for the next token")) {
 		report_mark(y, &p->problem_mark, hint, "%s", problem);
-	else if (byte_at(y, &p->problem_mark) >= y->end)
-		/* Something was never closed: where it was opened says more than where the text
-		 * ends. */
-		report_mark(y, &p->context_mark, hint, "%s %s", problem, p->context);
-	else
+	} else if (byte_at(y, &p->problem_mark) < y->end) {
 		report_mark(y, &p->problem_mark, hint, "%s %s in line %zu", problem, p->context,
 			    y->line + p->context_mark.line + 1);
+	} else if (byte_at(y, &p->context_mark) >= y->end && y->depth) {
+		/* Something was never closed: where it was opened says more than where the text ends. */
+		const struct ynode *open = y->frames[y->depth - 1].node;
+
+		report(y, open->line, open->column, hint, "%s %s", problem, p->context);
+	} else {
+		report_mark(y, &p->context_mark, hint, "%s %s", problem, p->context);
+	}
 }
 
 /*
@@ -482,8 +473,7 @@ static bool mask_colons(struct yaml *y)
 	static const char problem[] = "found unexpected ':'";
 	uint32_t len = y->end - y->begin, at;
 
-	if (y->errors || y->parser.error != YAML_SCANNER_ERROR ||
-	    strcmp(y->parser.problem, problem))
+	if (y->errors || y->parser.error != YAML_SCANNER_ERROR || strcmp(y->parser.problem, problem))
 		return false;
 	at = byte_at(y, &y->parser.problem_mark) - y->begin;
 	if (at == 0 || at + 1 >= len || y->budget < len)
@@ -571,8 +561,8 @@ static struct str lines_of(const struct yaml *y, const struct ynode *root)
 	return (struct str){ y->text.p + from, (to < y->end ? to : y->end) - from };
 }
 
-int yaml_next(struct yaml *y, struct arena *arena, struct diags *diags, struct ynode **ret_root,
-	      uint32_t *ret_document, struct str *ret_text)
+int yaml_next(struct yaml *y, struct arena *arena, struct diags *diags, struct ynode **ret_root, uint32_t *ret_document,
+	      struct str *ret_text)
 {
 	struct ynode *root;
 	bool document;
@@ -612,7 +602,6 @@ const struct ynode *ynode_get(const struct ynode *map, const char *key)
 		return NULL;
 	for (uint32_t i = 0; i < map->nr; i++)
 		if (str_eq(map->items[2 * i]->scalar, want))
-			return map->items[2 * i + 1]->kind == YNODE_NULL ? NULL
-									 : map->items[2 * i + 1];
+			return map->items[2 * i + 1]->kind == YNODE_NULL ? NULL : map->items[2 * i + 1];
 	return NULL;
 }

@@ -82,7 +82,7 @@ static void print_flag(struct buf *b, const struct flag *f, const char *value)
 
 	snprintf(left, sizeof(left), "%c%c%s--%s%s%s", f->letter ? '-' : ' ', f->letter ? f->letter : ' ',
 		 f->letter ? ", " : "  ", f->name, value ? " " : "", value ? value : "");
-	buf_printf(b, "  %-32s %s\n", left, f->help);
+	buf_printf(b, "  %-34s %s\n", left, f->help);
 }
 
 static void print_flags(struct buf *b, uint32_t mask, const char *outputs)

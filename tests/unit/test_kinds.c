@@ -278,8 +278,7 @@ TEST(virtual_service_refusals)
 	expect(VS "  hosts: [a]\n  exportTo: [\"*\", b]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
 	       "6:14: spec.exportTo[0]: \"*\" cannot stand beside other values\n");
 	expect(VS "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}}]}, {route: [{destination: {host: b}}]}]\n",
-	       "warning: 6:46: spec.tcp[1]: this rule is never reached: an earlier one has no match, so it takes "
-	       "everything\n");
+	       "warning: 6:46: spec.tcp[1]: [IST0130] this rule is never reached: an earlier one takes everything\n");
 	expect(VS "  hosts: [a]\n  tcp:\n  - {match: [{port: 0}], route: [{destination: {host: a}}]}\n"
 		  "  - {match: [{port: 70000}], route: [{destination: {host: a}}]}\n",
 	       "8:21: spec.tcp[1].match[0].port: port 70000 is not in 1..65535\n");
@@ -368,7 +367,8 @@ TEST(service_entry_refusals)
 		  "  resolution: STATIC\n  endpoints: []\n  workloadSelector: {labels: {a: b}}\n",
 	       "9:3: spec.endpoints: only one of endpoints and workloadSelector may be given\n");
 	expect(SE "  hosts: [a.b]\n  ports: [{number: 80, name: a, protocol: TCP}]\n",
-	       "warning: 4:1: spec: without addresses no connection can be told to be for this host\n");
+	       "warning: 4:1: spec: [IST0134] addresses are required for TCP: without them no connection can be told "
+	       "to be for this host\n");
 	expect("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}\nspec: {address: "
 	       "10.0.0.1, network: net}\n",
 	       "4:36: spec.network: several networks are not enforced yet\n");
@@ -543,7 +543,6 @@ TEST(istio_more_refusals)
 	       "  http: [{match: [{sourceNamespace: a_b, gateways: [a.b]}], route: [{destination: {host: a}}]},\n"
 	       "    {match: [{gateways: [c.d]}], route: [{destination: {host: a}}]}]\n",
 	       "8:34: spec.tcp[0].route[0].destination.host: \"*\" must be a host\n"
-	       "warning: 9:5: spec.tcp[1]: this rule is never reached: earlier rules have the same matches\n"
 	       "warning: 11:53: spec.http[0].match[0].gateways[0]: old form of a gateway's name\n"
 	       "11:37: spec.http[0].match[0].sourceNamespace: \"a_b\" must be a DNS label: letters, digits and \"-\", "
 	       "with a letter or "
@@ -575,6 +574,23 @@ TEST(istio_more_refusals)
 	expect(SE "  hosts: [a.b]\n  addresses: [240.0.0.1]\n  ports: [{number: 80, name: a_b}]\n",
 	       "7:30: spec.ports[0].name: \"a_b\" must be a DNS label: letters, digits and \"-\", with a letter or "
 	       "digit at both ends\n");
+}
+
+TEST(unreachable_rules)
+{
+	expect(VS "  hosts: [a]\n  tcp:\n"
+		  "  - {match: [{port: 1}, {port: 2}, {port: 2}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{port: 1}, {port: 3}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{port: 3, sourceLabels: {a: b}}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{port: 3, sourceLabels: {a: c}, gateways: [g]}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{port: 3, sourceLabels: {a: c}, gateways: [h]}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{destinationSubnets: [10.0.0.1]}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{destinationSubnets: [10.0.0.2]}], route: [{destination: {host: a}}]}\n"
+		  "  - {match: [{destinationSubnets: [10.0.0.1]}], route: [{destination: {host: a}}]}\n",
+	       "warning: 7:36: spec.tcp[0].match[2]: [IST0131] this match is not used: an earlier one is the same\n"
+	       "warning: 8:14: spec.tcp[1].match[0]: [IST0131] this match is not used: an earlier one is the same\n"
+	       "warning: 14:14: spec.tcp[7].match[0]: [IST0131] this match is not used: an earlier one is the same\n"
+	       "warning: 14:5: spec.tcp[7]: [IST0130] this rule is never reached: its matches are used already\n");
 }
 
 TEST(route_more_refusals)

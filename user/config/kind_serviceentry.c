@@ -307,6 +307,21 @@ static void fill_se_ports(const struct check *c, const struct list *raw, bool no
 	}
 }
 
+/* Istio asks for addresses with TCP only, as HTTP has the host in it; the kernel sees neither. */
+static void warn_no_address(const struct check *c, const struct m_service_entry *se)
+{
+	static const char hint[] = "give spec.addresses, or status.addresses as Istio allocates them";
+	bool tcp = false;
+
+	for (uint32_t i = 0; i < se->port_nr; i++)
+		tcp |= !se->ports[i].protocol.len || str_is(se->ports[i].protocol, "TCP");
+	check_warn(c,
+		   tcp ? STR("[IST0134] addresses are required for TCP: without them no connection can be told to be "
+			     "for this host")
+		       : STR("without addresses no connection can be told to be for this host"),
+		   hint, "spec");
+}
+
 static void fill_addresses(const struct check *c, const struct raw_se *raw, bool ip_only, struct m_service_entry *se)
 {
 	const struct strs *given = &raw->spec.addresses;
@@ -327,8 +342,7 @@ static void fill_addresses(const struct check *c, const struct raw_se *raw, bool
 		se->address_nr += check_cidr(c, value, &se->addresses[se->address_nr], "status.addresses[%u].value", i);
 	}
 	if (!se->address_nr && !c->d->errors)
-		check_warn(c, STR("without addresses no connection can be told to be for this host"),
-			   "give spec.addresses, or status.addresses as Istio allocates them", "spec");
+		warn_no_address(c, se);
 }
 
 static void fill_endpoints(const struct check *c, const struct raw_se_spec *spec, struct m_service_entry *se)

@@ -333,39 +333,50 @@ static bool match_eq(const struct m_l4_match *a, const struct m_l4_match *b)
 	       kvs_match(&a->source_labels, &b->source_labels);
 }
 
-/* An earlier rule of the same list has this very match. */
-static bool match_used(const struct m_rule *rules, uint32_t nr, const struct m_l4_match *m)
+/* A match before match j of rule i is this very match. */
+static bool match_used(const struct m_rule *rules, uint32_t i, uint32_t j)
 {
-	for (uint32_t i = 0; i < nr; i++)
-		for (uint32_t j = 0; j < rules[i].match_nr; j++)
-			if (match_eq(&rules[i].matches[j], m))
+	const struct m_l4_match *m = &rules[i].matches[j];
+
+	for (uint32_t k = 0; k <= i; k++)
+		for (uint32_t l = 0; l < (k == i ? j : rules[k].match_nr); l++)
+			if (match_eq(&rules[k].matches[l], m))
 				return true;
 	return false;
 }
 
-/* Rules that can never be reached: Istio's analyzer warns of them (IST0130, IST0131). */
+/* Matches that an earlier one takes everything from; true when that is all of them. */
+static bool warn_used(const struct check *c, const struct m_rule *rules, uint32_t i, const char *list)
+{
+	uint32_t used = 0;
+
+	for (uint32_t j = 0; j < rules[i].match_nr; j++) {
+		if (!match_used(rules, i, j))
+			continue;
+		used++;
+		check_warn(c, STR("[IST0131] this match is not used: an earlier one is the same"), NULL,
+			   "spec.%s[%u].match[%u]", list, i, j);
+	}
+	return used && used == rules[i].match_nr;
+}
+
+/* Rules that can never be reached, which Istio's analyzer warns of too. */
 static void warn_unreachable(const struct check *c, const struct m_rule *rules, uint32_t nr, const char *list)
 {
 	bool open = false;
 	uint64_t work = 0, earlier = 0;
 
 	for (uint32_t i = 0; i < nr; i++) {
-		uint32_t used = 0;
-
-		if (open)
-			check_warn(
-				c,
-				STR("this rule is never reached: an earlier one has no match, so it takes everything"),
-				NULL, "spec.%s[%u]", list, i);
-		open |= !rules[i].match_nr;
 		/* The comparison is quadratic, and only for a warning. */
-		work += rules[i].match_nr * earlier;
 		earlier += rules[i].match_nr;
-		for (uint32_t j = 0; j < rules[i].match_nr && work < 1u << 16; j++)
-			used += match_used(rules, i, &rules[i].matches[j]);
-		if (used && used == rules[i].match_nr && !open)
-			check_warn(c, STR("this rule is never reached: earlier rules have the same matches"), NULL,
+		work += rules[i].match_nr * earlier;
+		if (open)
+			check_warn(c, STR("[IST0130] this rule is never reached: an earlier one takes everything"),
+				   "only the last rule should have no match", "spec.%s[%u]", list, i);
+		else if (work < 1u << 16 && warn_used(c, rules, i, list))
+			check_warn(c, STR("[IST0130] this rule is never reached: its matches are used already"), NULL,
 				   "spec.%s[%u]", list, i);
+		open |= !rules[i].match_nr;
 	}
 }
 
@@ -399,7 +410,9 @@ static void fill_rules(const struct check *c, const struct list *raw, bool http,
 			check_fail(c, STR("at least one destination is required"), NULL, "%s.route", base);
 	}
 	vs->rule_nr += raw->nr;
-	warn_unreachable(c, rules, raw->nr, list);
+	/* What was refused may be what told two rules apart. */
+	if (!c->d->errors)
+		warn_unreachable(c, rules, raw->nr, list);
 }
 
 static bool names_mesh(const struct strs *gateways)

@@ -244,6 +244,7 @@ static void print_json(double seconds)
 
 static void print_table(double seconds)
 {
+	qsort(pods, pod_nr, sizeof(*pods), by_name);
 	for (unsigned int i = 0; i < pod_nr; i++)
 		printf("%-32s %8llu  %6.2f %%\n", pods[i].name, (unsigned long long)pods[i].count,
 		       100.0 * pods[i].count / answered);

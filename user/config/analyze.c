@@ -98,24 +98,26 @@ static const char *not_a_frontend(const struct host *h)
 	return NULL;
 }
 
-/* The nearest host by name, or one whose name goes on behind `host`. */
-static struct str host_hint(struct build *b, struct str host)
+/* The nearest name: of the same namespace's Services for a short name, else of all hosts; or one whose name goes on behind `host`. */
+static struct str host_hint(struct build *b, struct str host, struct str ns)
 {
 	const struct world *w = b->world;
-	struct str *names;
+	bool is_short = str_find(host, '.') < 0;
+	struct str *names = arena_array(&b->temp, w->gateway_at, sizeof(*names));
+	uint32_t nr = 0;
 	int nearest;
 
 	for (uint32_t i = 0; i < w->gateway_at; i++) {
-		struct str name = w->hosts[i].name;
+		const struct host *h = &w->hosts[i];
 
-		if (name.len > host.len && str_starts(name, host) && name.p[host.len] == '.')
-			return FIELD(b, "write `%.*s`: only names without a dot are short names",
-				     STR_ARG(name));
+		if (!is_short && h->name.len > host.len && str_starts(h->name, host) && h->name.p[host.len] == '.')
+			return FIELD(b, "write `%.*s`: only names without a dot are short names", STR_ARG(h->name));
+		if (!is_short)
+			names[nr++] = h->name;
+		else if (h->kind == HOST_SERVICE && str_eq(h->ns, ns))
+			names[nr++] = h->doc->meta.name;
 	}
-	names = arena_array(&b->temp, w->gateway_at, sizeof(*names));
-	for (uint32_t i = 0; i < w->gateway_at; i++)
-		names[i] = w->hosts[i].name;
-	nearest = w->gateway_at <= 4096 ? str_nearest(host, names, w->gateway_at) : -1;
+	nearest = nr <= 4096 ? str_nearest(host, names, nr) : -1;
 	if (nearest < 0)
 		return NO_HINT;
 	return FIELD(b, "did you mean `%.*s`?", STR_ARG(names[nearest]));
@@ -177,7 +179,7 @@ static void destination(struct build *b, const struct doc *doc, const struct m_d
 	const struct host *d = host_find(w, full, &nobody, true);
 
 	if (!d && !in_wild_entry(w, full)) {
-		missing(b, doc, to->host_at, host_field, host_hint(b, full),
+		missing(b, doc, to->host_at, host_field, host_hint(b, to->host, doc->meta.ns),
 			"[IST0101] referenced host not found: \"%.*s\"", STR_ARG(to->host));
 	} else if (d && d->kind == HOST_SERVICE && d->doc->service->type == SERVICE_EXTERNAL_NAME) {
 		report_error(b, doc, to->host_at, host_field, NO_HINT,
@@ -304,7 +306,7 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 		return;
 	}
 	if (!h && !w->lone && !in_wild_entry(w, full))
-		report_warning(b, doc, place, field, host_hint(b, full),
+		report_warning(b, doc, place, field, host_hint(b, host, doc->meta.ns),
 			       "no Service or ServiceEntry has host \"%.*s\": the rules have no effect inside the mesh",
 			       STR_ARG(host));
 	/* Rules of a VirtualService that is bound to gateways too may be theirs. */
@@ -391,7 +393,7 @@ static void destination_rules(struct build *b)
 		uint32_t same = 0;
 
 		if (!h && !w->lone && !in_wild_entry(w, w->drs[i].host) && !host_is_wild(w->drs[i].host))
-			report_warning(b, doc, doc->dr->host_at, STR("spec.host"), host_hint(b, w->drs[i].host),
+			report_warning(b, doc, doc->dr->host_at, STR("spec.host"), host_hint(b, doc->dr->host, doc->meta.ns),
 				       "[IST0174] host \"%.*s\" is not known", STR_ARG(doc->dr->host));
 		if (h)
 			dr_subsets(b, doc, h);

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* explain and the reports: what people read, and that the JSON says the same. */
+#include "compiled.h"
+
+#include "config/explain.h"
+
+static const char documents[] =
+	SERVICE("echo", "default", "10.96.0.4", "http", "80") SUBSETS("echo", "default")
+	POD("echo-v1", "default", "10.1.0.1", "app: echo, version: v1") POD("echo-v2", "default", "10.1.0.2", "app: echo, version: v2")
+	POD("cli", "a", "10.1.1.1", "x: z") POD("cli.two", "b", "10.1.1.2", "x: z")
+	"apiVersion: v1\nkind: Pod\nmetadata: {name: host, namespace: a}\nspec: {hostNetwork: true, containers: [{name: c, image: i}]}\n"
+	"status: {podIP: 192.168.0.1}\n---\n"
+	ISTIO("VirtualService", "echo", "default",
+	      "  hosts: [echo]\n  http:\n  - match: [{sourceNamespace: b}]\n    route: [{destination: {host: echo, subset: v1}}]\n"
+	      "  - route: [{destination: {host: echo, subset: v1}, weight: 3}, {destination: {host: echo, subset: v9}, weight: 1}]\n")
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: more, namespace: default}\nspec:\n  host: echo\n"
+	"  subsets: [{name: v9, labels: {version: v9}}]\n---\n"
+	ISTIO("ServiceEntry", "ext", "default",
+	      "  hosts: ['*.example.org']\n  addresses: [10.50.0.0/24]\n  ports: [{number: 443, name: tls, protocol: TLS}]\n  resolution: NONE\n")
+	SERVICE("headless", "default", "None", "http", "80");
+
+static char *ask(const struct compiled *c, const char *src, const char *dst, uint16_t port, int want, bool as_json)
+{
+	static struct buf text, json_text;
+	struct json json;
+
+	buf_clear(&text);
+	buf_clear(&json_text);
+	json_init(&json, &json_text);
+	CHECK_INT(explain(c->snapshot, &compiled_options, str_of(src), str_of(dst), port, MESH_PROTO_TCP, &text, &json), want);
+	return as_json ? json_text.data : text.data;
+}
+
+#define CHECK_HAS(text, part) CHECK_MSG(strstr((text), (part)), "\"%s\" is not in:\n%s", (part), (text))
+
+TEST(which_rule_and_which_share)
+{
+	struct compiled c = compiled_from(documents);
+	const char *text;
+
+	CHECK_INT(c.rc, 0);
+	text = ask(&c, "cli", "echo.default", 80, 0, false);
+	CHECK_HAS(text, "a/cli -> 10.96.0.4:80/tcp");
+	CHECK_HAS(text, "balanced in the kernel");
+	CHECK_HAS(text, "rule: VirtualService default/echo, spec.http[1], t.yaml:");
+	CHECK_HAS(text, " 75.00%  outbound|80|v1|echo.default.svc.cluster.local");
+	CHECK_HAS(text, " 75.00%  10.1.0.1:80  default/echo-v1/default");
+	CHECK_HAS(text, " 25.00%  outbound|80|v9|");
+	CHECK_HAS(text, "no endpoint: this share is refused");
+	CHECK_HAS(text, "per connection for now");
+	text = ask(&c, "a/cli", "echo.default.svc.cluster.local", 80, 0, true);
+	CHECK_HAS(text, "\"path\":\"kernel\"");
+	CHECK_HAS(text, "\"per_connection\":true");
+	CHECK_HAS(text, "\"field\":\"spec.http[1]\"");
+	CHECK_HAS(text, "\"share\":75");
+	compiled_release(&c);
+}
+
+TEST(scopes_are_said)
+{
+	struct compiled c = compiled_from(documents);
+	const char *text = ask(&c, "b/cli.two", "echo.default.svc", 80, 0, false);
+
+	CHECK_HAS(text, "spec.http[0]");
+	CHECK_HAS(text, "100.00%  10.1.0.1:80");
+	CHECK_HAS(text, "namespace or labels of this client");
+	CHECK_HAS(ask(&c, "cli.two.b", "10.96.0.4", 80, 0, false), "spec.http[0]");
+	compiled_release(&c);
+}
+
+TEST(not_balanced_at_all)
+{
+	struct compiled c = compiled_from(documents);
+
+	CHECK_HAS(ask(&c, "cli", "10.1.0.1", 80, 0, false), "no service: dialled directly");
+	CHECK_HAS(ask(&c, "cli", "10.50.0.7", 443, 0, false), "passes through");
+	CHECK_HAS(ask(&c, "cli", "www.example.org", 443, 0, false), "passes through");
+	CHECK_HAS(ask(&c, "host.a", "echo.default", 80, 0, false), "node's own network");
+	CHECK_HAS(ask(&c, "host", "10.96.0.4", 80, 0, true), "\"path\":\"direct\"");
+	compiled_release(&c);
+}
+
+TEST(what_is_not_there)
+{
+	struct compiled c = compiled_from(documents);
+
+	CHECK_HAS(ask(&c, "nobody", "echo.default", 80, -ENOENT, false), "no pod nobody");
+	CHECK_HAS(ask(&c, "cli", "echo", 80, -ENOENT, false), "no Service or ServiceEntry has host echo");
+	CHECK_HAS(ask(&c, "cli", "echo.default", 81, -ENOENT, false), "has no address with port 81/tcp; it has 80/tcp");
+	CHECK_HAS(ask(&c, "cli", "headless.default", 80, -ENOENT, false), "headless");
+	CHECK_INT(explain(c.snapshot, &compiled_options, STR("cli"), STR("echo.default"), 80, MESH_PROTO_TCP, NULL, NULL), 0);
+	compiled_release(&c);
+}
+
+TEST(reports_say_what_became_of_each)
+{
+	struct compiled c = compiled_from(ISTIO("VirtualService", "a", "default", "  hosts: [a]\n  tcp:\n  - route: [{destination: {host: b}}]\n")
+					  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n"
+					  SERVICE("x", "default", "10.0.0.1", "tcp", "80") "apiVersion: v1\nkind: Nonsense\nmetadata: {name: n}\n");
+	struct buf text = { 0 }, json = { 0 };
+
+	CHECK_INT(c.rc, -EINVAL);
+	report_text(&c.batch, &text, false);
+	report_json(&c.batch, &json);
+	CHECK_HAS(text.data, "VirtualService default/a refused");
+	CHECK_HAS(text.data, " skipped\n");
+	CHECK_HAS(text.data, "Service default/x applied");
+	CHECK_HAS(text.data, "1 applied, 1 skipped, 2 refused");
+	CHECK_HAS(text.data, "t.yaml:7:");
+	CHECK_HAS(json.data, "{\"summary\":{\"applied\":1,\"skipped\":1,\"refused\":2},\"documents\":[{\"file\":\"t.yaml\",\"document\":1,");
+	CHECK_HAS(json.data, "\"outcome\":\"refused\",\"errors\":[{\"line\":");
+	CHECK_HAS(json.data, "\"field\":\"spec.tcp[0].route[0].destination.host\"");
+	buf_release(&text);
+	buf_release(&json);
+	compiled_release(&c);
+}

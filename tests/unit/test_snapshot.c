@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Resolving: what rows clients meet, how snapshots share units, and what is reported. Golden texts are in tests/cases/image. */
+#include "compiled.h"
+
+#define TCP MESH_PROTO_TCP
+#define UDP MESH_PROTO_UDP
+#define ECHO SERVICE("echo", "default", "10.96.0.4", "tcp", "9000")
+#define ECHO_PODS                                                                                  \
+	POD("echo-v1", "default", "10.1.0.1", "app: echo, version: v1")                            \
+	POD("echo-v2", "default", "10.1.0.2", "app: echo, version: v2")
+#define TO(subset) "{destination: {host: echo, subset: " subset "}, weight: 1}"
+
+TEST(service_defaults)
+{
+	struct compiled c = compiled_from(ECHO ECHO_PODS);
+
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, UDP), "none");
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9001, TCP), "none");
+	CHECK_STR(dial(&c, NULL, "10.1.0.1", 9000, TCP), "none");
+	CHECK_INT(c.snapshot->scope_nr, 1);
+	CHECK_INT(c.snapshot->row_nr, 1);
+	CHECK_INT(c.snapshot->endpoint_nr, 2);
+	CHECK_INT(c.snapshot->client_nr, 2);
+	compiled_release(&c);
+}
+
+TEST(no_endpoints_is_a_row)
+{
+	struct compiled c = compiled_from(ECHO);
+
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>");
+	compiled_release(&c);
+}
+
+TEST(first_matching_tcp_rule_wins)
+{
+	struct compiled c = compiled_from(ECHO ECHO_PODS SUBSETS("echo", "default") ISTIO(
+		"VirtualService", "echo", "default",
+		"  hosts: [echo]\n  tcp:\n"
+		"  - match: [{port: 1}, {destinationSubnets: [10.0.0.0/16]}]\n    route: [" TO("v1") "]\n"
+		"  - match: [{port: 1}, {destinationSubnets: [10.96.0.0/16]}]\n    route: [" TO("v2") "]\n"
+		"  - route: [" TO("v1") "]\n"));
+
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.2:9000");
+	compiled_release(&c);
+}
+
+TEST(no_match_falls_to_the_service)
+{
+	struct compiled c = compiled_from(ECHO ECHO_PODS SUBSETS("echo", "default") ISTIO(
+		"VirtualService", "echo", "default",
+		"  hosts: [echo]\n  tcp:\n  - match: [{sourceNamespace: nowhere}]\n    route: [" TO("v1") "]\n"));
+
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	compiled_release(&c);
+}
+
+TEST(clients_of_labels_and_namespaces)
+{
+	struct compiled c = compiled_from(
+		ECHO ECHO_PODS SUBSETS("echo", "default") POD("blue", "a", "10.1.1.1", "colour: blue")
+			POD("red", "a", "10.1.1.2", "colour: red") POD("blue-b", "b", "10.1.1.3", "colour: blue")
+				ISTIO("VirtualService", "echo", "default",
+				      "  hosts: [echo]\n  tcp:\n"
+				      "  - match: [{sourceLabels: {colour: blue}, sourceNamespace: a}]\n    route: [" TO("v1") "]\n"
+				      "  - match: [{sourceNamespace: a}]\n    route: [" TO("v2") "]\n"));
+
+	CHECK_INT(c.snapshot->scope_nr, 3);
+	CHECK_STR(dial(&c, "blue", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000");
+	CHECK_STR(dial(&c, "red", "10.96.0.4", 9000, TCP), "1>10.1.0.2:9000");
+	CHECK_STR(dial(&c, "blue-b", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK_INT(scope_of(&c, "blue-b"), 0);
+	compiled_release(&c);
+}
+
+TEST(hidden_service_is_absent_elsewhere)
+{
+	static const char hidden[] =
+		"apiVersion: v1\nkind: Service\nmetadata:\n  name: echo\n  namespace: default\n  annotations: "
+		"{networking.istio.io/exportTo: 'a,b'}\nspec:\n  clusterIP: 10.96.0.4\n  selector: {app: echo}\n  ports: [{name: tcp, port: 9000}]\n---\n"
+		POD("p", "a", "10.1.1.1", "x: z") POD("q", "c", "10.1.1.2", "x: z") ECHO_PODS;
+	struct compiled c = compiled_from(hidden);
+
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, "p", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK_STR(dial(&c, "q", "10.96.0.4", 9000, TCP), "none");
+	CHECK_STR(dial(&c, "echo-v1", "10.96.0.4", 9000, TCP), "none");
+	compiled_release(&c);
+}
+
+TEST(client_may_lose_what_others_see)
+{
+	/* In scope 0 the younger holds the address; the older one is only seen from its own namespace. */
+	struct compiled c = compiled_from(
+		ECHO ECHO_PODS POD("p", "a", "10.1.1.1", "x: z") ISTIO(
+			"ServiceEntry", "own", "a",
+			"  hosts: [own.example.org]\n  exportTo: ['.']\n  addresses: [10.96.0.4]\n  ports: [{number: 9000, name: tcp, protocol: TCP}]\n"
+			"  resolution: NONE\n"));
+
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK_STR(dial(&c, "p", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK(says(&c, DIAG_WARNING, "older and wins"));
+	compiled_release(&c);
+}
+
+TEST(networks_and_addresses)
+{
+	struct compiled c = compiled_from(ISTIO(
+		"ServiceEntry", "net", "default",
+		"  hosts: [net.example.org]\n  addresses: [10.50.0.0/16, 10.50.7.7, '2001:db8::/32']\n"
+		"  ports: [{number: 80, name: tcp, protocol: TCP}, {number: 53, name: dns, protocol: UDP}]\n  resolution: STATIC\n"
+		"  endpoints: [{address: 10.9.0.1}, {address: '2001:db9::1'}]\n"));
+
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, NULL, "10.50.1.1", 80, TCP), "1>10.9.0.1:80");
+	CHECK_STR(dial(&c, NULL, "10.50.7.7", 80, TCP), "1>10.9.0.1:80");
+	CHECK_STR(dial(&c, NULL, "10.50.7.7", 53, UDP), "1>10.9.0.1:53");
+	CHECK_STR(dial(&c, NULL, "2001:db8::5", 80, TCP), "1>2001:db9::1:80");
+	CHECK_STR(dial(&c, NULL, "10.51.0.0", 80, TCP), "none");
+	compiled_release(&c);
+}
+
+#define SLICED ECHO SLICE("s1", "echo", "default", "10.2.0.1", "9000") SERVICE("other", "default", "10.96.0.5", "tcp", "1")
+
+TEST(slices_change_only_their_units)
+{
+	struct compiled c = compiled_from(SLICED);
+	struct snapshot *before = snapshot_ref(c.snapshot);
+	const struct unit *other;
+
+	CHECK_INT(before->unit_nr, 2);
+	other = before->units[1];
+	compiled_apply(&c, SLICE("s1", "echo", "default", "10.2.0.9", "9001"), true);
+	CHECK_INT(c.rc, 0);
+	CHECK(c.snapshot != before);
+	CHECK(c.snapshot->units[1] == other);
+	CHECK(c.snapshot->units[0] != before->units[0]);
+	CHECK(c.snapshot->units[0]->hash != before->units[0]->hash);
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.2.0.9:9001");
+	/* Back again: as it was, though not the same memory. */
+	compiled_apply(&c, SLICE("s1", "echo", "default", "10.2.0.1", "9000"), true);
+	CHECK(c.snapshot->units[0]->hash == before->units[0]->hash);
+	CHECK_INT(c.snapshot->endpoint_nr, before->endpoint_nr);
+	snapshot_unref(before);
+	compiled_release(&c);
+}
+
+TEST(slice_of_nobody_shares_everything)
+{
+	struct compiled c = compiled_from(SLICED);
+	struct snapshot *before = snapshot_ref(c.snapshot);
+
+	compiled_apply(&c, SLICE("s9", "nobody", "default", "10.2.0.9", "9001"), true);
+	CHECK_INT(c.rc, 0);
+	for (uint32_t i = 0; i < before->unit_nr; i++)
+		CHECK(c.snapshot->units[i] == before->units[i]);
+	snapshot_unref(before);
+	compiled_release(&c);
+}
+
+TEST(whole_build_shares_equal_units)
+{
+	struct compiled c = compiled_from(SLICED);
+	struct snapshot *before = snapshot_ref(c.snapshot);
+
+	compiled_apply(&c, SERVICE("third", "default", "10.96.0.6", "tcp", "1"), true);
+	CHECK_INT(c.snapshot->unit_nr, 3);
+	CHECK(c.snapshot->units[0] == before->units[0]);
+	CHECK(c.snapshot->units[1] == before->units[1]);
+	snapshot_unref(before);
+	compiled_release(&c);
+}
+
+TEST(moved_rule_keeps_the_hash_and_shows_its_new_line)
+{
+	static const char rule[] = ISTIO("VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [" TO("v1") "]\n");
+	struct compiled c = compiled_from(SLICED SUBSETS("echo", "default") ISTIO(
+		"VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [" TO("v1") "]\n"));
+	struct snapshot *before = snapshot_ref(c.snapshot);
+	char moved[1024];
+
+	snprintf(moved, sizeof(moved), "\n\n\n%s", rule);
+	compiled_apply(&c, moved, true);
+	CHECK_INT(c.rc, 0);
+	CHECK(c.snapshot->units[0]->hash == before->units[0]->hash);
+	CHECK_INT(c.snapshot->units[0]->origins[0].line, 10);
+	snapshot_unref(before);
+	compiled_release(&c);
+}
+
+/* Many changes in a row give what one whole build gives, and old snapshots live as long as they are held. */
+TEST(changes_equal_a_whole_build)
+{
+	static struct compiled c;
+	struct snapshot *kept[8];
+	struct buf whole = { 0 }, changed = { 0 };
+	struct snapshot *again = NULL;
+
+	compiled_apply(&c, "", false);
+	for (int i = 0; i < 300; i++) {
+		char text[512];
+
+		snprintf(text, sizeof(text), SERVICE("s%d", "default", "10.96.%d.%d", "tcp", "80"), i, i / 250, i % 250 + 1, i);
+		compiled_apply(&c, text, false);
+	}
+	for (uint32_t i = 0; i < 2500; i++) {
+		char text[512];
+
+		snprintf(text, sizeof(text), SLICE("e%u", "s%u", "default", "10.2.%u.%u", "%u"), i % 700, i % 300, i / 256, i % 256,
+			 i % 3 + 1);
+		compiled_apply(&c, text, true);
+		if (i % 320 == 0)
+			kept[i / 320] = snapshot_ref(c.snapshot);
+	}
+	CHECK_INT(c.rc, 0);
+	CHECK_INT(snapshot_build(c.model, &compiled_options, NULL, NULL, 0, NULL, &again), 0);
+	snapshot_print(c.snapshot, &changed);
+	snapshot_print(again, &whole);
+	CHECK(whole.len == changed.len && !memcmp(whole.data, changed.data, whole.len));
+	CHECK_INT(c.snapshot->endpoint_nr, again->endpoint_nr);
+	CHECK_INT(c.snapshot->row_nr, again->row_nr);
+	for (uint32_t i = 0; i < again->unit_nr; i++)
+		CHECK(again->units[i]->hash == c.snapshot->units[i]->hash);
+	for (int i = 0; i < 8; i++)
+		snapshot_unref(kept[i]);
+	snapshot_unref(again);
+	buf_release(&whole);
+	buf_release(&changed);
+	compiled_release(&c);
+}
+
+TEST(endpoints_never_change_scopes)
+{
+	static const char rules[] = ECHO ECHO_PODS SUBSETS("echo", "default") POD("a", "a", "10.1.1.1", "x: z") POD("b", "b", "10.1.1.2", "x: z")
+		ISTIO("VirtualService", "echo", "default",
+		      "  hosts: [echo]\n  tcp:\n  - match: [{sourceNamespace: b}]\n    route: [" TO("v1") "]\n"
+		      "  - match: [{sourceNamespace: a}]\n    route: [" TO("v2") "]\n");
+	struct compiled c = compiled_from(rules);
+	uint32_t a = scope_of(&c, "a"), b = scope_of(&c, "b");
+
+	CHECK(a && b && a != b);
+	compiled_apply(&c, SLICE("s", "echo", "default", "10.2.0.1", "9000"), true);
+	CHECK_INT(scope_of(&c, "a"), a);
+	CHECK_INT(scope_of(&c, "b"), b);
+	/* No endpoint for either: both meet equal rows, and still different ones. */
+	CHECK_STR(dial(&c, "a", "10.96.0.4", 9000, TCP), "1>");
+	compiled_apply(&c, POD("c", "a", "10.1.1.9", "x: z"), true);
+	CHECK_INT(scope_of(&c, "a"), a);
+	CHECK_INT(scope_of(&c, "c"), a);
+	compiled_release(&c);
+}
+
+TEST(errors_refuse_and_keep_the_old)
+{
+	struct compiled c = compiled_from(ECHO);
+
+	compiled_apply(&c, ISTIO("VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: ecco}}]\n"),
+		       true);
+	CHECK_INT(c.rc, -EINVAL);
+	CHECK_INT(c.batch.refused, 1);
+	CHECK(says(&c, DIAG_ERROR, "[IST0101] referenced host not found"));
+	CHECK(c.snapshot);
+	compiled_release(&c);
+}
+
+TEST(live_documents_are_never_errors)
+{
+	struct compiled c = compiled_from(ECHO SERVICE("web", "default", "10.96.0.7", "tcp", "80") ISTIO(
+		"VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: web}}]\n"));
+	struct doc *gone;
+
+	CHECK_INT(c.rc, 0);
+	gone = model_remove(c.model, LAYER_RULES, KIND_SERVICE, STR("Service"), STR("default"), STR("web"));
+	CHECK(gone);
+	doc_unref(gone);
+	compiled_apply(&c, "", false);
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>");
+	CHECK(says(&c, DIAG_WARNING, "[IST0101]"));
+	compiled_release(&c);
+}
+
+TEST(lone_rules_are_only_warned)
+{
+	struct compiled c = compiled_from(ISTIO("VirtualService", "echo", "default",
+						"  hosts: [echo]\n  gateways: [edge]\n  tcp:\n  - route: [" TO("v1") "]\n"));
+
+	CHECK_INT(c.rc, 0);
+	CHECK(says(&c, DIAG_WARNING, "gateway not found"));
+	CHECK(says(&c, DIAG_WARNING, "host not found"));
+	CHECK(!says(&c, DIAG_ERROR, ""));
+	compiled_release(&c);
+}
+
+TEST(weights_of_one_and_of_none)
+{
+	struct compiled c = compiled_from(ECHO ECHO_PODS SUBSETS("echo", "default") ISTIO(
+		"VirtualService", "echo", "default",
+		"  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: echo, subset: v1}, weight: 0}]\n"));
+
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000");
+	compiled_apply(&c, ISTIO("VirtualService", "echo", "default",
+				 "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: echo, subset: v1}, weight: 0}, "
+				 "{destination: {host: echo, subset: v2}, weight: 2147483647}, {destination: {host: echo}, weight: 1}]\n"),
+		       true);
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "2147483647>10.1.0.2:9000+1>10.1.0.1:9000,10.1.0.2:9000");
+	compiled_release(&c);
+}
+
+TEST(rows_are_sorted_and_unique)
+{
+	struct compiled c = compiled_from(ISTIO("ServiceEntry", "a", "default",
+						"  hosts: [a.example.org, b.example.org]\n  addresses: [10.0.0.9, 10.0.0.1]\n"
+						"  ports: [{number: 90, name: tcp, protocol: TCP}, {number: 80, name: web, protocol: TCP}]\n"
+						"  resolution: NONE\n"));
+	const struct unit *u = c.snapshot->units[0];
+
+	CHECK_INT(c.snapshot->row_nr, 4);
+	for (uint32_t i = 1; i < u->row_nr; i++) {
+		int order = addr_cmp(&u->rows[i - 1].addr, &u->rows[i].addr);
+
+		CHECK(order < 0 || (!order && u->rows[i - 1].port < u->rows[i].port));
+	}
+	compiled_release(&c);
+}
+
+TEST(many_scopes_at_once)
+{
+	/* Every namespace has a rule of its own for the one service. */
+	static struct buf text;
+	struct compiled c;
+
+	buf_printf(&text, "%s", ECHO ECHO_PODS);
+	for (int i = 0; i < 40; i++) {
+		buf_printf(&text, POD("p%d", "n%d", "10.3.0.%d", "x: z"), i, i, i + 1);
+		buf_printf(&text,
+			   ISTIO("DestinationRule", "echo", "n%d", "  host: echo.default.svc.cluster.local\n  exportTo: ['.']\n"
+				 "  trafficPolicy: {loadBalancer: {simple: %s}}\n"),
+			   i, i % 2 ? "PASSTHROUGH" : "RANDOM");
+	}
+	c = compiled_from(text.data);
+	CHECK_INT(c.rc, 0);
+	/* Each names the rule that it is due to, so the scopes differ; RANDOM is what all have. */
+	CHECK_INT(c.snapshot->scope_nr, 21);
+	CHECK_STR(dial(&c, "p0", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK_STR(dial(&c, "p1", "10.96.0.4", 9000, TCP), "pass");
+	CHECK_INT(scope_of(&c, "p2"), 0);
+	CHECK(scope_of(&c, "p3") != scope_of(&c, "p1"));
+	buf_release(&text);
+	compiled_release(&c);
+}

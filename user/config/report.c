@@ -96,14 +96,24 @@ static void print_name(struct buf *out, const struct doc_result *r)
 		buf_printf(out, " %.*s", STR_ARG(r->name));
 }
 
+/* What people read of one run; the rest is counted. report_json has them all. */
+#define TEXT_ERRORS_MAX 20
+#define TEXT_OTHERS_MAX 20
+
 void report_text(const struct batch *b, struct buf *out, bool colour)
 {
-	uint32_t kept = 0;
+	uint32_t errors = 0, others = 0;
 
 	for (uint32_t i = 0; i < b->diags.nr; i++) {
-		diag_print(out, &b->diags.items[i], colour);
-		kept += b->diags.items[i].level == DIAG_ERROR;
+		const struct diag *d = &b->diags.items[i];
+
+		if (d->level == DIAG_ERROR ? errors++ < TEXT_ERRORS_MAX : others++ < TEXT_OTHERS_MAX)
+			diag_print(out, d, colour);
 	}
+	if (b->diags.errors > TEXT_ERRORS_MAX)
+		buf_printf(out, "... and %u more errors\n", b->diags.errors - TEXT_ERRORS_MAX);
+	if (others > TEXT_OTHERS_MAX)
+		buf_printf(out, "... and %u more warnings\n", others - TEXT_OTHERS_MAX);
 	for (uint32_t i = 0; i < b->nr; i++) {
 		const struct doc_result *r = &b->results[i];
 
@@ -113,7 +123,5 @@ void report_text(const struct batch *b, struct buf *out, bool colour)
 		else
 			buf_printf(out, " %s\n", outcomes[r->outcome]);
 	}
-	if (b->diags.errors > kept)
-		buf_printf(out, "%u more errors are not shown\n", b->diags.errors - kept);
 	buf_printf(out, "%u applied, %u skipped, %u refused\n", b->applied, b->skipped, b->refused);
 }

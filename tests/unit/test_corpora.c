@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What becomes of every document of the given corpora, against the reviewed table tests/corpora.tsv: file, document (item of a
- * List behind a dot), kind, outcome, and why when refused. Each file is compiled alone, as `meshctl check -f FILE` does, without
- * the `_err:` lines that say what an invalid document is about. UPDATE=1 writes the table. Skipped where the corpora are absent.
- * Files none of whose documents has an apiVersion are outputs and settings of other tools.
+ * What becomes of every document of the given corpora, against the reviewed table tests/corpora.tsv: file,
+ * document (item of a List behind a dot), kind, outcome, and why when refused. Each file is compiled alone, as
+ * `meshctl check -f FILE` does, without the `_err:` lines that say what an invalid document is about. UPDATE=1
+ * writes the table. Skipped where the corpora are absent. Files none of whose documents has an apiVersion are
+ * outputs and settings of other tools.
  */
 #include "test.h"
 

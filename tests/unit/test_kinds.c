@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Kinds: decoding and checks, on documents as text. What is reported is compared as lines of "line:column: field: message". */
+/*
+ * Kinds: decoding and checks, on documents as text. What is reported is compared as lines of "line:column:
+ * field: message".
+ */
 #include "test.h"
 
 #include "config/kinds.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Istio DestinationRule: subsets, and of a traffic policy what the kernel enforces now. Not given and UNSPECIFIED mean Istio's
- * default, least request; it is served by random choice until connections are counted, which only shows under load.
+ * Istio DestinationRule: subsets, and of a traffic policy what the kernel enforces now. Not given and
+ * UNSPECIFIED mean Istio's default, least request; it is served by random choice until connections are counted,
+ * which only shows under load.
  */
 #include <stdio.h>
 

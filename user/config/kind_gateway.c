@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Istio Gateway: servers of protocol TCP. Everything that needs a request or a handshake to be read is refused by name. */
+/*
+ * Istio Gateway: servers of protocol TCP. Everything that needs a request or a handshake to be read is refused
+ * by name.
+ */
 #include "config/kind_local.h"
 
 #define NEEDS_L7 "needs a proxy that reads the bytes"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gateway API routes whose parent is a Service (GAMMA): TCPRoute, UDPRoute, and of HTTPRoute what needs no bytes of a request.
- * The rules of the CRDs (patterns, counts, CEL) that concern fields which are enforced are checked here.
+ * Gateway API routes whose parent is a Service (GAMMA): TCPRoute, UDPRoute, and of HTTPRoute what needs no
+ * bytes of a request. The rules of the CRDs (patterns, counts, CEL) that concern fields which are enforced are
+ * checked here.
  */
 #include <stdio.h>
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the files of kinds share: rows of field tables, metadata, and the decoders that kinds.c puts into its table. */
+/*
+ * What the files of kinds share: rows of field tables, metadata, and the decoders that kinds.c puts into its
+ * table.
+ */
 #ifndef CONFIG_KIND_LOCAL_H
 #define CONFIG_KIND_LOCAL_H
 
@@ -58,7 +61,8 @@ extern const struct schema meta_schema;
 enum name_rule { NAME_SUBDOMAIN, NAME_LABEL, NAME_ISTIO };
 
 /*
- * Fills doc->meta and *c, and checks the metadata. NAME_ISTIO: a subdomain, and Istio's own annotations are checked too.
+ * Fills doc->meta and *c, and checks the metadata. NAME_ISTIO: a subdomain, and Istio's own annotations are
+ * checked too.
  */
 void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta *raw, bool cluster_scoped,
 	       enum name_rule rule, struct doc *doc, struct check *c);
@@ -79,7 +83,8 @@ struct raw_workload {
 
 extern const struct schema workload_schema;
 /*
- * Checks an entry and completes it. base: its path. ports, port_nr: names of the ServiceEntry's ports, NULL when it stands alone.
+ * Checks an entry and completes it. base: its path. ports, port_nr: names of the ServiceEntry's ports, NULL
+ * when it stands alone.
  */
 struct m_se_port;
 void workload_fill(const struct check *c, const char *base, struct raw_workload *raw, const struct m_se_port *ports,

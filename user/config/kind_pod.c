@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * v1 Pod, Namespace and Node: who the clients and endpoints are. Of a Pod's specification only what says who it is and which
- * ports have which name matters here; how it is run does not.
+ * v1 Pod, Namespace and Node: who the clients and endpoints are. Of a Pod's specification only what says who it
+ * is and which ports have which name matters here; how it is run does not.
  */
 #include <stdio.h>
 

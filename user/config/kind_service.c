@@ -86,7 +86,10 @@ static const struct field spec_fields[] = {
 	F_ENUM("sessionAffinity", struct raw_service_spec, affinity, affinity_names),
 	F_OBJECT_PTR("sessionAffinityConfig", struct raw_service_spec, affinity_config, affinity_schema),
 	F_ENUM("internalTrafficPolicy", struct raw_service_spec, internal_policy, policy_names),
-	/* Chooses among the endpoints for what enters at a node port or load balancer. A pod that dials the cluster IP never meets it. */
+	/*
+	 * Chooses among the endpoints for what enters at a node port or load balancer. A pod that dials the
+	 * cluster IP never meets it.
+	 */
 	F_ENUM("externalTrafficPolicy", struct raw_service_spec, external_policy, policy_names),
 	/* What the API server should allocate; what it did allocate stands in clusterIPs. */
 	F_STRS("ipFamilies", struct raw_service_spec, families, .max = 2),

@@ -66,7 +66,8 @@ static const struct schema conditions_schema = {
 };
 
 static const struct field endpoint_fields[] = {
-	F_STRS("addresses", struct raw_endpoint, addresses, .flags = FIELD_REQUIRED | FIELD_NONEMPTY | FIELD_SCRATCH, .max = 100),
+	F_STRS("addresses", struct raw_endpoint, addresses, .flags = FIELD_REQUIRED | FIELD_NONEMPTY | FIELD_SCRATCH,
+	       .max = 100),
 	F_OBJECT("conditions", struct raw_endpoint, conditions, conditions_schema),
 	F_STR("nodeName", struct raw_endpoint, node),
 	F_STR("zone", struct raw_endpoint, zone),

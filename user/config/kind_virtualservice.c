@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Istio VirtualService. tcp: rules are enforced whole; of http: rules what can be decided without the bytes of a request; the
- * rest is refused by the name of the field. What Istio's own validation refuses is refused here (pkg/config/validation).
+ * Istio VirtualService. tcp: rules are enforced whole; of http: rules what can be decided without the bytes of
+ * a request; the rest is refused by the name of the field. What Istio's own validation refuses is refused here
+ * (pkg/config/validation).
  */
 #include <stdio.h>
 

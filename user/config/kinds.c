@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The table of kinds, and its lookups. A kind that is not in it is refused with the nearest name as a hint, so that nothing with
- * a meaning for traffic passes unseen. Kinds without one are skipped in any version.
+ * The table of kinds, and its lookups. A kind that is not in it is refused with the nearest name as a hint, so
+ * that nothing with a meaning for traffic passes unseen. Kinds without one are skipped in any version.
  */
 #include "config/kind_local.h"
 

@@ -21,8 +21,8 @@ struct kind_entry {
 	bool cluster_scoped;
 	enum kind id; /* KIND_DECODED only */
 	/*
-	 * Fills doc->meta and the kind's struct from `root`, in doc->arena; adds diags. False when any error was added.
-	 * d->arena is doc->arena.
+	 * Fills doc->meta and the kind's struct from `root`, in doc->arena; adds diags. False when any error
+	 * was added. d->arena is doc->arena.
 	 */
 	bool (*decode)(struct decode *d, const struct ynode *root, struct doc *doc);
 	const char *note; /* REFUSED: why */
@@ -31,8 +31,10 @@ struct kind_entry {
 extern const struct kind_entry kind_entries[];
 extern const unsigned int kind_entry_nr;
 
-/* NULL with *ret_hint (static or in arena, may be empty): unknown group, kind or version; the hint names the nearest one or the
- * served versions. */
+/*
+ * NULL with *ret_hint (static or in arena, may be empty): unknown group, kind or version; the hint names the
+ * nearest one or the served versions.
+ */
 const struct kind_entry *kind_find(struct arena *arena, struct str api_version, struct str kind, struct str *ret_hint);
 /* For `meshctl get KIND`: name, plural, short name, with or without ".group". NULL: unknown. */
 const struct kind_entry *kind_by_resource(struct str text);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Checks that several kinds share. Two parts: predicates over text (names, hosts, labels, exportTo), which know nothing of
- * documents; and the check_* calls, which report at the place of a field by its path. Paths are only formatted and places only
- * looked up when there is something to report, so a valid document costs none of it.
+ * Checks that several kinds share. Two parts: predicates over text (names, hosts, labels, exportTo), which know
+ * nothing of documents; and the check_* calls, which report at the place of a field by its path. Paths are only
+ * formatted and places only looked up when there is something to report, so a valid document costs none of it.
  *
- * The text predicates return NULL when the text is fine, or why it is not ("must be ...", without the text itself).
- * Sources: Kubernetes apimachinery name rules, Istio pkg/config/labels and pkg/config/validation.
+ * The text predicates return NULL when the text is fine, or why it is not ("must be ...", without the text
+ * itself). Sources: Kubernetes apimachinery name rules, Istio pkg/config/labels and pkg/config/validation.
  */
 #ifndef CONFIG_VALIDATE_H
 #define CONFIG_VALIDATE_H
@@ -44,7 +44,10 @@ const char *label_value_bad(struct str s);
 
 /* ---- protocols, as Istio names them in ports ---- */
 enum app_protocol { APP_UNKNOWN, APP_TCP, APP_UDP, APP_HTTP, APP_TLS, APP_OTHER_TCP };
-/* Ignores case. APP_HTTP: http, http2, grpc, grpc-web, http_proxy; APP_TLS: https, tls; APP_OTHER_TCP: mongo, redis, mysql. */
+/*
+ * Ignores case. APP_HTTP: http, http2, grpc, grpc-web, http_proxy; APP_TLS: https, tls; APP_OTHER_TCP: mongo,
+ * redis, mysql.
+ */
 enum app_protocol app_protocol_parse(struct str s);
 
 /* ---- reporting ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reports of checks that run after a document is decoded: they name a field by its path, and the place is looked up in the tree
- * only then. Knows no kind.
+ * Reports of checks that run after a document is decoded: they name a field by its path, and the place is
+ * looked up in the tree only then. Knows no kind.
  */
 #include <stdio.h>
 #include <stdlib.h>

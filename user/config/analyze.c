@@ -82,6 +82,7 @@ missing(struct build *b, const struct doc *doc, struct place at, struct str fiel
 
 #define FIELD(b, ...) arena_printf(&(b)->temp, __VA_ARGS__)
 #define NO_HINT ((struct str){ 0 })
+#define HINTS_MAX 20
 
 /* ---- hosts ---- */
 
@@ -107,6 +108,9 @@ static struct str host_hint(struct build *b, struct str host, struct str ns)
 	uint32_t nr = 0;
 	int nearest;
 
+	/* Hints are for people; nobody reads the thousandth. */
+	if (b->hint_nr++ >= HINTS_MAX)
+		return NO_HINT;
 	for (uint32_t i = 0; i < w->gateway_at; i++) {
 		const struct host *h = &w->hosts[i];
 
@@ -131,17 +135,22 @@ static bool in_wild_entry(const struct world *w, struct str host)
 	return false;
 }
 
+static bool names_subset(const struct m_destination_rule *dr, struct str subset)
+{
+	for (uint32_t i = 0; i < dr->subset_nr; i++)
+		if (str_eq(dr->subsets[i].name, subset))
+			return true;
+	return false;
+}
+
 static bool has_subset(const struct world *w, struct str host, struct str subset)
 {
-	for (uint32_t i = 0; i < w->dr_nr; i++) {
-		const struct m_destination_rule *dr = w->drs[i].doc->dr;
-
-		if (!hosts_overlap(w->drs[i].host, host))
-			continue;
-		for (uint32_t k = 0; k < dr->subset_nr; k++)
-			if (str_eq(dr->subsets[k].name, subset))
-				return true;
-	}
+	for (index_each(&w->dr_exact, str_hash(host), at, i))
+		if (str_eq(w->drs[i].host, host) && names_subset(w->drs[i].doc->dr, subset))
+			return true;
+	for (uint32_t i = 0; i < w->dr_wild_nr; i++)
+		if (hosts_overlap(w->drs[w->dr_wild[i]].host, host) && names_subset(w->drs[w->dr_wild[i]].doc->dr, subset))
+			return true;
 	return false;
 }
 
@@ -290,6 +299,27 @@ static void vs_ports(struct build *b, const struct doc *doc, const struct host *
 	}
 }
 
+static bool has_host(const struct doc *doc, struct str host)
+{
+	for (uint32_t i = 0; i < doc->vs->hosts.nr; i++)
+		if (str_eq(doc->vs->hosts.v[i], host))
+			return true;
+	return false;
+}
+
+/* Warns when some client sees both. */
+static bool second(struct build *b, const struct doc *first, const struct doc *doc, struct place at, struct str field,
+		   struct str host)
+{
+	if (!may_meet(first, doc))
+		return false;
+	report_warning(b, doc, at, field, STR("put the rules into one VirtualService"),
+		       "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\": its http rules hold where one can match, "
+		       "its tcp rules are tried before these",
+		       STR_ARG(first->meta.ns), STR_ARG(first->meta.name), STR_ARG(host));
+	return true;
+}
+
 static void vs_host(struct build *b, uint32_t number, uint32_t at)
 {
 	const struct world *w = b->world;
@@ -299,8 +329,12 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 	struct place place = doc->vs->hosts.at ? doc->vs->hosts.at[at] : (struct place){ 0 };
 	const struct host *h = host_find(w, full, &nobody, true);
 
-	if (host_is_wild(host))
+	if (host_is_wild(host)) {
+		for (uint32_t i = 0; i < w->vs_wild_nr && w->vs_wild[i] < number; i++)
+			if (has_host(w->vss[w->vs_wild[i]], host) && second(b, w->vss[w->vs_wild[i]], doc, place, field, host))
+				return;
 		return;
+	}
 	if (h && not_a_frontend(h)) {
 		report_error(b, doc, place, field, NO_HINT, "%s", not_a_frontend(h));
 		return;
@@ -312,17 +346,9 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 	/* Rules of a VirtualService that is bound to gateways too may be theirs. */
 	if (h && doc->vs->gateways.nr == 1)
 		vs_ports(b, doc, h);
-	for (index_each(&w->vs_exact, str_hash(full), k, i)) {
-		const struct doc *first = w->vss[i];
-
-		if (i >= number || !may_meet(first, doc))
-			continue;
-		report_warning(b, doc, place, field, STR("put the rules into one VirtualService"),
-			       "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\"; "
-			       "VirtualServices of one host are not merged",
-			       STR_ARG(first->meta.ns), STR_ARG(first->meta.name), STR_ARG(full));
-		return;
-	}
+	for (index_each(&w->vs_exact, str_hash(full), k, i))
+		if (i < number && second(b, w->vss[i], doc, place, field, full))
+			return;
 }
 
 static void virtual_services(struct build *b)
@@ -366,7 +392,13 @@ static void dr_subsets(struct build *b, const struct doc *doc, const struct host
 {
 	struct world *w = b->world;
 
-	if (h->kind != HOST_SERVICE || !h->doc->service->has_selector || !w->pod_nr)
+	uint32_t slice_nr;
+
+	if (h->kind != HOST_SERVICE || !h->doc->service->has_selector)
+		return;
+	/* With neither Pods nor slices the rules are being checked without a cluster. */
+	model_slices_of(b->model, h->ns, h->doc->meta.name, &slice_nr);
+	if (!w->pod_nr && !slice_nr)
 		return;
 	world_label(w);
 	for (uint32_t i = 0; i < doc->dr->subset_nr; i++) {

@@ -99,6 +99,8 @@ struct world {
 	uint32_t grant_nr;
 };
 
+/* "namespace/name/serviceaccount". There are a hundred thousand, so no printf. */
+struct str workload_text(struct arena *a, struct str ns, struct str name, struct str account);
 struct world *world_new(const struct model *m, const struct snapshot_options *opts);
 void world_unref(struct world *w); /* NULL is fine */
 /* Builds by_label, once. */
@@ -217,7 +219,7 @@ struct build {
 	struct diags spare; /* takes diags when there is no batch */
 	const struct doc **refused; /* documents with errors, once each */
 	uint32_t refused_nr, refused_cap;
-	uint32_t errors;
+	uint32_t errors, hint_nr;
 };
 
 /* Grows an array of `size`-byte items so that one more fits. */

@@ -30,6 +30,8 @@ struct class {
 struct finding {
 	struct build *b;
 	struct conds all;
+	struct str *keys; /* of labels that conditions mention */
+	uint32_t key_nr, key_cap;
 	struct class *classes;
 	uint32_t class_nr, class_cap;
 	uint32_t *slots, slot_mask; /* classes by hash, + 1 */
@@ -174,12 +176,26 @@ static bool in_ns(const struct conds *c, struct str ns)
 	return false;
 }
 
-static bool mentions(const struct conds *c, struct str key)
+static bool mentions(const struct finding *f, struct str key)
 {
-	for (uint32_t i = 0; i < c->label_nr; i++)
-		if (kvs_get(c->labels[i], key))
+	for (uint32_t i = 0; i < f->key_nr; i++)
+		if (str_eq(f->keys[i], key))
 			return true;
 	return false;
+}
+
+static void collect_keys(struct finding *f)
+{
+	for (uint32_t i = 0; i < f->all.label_nr; i++) {
+		for (uint32_t k = 0; k < f->all.labels[i]->nr; k++) {
+			struct str key = f->all.labels[i]->v[k].key;
+
+			if (mentions(f, key))
+				continue;
+			GROW(f->keys, f->key_nr, &f->key_cap);
+			f->keys[f->key_nr++] = key;
+		}
+	}
 }
 
 static bool kvs_equal(const struct kvs *a, const struct kvs *b)
@@ -222,7 +238,7 @@ static uint32_t class_of(struct finding *f, const struct doc *pod)
 	for (uint32_t i = 0; i < pod->meta.labels.nr && f->all.label_nr; i++) {
 		const struct kv *kv = &pod->meta.labels.v[i];
 
-		if (!mentions(&f->all, kv->key))
+		if (!mentions(f, kv->key))
 			continue;
 		c.labels.v[c.labels.nr++] = *kv;
 		c.hash = c.hash * 31 + index_hash2(kv->key, kv->val);
@@ -412,6 +428,7 @@ static void finding_free(struct finding *f)
 	}
 	free(f->classes);
 	free(f->slots);
+	free(f->keys);
 	free(f->all.ns);
 	free(f->all.labels);
 }
@@ -432,6 +449,7 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 		for (uint32_t k = 0; k < c.label_nr; k++)
 			cond_labels(&f.all, c.labels[k]);
 	}
+	collect_keys(&f);
 	class_of_pod = xcalloc(pod_nr + 1, sizeof(*class_of_pod));
 	for (uint32_t i = 0; i < pod_nr && (f.all.ns_nr || f.all.label_nr); i++)
 		class_of_pod[i] = class_of(&f, pods[i]);

@@ -30,7 +30,14 @@ struct meshd {
 	struct control *control;
 	struct loop_io *pods;
 	struct verbs verbs;
+	bool told_live; /* what systemd shows as our status */
 };
+
+static void tell_status(struct meshd *m)
+{
+	m->told_live = rules_live(m->rules);
+	notify("STATUS=%s", m->told_live ? "rules are live" : "rules do not compile, what was pinned stays live");
+}
 
 static void on_signal(void *data, int signo)
 {
@@ -65,6 +72,8 @@ static void on_idle(void *data)
 
 	plane_idle(m->plane);
 	rules_idle(m->rules);
+	if (m->told_live != (rules_live(m->rules) != NULL))
+		tell_status(m);
 	if (!loop_timer_add(m->loop, IDLE_MS, on_idle, m))
 		log_err("no memory for the idle timer");
 }
@@ -154,8 +163,8 @@ static int run(struct meshd *m)
 		goto out;
 	}
 	log_info("ready version=%s socket=%s", TULLE_VERSION, m->settings.socket);
-	notify("READY=1\nSTATUS=%s", rules_live(m->rules) ? "rules are live" :
-							    "rules do not compile, what was pinned stays live");
+	tell_status(m);
+	notify("READY=1");
 	rc = loop_run(m->loop);
 	notify("STOPPING=1");
 	if (rc)

@@ -30,7 +30,8 @@ static int refused(const struct request *q, const struct batch *b, const struct 
 		report_json(b, &r->out);
 	else
 		report_text(b, &r->out, q->colour);
-	return rc == -EINVAL ? EXIT_REFUSED : EXIT_FAILED;
+	/* Rules that do not fit are refused, too; what else goes wrong is meshd's trouble. */
+	return rc == -EINVAL || rc == -ENOSPC || rc == -E2BIG ? EXIT_REFUSED : EXIT_FAILED;
 }
 
 /* ---- units that differ between two snapshots ---- */

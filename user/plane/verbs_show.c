@@ -251,28 +251,35 @@ static void print_indented(struct buf *out, struct str text, uint32_t indent)
 	}
 }
 
-/* A list of objects as a table, its columns named by the keys of the first. */
-static void print_list(struct buf *out, const struct ynode *list, uint32_t indent)
+/* A key in the way of a column's head: "verified_insns" is VERIFIED-INSNS. */
+static const char *head_of(struct arena *arena, struct str key)
 {
-	const struct ynode *first = list->items[0];
+	struct str head = arena_str(arena, key);
+
+	for (char *c = (char *)head.p; *c; c++)
+		*c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c == '_' ? '-' : *c;
+	return head.p;
+}
+
+/* Objects of one shape as a table, its columns named by the keys of the first; `list` is a list of them, or a map by name. */
+static void print_rows(struct buf *out, const struct ynode *list, uint32_t indent)
+{
+	uint32_t named = list->kind == YNODE_MAP, nr = named;
+	const struct ynode *first = list->items[named];
+	const char *heads[TABLE_COLUMNS_MAX] = { "NAME" };
+	struct arena arena = { 0 };
 	struct table t = { 0 };
 	struct buf text = { 0 };
-	const char *heads[TABLE_COLUMNS_MAX];
-	struct arena arena = { 0 };
-	uint32_t nr = first->nr < TABLE_COLUMNS_MAX ? first->nr : TABLE_COLUMNS_MAX;
 
-	for (uint32_t i = 0; i < nr; i++) {
-		struct str head = arena_str(&arena, first->items[2 * i]->scalar);
-
-		for (char *c = (char *)head.p; *c; c++)
-			*c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c == '_' ? '-' : *c;
-		heads[i] = head.p;
-	}
+	for (uint32_t i = 0; i < first->nr && nr < TABLE_COLUMNS_MAX; i++)
+		heads[nr++] = head_of(&arena, first->items[2 * i]->scalar);
 	table_head(&t, heads, nr);
 	for (uint32_t i = 0; i < list->nr; i++) {
-		const struct ynode *row = list->items[i];
+		const struct ynode *row = list->items[named ? 2 * i + 1 : i];
 
-		for (uint32_t k = 0; k < nr; k++) {
+		if (named)
+			table_cell(&t, list->items[2 * i]->scalar);
+		for (uint32_t k = 0; k + named < nr; k++) {
 			bool there = row->kind == YNODE_MAP && k < row->nr &&
 				     row->items[2 * k + 1]->kind == YNODE_SCALAR;
 
@@ -286,40 +293,66 @@ static void print_list(struct buf *out, const struct ynode *list, uint32_t inden
 	arena_release(&arena);
 }
 
-/* An object as "key: value" lines: scalars first come first, objects below, indented. */
+/* Is it a list, or a map by name, of objects with the same keys and plain values? */
+static bool is_rows(const struct ynode *n)
+{
+	uint32_t step = n->kind == YNODE_MAP ? 2 : 1;
+	const struct ynode *first;
+
+	if (is_flat(n) || !n->nr)
+		return false;
+	first = n->items[step - 1];
+	for (uint32_t i = 0; i < n->nr; i++) {
+		const struct ynode *row = n->items[step * i + step - 1];
+
+		if (row->kind != YNODE_MAP || row->nr != first->nr || !row->nr)
+			return false;
+		for (uint32_t k = 0; k < row->nr; k++) {
+			if (!is_flat(row->items[2 * k + 1]) ||
+			    !str_eq(row->items[2 * k]->scalar, first->items[2 * k]->scalar))
+				return false;
+		}
+	}
+	return true;
+}
+
+static void print_tree(struct buf *out, const struct ynode *map, uint32_t indent, bool wide);
+
+static void print_value(struct buf *out, const struct ynode *value, uint32_t indent, bool wide)
+{
+	if (is_flat(value)) {
+		buf_add(out, " ", 1);
+		print_scalar(out, value, indent);
+		return;
+	}
+	buf_printf(out, "%s\n", value->nr ? "" : " none");
+	if (is_rows(value)) {
+		print_rows(out, value, indent + 2);
+	} else if (value->kind == YNODE_MAP) {
+		print_tree(out, value, indent + 2, wide);
+	} else {
+		for (uint32_t k = 0; k < value->nr; k++) {
+			buf_printf(out, "%*s-", indent + 2, "");
+			print_value(out, value->items[k], indent + 2, wide);
+		}
+	}
+}
+
+/* An object as "key: value" lines, what is in it indented. */
 static void print_tree(struct buf *out, const struct ynode *map, uint32_t indent, bool wide)
 {
+	static const char *const wide_only[] = { "counters", "limits", "programs" };
+
 	for (uint32_t i = 0; i < map->nr; i++) {
 		struct str key = map->items[2 * i]->scalar;
-		const struct ynode *value = map->items[2 * i + 1];
+		bool skip = false;
 
-		/* What runs over many lines is for -o wide. */
-		if (!wide && indent && value->kind == YNODE_SEQ && value->nr > 8)
-			continue;
-		if (!wide && (str_is(key, "counters") || str_is(key, "limits")))
+		for (size_t k = 0; k < sizeof(wide_only) / sizeof(*wide_only); k++)
+			skip |= !wide && str_is(key, wide_only[k]);
+		if (skip)
 			continue;
 		buf_printf(out, "%*s%.*s:", indent, "", STR_ARG(key));
-		if (is_flat(value)) {
-			buf_add(out, " ", 1);
-			print_scalar(out, value, indent);
-		} else if (!value->nr) {
-			buf_printf(out, " none\n");
-		} else if (value->kind == YNODE_MAP) {
-			buf_add(out, "\n", 1);
-			print_tree(out, value, indent + 2, wide);
-		} else if (value->items[0]->kind == YNODE_MAP) {
-			buf_add(out, "\n", 1);
-			print_list(out, value, indent + 2);
-		} else {
-			buf_add(out, "\n", 1);
-			for (uint32_t k = 0; k < value->nr; k++) {
-				buf_printf(out, "%*s- ", indent + 2, "");
-				if (is_flat(value->items[k]))
-					print_scalar(out, value->items[k], indent + 2);
-				else
-					buf_add(out, "\n", 1);
-			}
-		}
+		print_value(out, map->items[2 * i + 1], indent, wide);
 	}
 }
 

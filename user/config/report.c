@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What became of each document, as `check` and `apply` print it. Renders a batch; decides nothing. The JSON is stable (see
- * tulle(5)): a summary, then documents in input order with their errors and warnings; notes are warnings there.
+ * meshctl(8)): a summary, then documents in input order with their errors and warnings; notes are warnings there.
  */
 #include "base/json.h"
 #include "config/explain.h"

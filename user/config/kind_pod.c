@@ -173,6 +173,7 @@ static const struct field pod_status_fields[] = {
 	F_INERT("hostIPs"),
 	F_INERT("initContainerStatuses"),
 	F_INERT("message"),
+	F_INERT("nodeAllocatableResourceClaimStatuses"),
 	F_INERT("nominatedNodeName"),
 	F_INERT("observedGeneration"),
 	F_INERT("qosClass"),

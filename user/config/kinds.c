@@ -130,6 +130,7 @@ const struct kind_entry kind_entries[] = {
 	/* What the allocator of cluster IPs writes down; the addresses stand in the Services. */
 	SKIPPED("networking.k8s.io", "IPAddress", "ipaddresses"),
 	SKIPPED("networking.k8s.io", "ServiceCIDR", "servicecidrs"),
+	SKIPPED_GROUP("autoscaling.k8s.io"),
 	SKIPPED_GROUP("storage.k8s.io"),
 	SKIPPED_GROUP("snapshot.storage.k8s.io"),
 	SKIPPED_GROUP("resource.k8s.io"),

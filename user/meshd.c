@@ -125,8 +125,7 @@ static int start(struct meshd *m, struct buf *err)
 	}
 	rules_start(m->rules);
 	m->verbs = (struct verbs){ s, m->plane, m->rules, loop_now_ms() };
-	rc = control_new(m->loop, s->socket, s->socket_group, verbs_answer, &m->verbs, &m->control,
-			 err);
+	rc = control_new(m->loop, s->socket, s->socket_group, verbs_answer, &m->verbs, &m->control, err);
 	if (rc)
 		return rc;
 	if (plane_pods_fd(m->plane) >= 0) {

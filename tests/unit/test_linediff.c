@@ -60,8 +60,7 @@ TEST(too_large_for_the_table)
 		buf_printf(&a, "a%d\n", i);
 		buf_printf(&b, "b%d\n", i);
 	}
-	linediff(&out, (struct str){ a.data, (uint32_t)a.len }, (struct str){ b.data, (uint32_t)b.len },
-		 false);
+	linediff(&out, (struct str){ a.data, (uint32_t)a.len }, (struct str){ b.data, (uint32_t)b.len }, false);
 	for (size_t i = 0; i < out.len; i++) {
 		minus += out.data[i] == '\n' && out.data[i + 1] == '-';
 		plus += out.data[i] == '\n' && out.data[i + 1] == '+';

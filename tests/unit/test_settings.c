@@ -136,12 +136,24 @@ TEST(a_named_file_must_exist)
 
 TEST(help_names_every_flag)
 {
-	static const char *const flags[] = { "--config",	  "--cgroup",	   "--pin",
-					     "--rules",		  "--state",	   "--socket",
-					     "--socket-group",	  "--node-name",   "--cluster-domain",
-					     "--root-namespace",  "--max-services", "--max-endpoints",
-					     "--max-pods",	  "--max-flows",   "--max-closed-flows",
-					     "--log-level",	  "--unload",	   "--version",
+	static const char *const flags[] = { "--config",
+					     "--cgroup",
+					     "--pin",
+					     "--rules",
+					     "--state",
+					     "--socket",
+					     "--socket-group",
+					     "--node-name",
+					     "--cluster-domain",
+					     "--root-namespace",
+					     "--max-services",
+					     "--max-endpoints",
+					     "--max-pods",
+					     "--max-flows",
+					     "--max-closed-flows",
+					     "--log-level",
+					     "--unload",
+					     "--version",
 					     "--help" };
 	struct buf out = { 0 };
 

@@ -49,8 +49,7 @@ static void add(struct edits *e, char op, struct str line)
 	e->v[e->nr++] = (struct edit){ op, line };
 }
 
-static void middle(struct edits *e, const struct str *a, uint32_t an, const struct str *b,
-		   uint32_t bn)
+static void middle(struct edits *e, const struct str *a, uint32_t an, const struct str *b, uint32_t bn)
 {
 	size_t width = (size_t)bn + 1;
 	uint32_t i = 0, k = 0;
@@ -69,9 +68,9 @@ static void middle(struct edits *e, const struct str *a, uint32_t an, const stru
 		for (k = bn; k--;) {
 			uint32_t down = len[(i + 1) * width + k], right = len[i * width + k + 1];
 
-			len[i * width + k] = str_eq(a[i], b[k]) ? len[(i + 1) * width + k + 1] + 1 :
-					     down > right	? down :
-								  right;
+			len[i * width + k] = str_eq(a[i], b[k]) ? len[(i + 1) * width + k + 1] + 1
+					     : down > right	? down
+								: right;
 		}
 	}
 	i = k = 0;
@@ -79,8 +78,7 @@ static void middle(struct edits *e, const struct str *a, uint32_t an, const stru
 		if (i < an && k < bn && str_eq(a[i], b[k])) {
 			add(e, ' ', a[i++]);
 			k++;
-		} else if (i < an &&
-			   (k == bn || len[(i + 1) * width + k] >= len[i * width + k + 1])) {
+		} else if (i < an && (k == bn || len[(i + 1) * width + k] >= len[i * width + k + 1])) {
 			add(e, '-', a[i++]);
 		} else {
 			add(e, '+', b[k++]);
@@ -115,8 +113,8 @@ static void print_edit(struct buf *out, const struct edit *e, bool colour)
 }
 
 /* Prints edits [from, to); a_line and b_line are the lines before it. */
-static void print_hunk(struct buf *out, const struct edits *e, uint32_t from, uint32_t to,
-		       uint32_t a_line, uint32_t b_line, bool colour)
+static void print_hunk(struct buf *out, const struct edits *e, uint32_t from, uint32_t to, uint32_t a_line,
+		       uint32_t b_line, bool colour)
 {
 	uint32_t an = 0, bn = 0;
 
@@ -124,8 +122,8 @@ static void print_hunk(struct buf *out, const struct edits *e, uint32_t from, ui
 		an += e->v[i].op != '+';
 		bn += e->v[i].op != '-';
 	}
-	buf_printf(out, "%s@@ -%u,%u +%u,%u @@%s\n", colour ? "\033[36m" : "", a_line + (an > 0), an,
-		   b_line + (bn > 0), bn, colour ? "\033[0m" : "");
+	buf_printf(out, "%s@@ -%u,%u +%u,%u @@%s\n", colour ? "\033[36m" : "", a_line + (an > 0), an, b_line + (bn > 0),
+		   bn, colour ? "\033[0m" : "");
 	for (uint32_t i = from; i < to; i++)
 		print_edit(out, &e->v[i], colour);
 }

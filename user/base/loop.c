@@ -91,8 +91,7 @@ void loop_free(struct loop *l)
 	free(l);
 }
 
-struct loop_io *loop_io_add(struct loop *l, int fd, uint32_t epoll_events, loop_io_fn fn,
-			    void *data)
+struct loop_io *loop_io_add(struct loop *l, int fd, uint32_t epoll_events, loop_io_fn fn, void *data)
 {
 	struct loop_io *io = malloc(sizeof(*io));
 	struct epoll_event ev = { .events = epoll_events, .data.ptr = io };
@@ -133,9 +132,7 @@ struct loop_timer *loop_timer_add(struct loop *l, uint64_t after_ms, loop_fn fn,
 
 	if (!t)
 		return NULL;
-	*t = (struct loop_timer){
-		.loop = l, .due_ms = loop_now_ms() + after_ms, .fn = fn, .data = data
-	};
+	*t = (struct loop_timer){ .loop = l, .due_ms = loop_now_ms() + after_ms, .fn = fn, .data = data };
 	while (*at && (*at)->due_ms <= t->due_ms)
 		at = &(*at)->next;
 	t->next = *at;

@@ -50,7 +50,7 @@ struct control {
 	struct loop_io *io;
 	struct client *clients; /* oldest first */
 	uint32_t client_nr;
-	struct client *big;	/* whose turn it is */
+	struct client *big; /* whose turn it is */
 	size_t reply_bytes;
 	control_fn fn;
 	void *data;
@@ -58,7 +58,7 @@ struct control {
 	gid_t group;
 	dev_t dev; /* of the socket's name, so that another's is never removed */
 	ino_t ino;
-	bool paused; /* no room for more clients */
+	bool paused;		  /* no room for more clients */
 	struct loop_timer *retry; /* ends a pause that no client's end would */
 };
 
@@ -125,8 +125,8 @@ static void on_deadline(void *data)
 
 	cl->timer = NULL;
 	if (spent >= allowed) {
-		log_info("control client gave no sign of life, closed phase=%d moved=%llu",
-			 (int)cl->phase, (unsigned long long)cl->moved);
+		log_info("control client gave no sign of life, closed phase=%d moved=%llu", (int)cl->phase,
+			 (unsigned long long)cl->moved);
 		client_free(cl);
 		return;
 	}
@@ -150,8 +150,8 @@ static void linger(struct client *cl)
 static void write_reply(struct client *cl)
 {
 	while (cl->done < cl->reply.len) {
-		ssize_t n = send(cl->fd, cl->reply.data + cl->done, cl->reply.len - cl->done,
-				 MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n =
+			send(cl->fd, cl->reply.data + cl->done, cl->reply.len - cl->done, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -199,8 +199,7 @@ static void answer(struct client *cl)
 	struct control *c = cl->control;
 	size_t len;
 
-	c->fn(c->data, &cl->header, (struct str){ cl->body.data, (uint32_t)cl->body.len },
-	      &cl->reply);
+	c->fn(c->data, &cl->header, (struct str){ cl->body.data, (uint32_t)cl->body.len }, &cl->reply);
 	len = cl->reply.len;
 	if (len - WIRE_HEADER_LEN > WIRE_BODY_MAX) {
 		buf_release(&cl->reply);
@@ -426,8 +425,7 @@ static int listen_at(struct control *c, const char **ret_step)
 	int rc;
 
 	*ret_step = "make";
-	if (snprintf(made.sun_path, sizeof(made.sun_path), "%s.new", c->path) >=
-	    (int)sizeof(made.sun_path))
+	if (snprintf(made.sun_path, sizeof(made.sun_path), "%s.new", c->path) >= (int)sizeof(made.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(at.sun_path, c->path);
 	if (!lstat(c->path, &st)) {
@@ -441,9 +439,8 @@ static int listen_at(struct control *c, const char **ret_step)
 	if (c->fd < 0 || bind(c->fd, (const struct sockaddr *)&made, sizeof(made)))
 		return -errno;
 	*ret_step = "hand over";
-	if (chmod(made.sun_path, 0600) || chown(made.sun_path, geteuid(), c->group) ||
-	    chmod(made.sun_path, 0660) || listen(c->fd, CONTROL_CLIENTS_MAX) ||
-	    lstat(made.sun_path, &st) || rename(made.sun_path, c->path)) {
+	if (chmod(made.sun_path, 0600) || chown(made.sun_path, geteuid(), c->group) || chmod(made.sun_path, 0660) ||
+	    listen(c->fd, CONTROL_CLIENTS_MAX) || lstat(made.sun_path, &st) || rename(made.sun_path, c->path)) {
 		rc = -errno;
 		unlink(made.sun_path);
 		return rc;
@@ -453,16 +450,14 @@ static int listen_at(struct control *c, const char **ret_step)
 	return 0;
 }
 
-int control_new(struct loop *l, const char *path, const char *group, control_fn fn, void *data,
-		struct control **ret, struct buf *err)
+int control_new(struct loop *l, const char *path, const char *group, control_fn fn, void *data, struct control **ret,
+		struct buf *err)
 {
 	struct control *c = xcalloc(1, sizeof(*c));
 	const char *step = "make";
 	int rc;
 
-	*c = (struct control){
-		.loop = l, .fd = -1, .fn = fn, .data = data, .path = xstrdup(path)
-	};
+	*c = (struct control){ .loop = l, .fd = -1, .fn = fn, .data = data, .path = xstrdup(path) };
 	rc = group_find(group, &c->group);
 	if (rc) {
 		buf_printf(err, "there is no group \"%s\" for the control socket", group);
@@ -475,9 +470,9 @@ int control_new(struct loop *l, const char *path, const char *group, control_fn 
 	}
 	if (rc) {
 		buf_printf(err, "cannot %s the control socket %s: %s", step, path,
-			   rc == -EADDRINUSE ? "another meshd listens there" :
-			   rc == -EEXIST     ? "something else has that name" :
-					       strerror(-rc));
+			   rc == -EADDRINUSE ? "another meshd listens there"
+			   : rc == -EEXIST   ? "something else has that name"
+					     : strerror(-rc));
 		goto out_free;
 	}
 	*ret = c;

@@ -20,8 +20,8 @@ typedef void (*control_fn)(void *data, const struct wire_header *h, struct str b
  * Listens on `path`: mode 0660, owner root, group `group` ("" for root's). What another meshd left there is replaced, one that still
  * listens is -EADDRINUSE. 0 or -errno with a sentence in err.
  */
-int control_new(struct loop *l, const char *path, const char *group, control_fn fn, void *data,
-		struct control **ret, struct buf *err);
+int control_new(struct loop *l, const char *path, const char *group, control_fn fn, void *data, struct control **ret,
+		struct buf *err);
 /* Closes all clients and removes the socket. NULL is fine. */
 void control_free(struct control *c);
 uint32_t control_clients(const struct control *c);

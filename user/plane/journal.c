@@ -24,9 +24,9 @@
 
 struct journal {
 	int dir, fd;
-	uint64_t len, dead;		/* of the file */
-	uint64_t undo_len, undo_dead;	/* before the last commit */
-	struct buf pending;		/* frame being built; empty: none */
+	uint64_t len, dead;	      /* of the file */
+	uint64_t undo_len, undo_dead; /* before the last commit */
+	struct buf pending;	      /* frame being built; empty: none */
 	uint64_t pending_dead;
 };
 
@@ -85,8 +85,7 @@ static void replay_del(struct replay *r, struct str name)
 	r->entries[*slot - 1].name = (struct str){ 0 };
 	/* Close the gap that linear probing must not have. */
 	*slot = 0;
-	for (i = ((uint32_t)(slot - r->slots) + 1) & (r->slot_nr - 1); r->slots[i];
-	     i = (i + 1) & (r->slot_nr - 1)) {
+	for (i = ((uint32_t)(slot - r->slots) + 1) & (r->slot_nr - 1); r->slots[i]; i = (i + 1) & (r->slot_nr - 1)) {
 		uint32_t entry = r->slots[i];
 
 		r->slots[i] = 0;
@@ -194,8 +193,8 @@ static int torn(const struct journal *j, const uint8_t *p, uint64_t len)
 
 	if (len >= WIRE_HEADER_LEN && wire_header_decode(p, &h) == -EPROTONOSUPPORT)
 		return -EPROTONOSUPPORT;
-	log_warn("journal has a torn end, cut off; the old file is kept as " JOURNAL_TORN
-		 " bytes=%llu kept=%llu", (unsigned long long)len, (unsigned long long)(j->len - len));
+	log_warn("journal has a torn end, cut off; the old file is kept as " JOURNAL_TORN " bytes=%llu kept=%llu",
+		 (unsigned long long)len, (unsigned long long)(j->len - len));
 	unlinkat(j->dir, JOURNAL_TORN, 0);
 	if (linkat(j->dir, JOURNAL_FILE, j->dir, JOURNAL_TORN, 0))
 		log_warn("torn journal could not be kept: %s", strerror(errno));

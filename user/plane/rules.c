@@ -207,9 +207,8 @@ static enum change apply_one(struct txn *t, struct doc *d, struct batch *b)
 	}
 	stuck_mark(r, (struct str){ name.data, (uint32_t)name.len });
 	journal_put(r->journal,
-		    &(struct journal_entry){ { name.data, (uint32_t)name.len },
-					     d->text,
-					     { vips.data, (uint32_t)vips.len } },
+		    &(struct journal_entry){
+			    { name.data, (uint32_t)name.len }, d->text, { vips.data, (uint32_t)vips.len } },
 		    applied_len(old));
 	txn_put(t, d);
 	buf_release(&name);
@@ -258,8 +257,7 @@ int rules_apply(struct rules *r, struct batch *b, bool dry_run, struct rules_res
 	return txn_finish(&t, b, dry_run, ret);
 }
 
-int rules_delete(struct rules *r, const struct rules_victim *v, uint32_t nr, struct batch *b,
-		 struct rules_result *ret)
+int rules_delete(struct rules *r, const struct rules_victim *v, uint32_t nr, struct batch *b, struct rules_result *ret)
 {
 	struct txn t = { .rules = r };
 	int rc;
@@ -313,8 +311,7 @@ static void log_diags(struct rules *r, const struct diags *diags, enum diag_leve
 	buf_release(&line);
 }
 
-static void report_failure(struct rules *r, const char *what, const struct batch *b,
-			   const struct buf *err)
+static void report_failure(struct rules *r, const char *what, const struct batch *b, const struct buf *err)
 {
 	buf_clear(&r->error);
 	r->error_at = time(NULL);
@@ -326,8 +323,7 @@ static void report_failure(struct rules *r, const char *what, const struct batch
 	log_err("%s refused, what was live stays live errors=%u", what, b->diags.errors);
 }
 
-static void report_success(struct rules *r, const char *what, const struct batch *b,
-			   const struct plane_applied *a)
+static void report_success(struct rules *r, const char *what, const struct batch *b, const struct plane_applied *a)
 {
 	buf_release(&r->error);
 	r->error_at = 0;

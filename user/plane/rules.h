@@ -19,10 +19,10 @@ enum change { CHANGE_NONE, CHANGE_CREATED, CHANGE_CONFIGURED };
 struct rules_result {
 	enum change *changes; /* of an apply: one a row of the batch */
 	struct plane_applied applied;
-	bool touched;		  /* anything changed at all */
-	struct snapshot *before;  /* NULL when nothing was live yet */
-	struct snapshot *after;	  /* NULL when refused */
-	struct buf err;		  /* why, when it is not in the batch's diags */
+	bool touched;		 /* anything changed at all */
+	struct snapshot *before; /* NULL when nothing was live yet */
+	struct snapshot *after;	 /* NULL when refused */
+	struct buf err;		 /* why, when it is not in the batch's diags */
 };
 
 void rules_result_release(struct rules_result *r);

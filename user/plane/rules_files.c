@@ -50,8 +50,7 @@ static void file_read(struct txn *t, struct rules_file *f, struct batch *b)
 	if (rc) {
 		diag_add(&b->diags, DIAG_ERROR, at, STR(""), STR(""), "%s", strerror(-rc));
 	} else {
-		batch_read(b, LAYER_RULES, str_of(f->path),
-			   (struct str){ text.data, (uint32_t)text.len });
+		batch_read(b, LAYER_RULES, str_of(f->path), (struct str){ text.data, (uint32_t)text.len });
 		t->text += text.len;
 	}
 	file_adopt(f, b, from);
@@ -80,8 +79,7 @@ static void file_remove_old(struct txn *t, const struct rules_file *was, const s
 	}
 }
 
-static void file_put_new(struct txn *t, const struct rules_file *now, const struct rules_file *was,
-			 struct batch *b)
+static void file_put_new(struct txn *t, const struct rules_file *now, const struct rules_file *was, struct batch *b)
 {
 	uint32_t hint = 0;
 
@@ -94,15 +92,14 @@ static void file_put_new(struct txn *t, const struct rules_file *now, const stru
 		if (!old)
 			continue;
 		diag_add(&b->diags, DIAG_ERROR, d->at, STR("metadata.name"), STR(""),
-			 "%.*s \"%.*s\" is given twice, first at %.*s:%u", STR_ARG(d->kind_name),
-			 STR_ARG(d->meta.name), STR_ARG(old->at.file), old->at.line);
+			 "%.*s \"%.*s\" is given twice, first at %.*s:%u", STR_ARG(d->kind_name), STR_ARG(d->meta.name),
+			 STR_ARG(old->at.file), old->at.line);
 		batch_refuse(b, d->at.file, d->at.document, d->at.line);
 	}
 }
 
 /* Pairs the files that were with those that are, in order of their paths; either may be NULL for fn. */
-typedef void (*pair_fn)(struct txn *t, struct rules_file *now, const struct rules_file *was,
-			struct batch *b);
+typedef void (*pair_fn)(struct txn *t, struct rules_file *now, const struct rules_file *was, struct batch *b);
 
 static void each_pair(struct txn *t, struct batch *b, pair_fn fn)
 {
@@ -111,9 +108,7 @@ static void each_pair(struct txn *t, struct batch *b, pair_fn fn)
 	uint32_t i = 0, k = 0;
 
 	while (i < now->nr || k < was->nr) {
-		int cmp = i == now->nr ? 1 :
-			  k == was->nr ? -1 :
-					 strcmp(now->v[i].path, was->v[k].path);
+		int cmp = i == now->nr ? 1 : k == was->nr ? -1 : strcmp(now->v[i].path, was->v[k].path);
 
 		fn(t, cmp <= 0 ? &now->v[i] : NULL, cmp >= 0 ? &was->v[k] : NULL, b);
 		i += cmp <= 0;
@@ -121,8 +116,7 @@ static void each_pair(struct txn *t, struct batch *b, pair_fn fn)
 	}
 }
 
-static void pair_read(struct txn *t, struct rules_file *now, const struct rules_file *was,
-		      struct batch *b)
+static void pair_read(struct txn *t, struct rules_file *now, const struct rules_file *was, struct batch *b)
 {
 	if (!now)
 		return;
@@ -137,15 +131,13 @@ static void pair_read(struct txn *t, struct rules_file *now, const struct rules_
 		now->docs[now->doc_nr++] = doc_ref(was->docs[i]);
 }
 
-static void pair_remove(struct txn *t, struct rules_file *now, const struct rules_file *was,
-			struct batch *b)
+static void pair_remove(struct txn *t, struct rules_file *now, const struct rules_file *was, struct batch *b)
 {
 	if (was)
 		file_remove_old(t, was, now);
 }
 
-static void pair_put(struct txn *t, struct rules_file *now, const struct rules_file *was,
-		     struct batch *b)
+static void pair_put(struct txn *t, struct rules_file *now, const struct rules_file *was, struct batch *b)
 {
 	if (now)
 		file_put_new(t, now, was, b);
@@ -161,8 +153,7 @@ int txn_directory(struct txn *t, struct batch *b, struct buf *err)
 		return 0;
 	rc = rules_files_scan(dir, &t->files);
 	if (rc) {
-		buf_printf(err, "rules directory %s: %s", dir,
-			   rc == -E2BIG ? "too many files" : strerror(-rc));
+		buf_printf(err, "rules directory %s: %s", dir, rc == -E2BIG ? "too many files" : strerror(-rc));
 		return -EINVAL;
 	}
 	each_pair(t, b, pair_read);

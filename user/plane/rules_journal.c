@@ -8,8 +8,7 @@
 
 void entry_name(struct buf *out, const struct doc *d)
 {
-	buf_printf(out, "%.*s/%.*s/%.*s", STR_ARG(d->kind_name), STR_ARG(d->meta.ns),
-		   STR_ARG(d->meta.name));
+	buf_printf(out, "%.*s/%.*s/%.*s", STR_ARG(d->kind_name), STR_ARG(d->meta.ns), STR_ARG(d->meta.name));
 }
 
 static bool takes_over_vips(const struct doc *d)
@@ -104,8 +103,9 @@ bool stuck_left(const struct rules *r, struct buf *err)
 		nr += !r->stuck[i].gone;
 	if (!nr)
 		return false;
-	buf_printf(err, "documents that were applied earlier cannot be read any more; apply them anew or delete them in the "
-			"same command:");
+	buf_printf(err,
+		   "documents that were applied earlier cannot be read any more; apply them anew or delete them in the "
+		   "same command:");
 	for (uint32_t i = 0; i < r->stuck_nr; i++) {
 		if (!r->stuck[i].gone)
 			buf_printf(err, "\n  %s: %s", r->stuck[i].name, r->stuck[i].why.data);
@@ -113,8 +113,7 @@ bool stuck_left(const struct rules *r, struct buf *err)
 	return true;
 }
 
-static void stuck_add(struct rules *r, const struct journal_entry *e, const struct diags *diags,
-		      uint32_t first)
+static void stuck_add(struct rules *r, const struct journal_entry *e, const struct diags *diags, uint32_t first)
 {
 	struct stuck *s;
 

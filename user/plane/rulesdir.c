@@ -50,11 +50,14 @@ static int walk_dir(struct walk *w, const char *path, bool link, unsigned int de
 static void walk_entry(struct walk *w, const char *dir, const char *name, unsigned int depth)
 {
 	struct stat st, own;
-	char *path;
+	struct buf b = { 0 };
+	const char *path;
 	int rc = 0;
 
-	if (name[0] == '.' || asprintf(&path, "%s/%s", dir, name) < 0)
+	if (name[0] == '.')
 		return;
+	buf_printf(&b, "%s/%s", dir, name);
+	path = b.data;
 	if (lstat(path, &own) || stat(path, &st))
 		rc = -errno;
 	else if (S_ISDIR(st.st_mode))
@@ -63,7 +66,7 @@ static void walk_entry(struct walk *w, const char *dir, const char *name, unsign
 		w->stopped |= !w->fn(w->data, WALK_FILE, path, S_ISLNK(own.st_mode), &st);
 	if (rc && rc != -ENOENT && !w->rc)
 		w->rc = rc;
-	free(path);
+	buf_release(&b);
 }
 
 static int walk_dir(struct walk *w, const char *path, bool link, unsigned int depth)
@@ -112,8 +115,7 @@ static struct file_id id_of(const struct stat *st)
 	return (struct file_id){ st->st_dev, st->st_ino, st->st_size, st->st_mtim, st->st_ctim };
 }
 
-static bool scan_file(void *data, enum walk_what what, const char *path, bool link,
-		      const struct stat *st)
+static bool scan_file(void *data, enum walk_what what, const char *path, bool link, const struct stat *st)
 {
 	struct rules_files *f = data;
 
@@ -156,9 +158,8 @@ static bool time_same(const struct timespec *a, const struct timespec *b)
 
 bool rules_file_same(const struct rules_file *a, const struct rules_file *b)
 {
-	return !a->racy && !b->racy && a->id.dev == b->id.dev && a->id.ino == b->id.ino &&
-	       a->id.size == b->id.size && time_same(&a->id.mtime, &b->id.mtime) &&
-	       time_same(&a->id.ctime, &b->id.ctime);
+	return !a->racy && !b->racy && a->id.dev == b->id.dev && a->id.ino == b->id.ino && a->id.size == b->id.size &&
+	       time_same(&a->id.mtime, &b->id.mtime) && time_same(&a->id.ctime, &b->id.ctime);
 }
 
 /* Read, not mapped: a file that somebody shortens meanwhile must not end the daemon with SIGBUS. */

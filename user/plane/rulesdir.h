@@ -26,7 +26,7 @@ struct file_id {
 struct rules_file {
 	char *path; /* owned: directory and all, as diags name it */
 	struct file_id id;
-	bool racy; /* written so shortly before it was read that an equal id proves nothing */
+	bool racy;	   /* written so shortly before it was read that an equal id proves nothing */
 	struct doc **docs; /* owned, with references; in the order of the file */
 	uint32_t doc_nr;
 };

@@ -93,8 +93,7 @@ static const struct option_row *option_find(struct str name, struct str *ret_hin
 }
 
 /* Stores one value. False with a sentence in `why`. */
-static bool option_set(struct settings *s, const struct option_row *o, struct str v,
-		       struct buf *why)
+static bool option_set(struct settings *s, const struct option_row *o, struct str v, struct buf *why)
 {
 	char **text = text_of(s, o);
 	enum log_level level;
@@ -137,8 +136,8 @@ static bool option_set(struct settings *s, const struct option_row *o, struct st
 }
 
 /* One key of the config file. `given` marks what the command line has set already. */
-static void config_key(struct settings *s, bool *given, const struct ynode *key,
-		       const struct ynode *value, struct diags *diags, struct str file)
+static void config_key(struct settings *s, bool *given, const struct ynode *key, const struct ynode *value,
+		       struct diags *diags, struct str file)
 {
 	struct where at = { .file = file, .document = 1, .line = key->line, .column = key->column };
 	const struct option_row *o;
@@ -153,9 +152,8 @@ static void config_key(struct settings *s, bool *given, const struct ynode *key,
 	if (!o || o->flag_only) {
 		if (near.len)
 			buf_printf(&why, "did you mean `%.*s`?", STR_ARG(near));
-		diag_add(diags, DIAG_ERROR, at, key->scalar,
-			 (struct str){ why.data, (uint32_t)why.len }, o ? "can only be given as a flag" :
-									 "unknown setting");
+		diag_add(diags, DIAG_ERROR, at, key->scalar, (struct str){ why.data, (uint32_t)why.len },
+			 o ? "can only be given as a flag" : "unknown setting");
 		goto out;
 	}
 	at.line = value->line;
@@ -190,8 +188,7 @@ static int read_file(const char *path, struct buf *ret)
 	return (int)n;
 }
 
-static void config_parse(struct settings *s, bool *given, struct str file, struct str text,
-			 struct diags *diags)
+static void config_parse(struct settings *s, bool *given, struct str file, struct str text, struct diags *diags)
 {
 	struct arena arena = { 0 };
 	struct yaml *y = yaml_open(file, text);
@@ -209,8 +206,7 @@ static void config_parse(struct settings *s, bool *given, struct str file, struc
 		at.column = root->column;
 		if (root->kind != YNODE_MAP || document > 1) {
 			diag_add(diags, DIAG_ERROR, at, STR(""), STR(""),
-				 document > 1 ? "one document only" :
-						"must be a map of settings");
+				 document > 1 ? "one document only" : "must be a map of settings");
 			continue;
 		}
 		for (uint32_t i = 0; i < root->nr; i++)
@@ -311,8 +307,7 @@ static char *cgroup_find(void)
 		if (!sep || strncmp(sep, " - cgroup2 ", 11))
 			continue;
 		point = xmalloc(strlen(line) + 1);
-		if (sscanf(line, "%*s %*s %*s %255s %s", root, point) == 2 &&
-		    (!ret || !strcmp(root, "/"))) {
+		if (sscanf(line, "%*s %*s %*s %255s %s", root, point) == 2 && (!ret || !strcmp(root, "/"))) {
 			whole = !strcmp(root, "/");
 			free(ret);
 			ret = point;
@@ -355,8 +350,9 @@ static int settings_finish(struct settings *s, struct buf *err)
 		return -EINVAL;
 	}
 	if (fs.f_type != CGROUP2_SUPER_MAGIC) {
-		buf_printf(err, "meshd: cgroup %s: not a directory of a cgroup2 file system "
-				"(hosts with both versions have it at /sys/fs/cgroup/unified)\n",
+		buf_printf(err,
+			   "meshd: cgroup %s: not a directory of a cgroup2 file system "
+			   "(hosts with both versions have it at /sys/fs/cgroup/unified)\n",
 			   s->cgroup);
 		return -EINVAL;
 	}

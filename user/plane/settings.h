@@ -7,22 +7,22 @@
 
 struct settings {
 	/* Defaults in comments; key and flag are the name with '-' for '_'. */
-	char *config;	      /* --config only: /etc/tulle/meshd.yaml, may be absent unless given */
-	char *cgroup;	      /* cgroup2 directory whose sockets are the mesh's: /sys/fs/cgroup (kubepods below it) */
-	char *pin;	      /* /sys/fs/bpf/tulle */
-	char *rules;	      /* directory of YAML files, watched; "" (none) */
-	char *state;	      /* directory of the journal of applied documents: /var/lib/tulle */
-	char *socket;	      /* /run/tulle/meshd.sock */
-	char *socket_group;   /* group that may use the socket: "" (root) */
-	char *node_name;      /* this node's name; "" : hostname */
-	char *cluster_domain; /* cluster.local */
-	char *root_namespace; /* istio-system */
+	char *config;		/* --config only: /etc/tulle/meshd.yaml, may be absent unless given */
+	char *cgroup;		/* cgroup2 directory whose sockets are the mesh's: /sys/fs/cgroup (kubepods below it) */
+	char *pin;		/* /sys/fs/bpf/tulle */
+	char *rules;		/* directory of YAML files, watched; "" (none) */
+	char *state;		/* directory of the journal of applied documents: /var/lib/tulle */
+	char *socket;		/* /run/tulle/meshd.sock */
+	char *socket_group;	/* group that may use the socket: "" (root) */
+	char *node_name;	/* this node's name; "" : hostname */
+	char *cluster_domain;	/* cluster.local */
+	char *root_namespace;	/* istio-system */
 	uint32_t max_services;	/* rows, i.e. address x port x scope: 65536 */
 	uint32_t max_endpoints; /* distinct endpoint addresses: 131072 */
 	uint32_t max_pods;	/* pods on this node: 1024 */
 	uint32_t max_flows;	/* live flows: 65536 */
-	uint32_t max_closed_flows; /* ring of closed flows: 65536, rounded up to a power of two */
-	char *log_level;	/* info */
+	uint32_t max_closed_flows;  /* ring of closed flows: 65536, rounded up to a power of two */
+	char *log_level;	    /* info */
 	bool unload, version, help; /* flags only */
 };
 

@@ -82,16 +82,15 @@ static int verb_explain(struct verbs *v, const struct request *q, struct reply *
 	int rc;
 
 	if (!addr_split_port(q->destination, &host, &port))
-		return reply_error(r, EXIT_USAGE,
-				   "`%.*s` is not HOST:PORT, ADDRESS:PORT or [ADDRESS]:PORT",
+		return reply_error(r, EXIT_USAGE, "`%.*s` is not HOST:PORT, ADDRESS:PORT or [ADDRESS]:PORT",
 				   STR_ARG(q->destination));
 	if (!udp && q->protocol.len && !str_is(q->protocol, "tcp"))
 		return reply_error(r, EXIT_USAGE, "unknown protocol `%.*s`", STR_ARG(q->protocol));
 	if (!s)
 		return reply_error(r, EXIT_REFUSED, "the rules do not compile; `meshctl status` says why");
 	json_init(&j, &object);
-	rc = explain(s, rules_options(v->rules), q->source, host, port,
-		     udp ? MESH_PROTO_UDP : MESH_PROTO_TCP, &text, &j);
+	rc = explain(s, rules_options(v->rules), q->source, host, port, udp ? MESH_PROTO_UDP : MESH_PROTO_TCP, &text,
+		     &j);
 	if (rc) {
 		while (text.len && text.data[text.len - 1] == '\n')
 			text.len--;
@@ -119,10 +118,10 @@ static bool take_text(struct request *q, const struct wire_part *p)
 		const char *name;
 		struct str *to;
 	} texts[] = {
-		{ "kind", &q->kind },		  { "namespace", &q->ns },
-		{ "source", &q->source },	  { "destination", &q->destination },
-		{ "protocol", &q->protocol },	  { "workload", &q->workload },
-		{ "service", &q->service },	  { "state", &q->state },
+		{ "kind", &q->kind },	      { "namespace", &q->ns },
+		{ "source", &q->source },     { "destination", &q->destination },
+		{ "protocol", &q->protocol }, { "workload", &q->workload },
+		{ "service", &q->service },   { "state", &q->state },
 	};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
@@ -136,10 +135,10 @@ static bool take_text(struct request *q, const struct wire_part *p)
 
 static bool take_flag(struct request *q, const struct wire_part *p)
 {
-	bool *to = str_is(p->name, "colour")  ? &q->colour :
-		   str_is(p->name, "dry-run") ? &q->dry_run :
-		   str_is(p->name, "live")    ? &q->live :
-						NULL;
+	bool *to = str_is(p->name, "colour")	? &q->colour
+		   : str_is(p->name, "dry-run") ? &q->dry_run
+		   : str_is(p->name, "live")	? &q->live
+						: NULL;
 
 	if (to)
 		*to = str_is(p->data, "1");
@@ -156,9 +155,8 @@ static bool take_part(struct request *q, const struct wire_part *p, struct reply
 		return true;
 	}
 	if (str_starts(p->name, STR("file:"))) {
-		q->files[q->file_nr++] = (struct wire_part){
-			str_sub(p->name, sizeof("file:") - 1, p->name.len), p->data
-		};
+		q->files[q->file_nr++] =
+			(struct wire_part){ str_sub(p->name, sizeof("file:") - 1, p->name.len), p->data };
 		return true;
 	}
 	if (str_is(p->name, "output")) {
@@ -174,8 +172,7 @@ static bool take_part(struct request *q, const struct wire_part *p, struct reply
 	return false;
 }
 
-static bool request_read(struct request *q, const struct wire_header *h, struct str body,
-			 struct reply *r)
+static bool request_read(struct request *q, const struct wire_header *h, struct str body, struct reply *r)
 {
 	struct wire_part part;
 	uint32_t at = 0, nr = 0;

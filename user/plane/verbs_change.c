@@ -21,8 +21,8 @@ static void read_files(const struct request *q, struct batch *b)
 }
 
 /* Why a transaction failed: the report of the documents, and what is not theirs. */
-static int refused(const struct request *q, const struct batch *b, const struct rules_result *res,
-		   int rc, struct reply *r)
+static int refused(const struct request *q, const struct batch *b, const struct rules_result *res, int rc,
+		   struct reply *r)
 {
 	if (res->err.len)
 		reply_error(r, EXIT_REFUSED, "%.*s", STR_ARG(buf_text(&res->err)));
@@ -46,8 +46,7 @@ static int unit_cmp(const struct unit *a, const struct unit *b)
 typedef void (*unit_pair_fn)(void *data, const struct unit *before, const struct unit *after);
 
 /* Units are shared where they are equal, so most steps compare two pointers. */
-static void each_changed_unit(const struct snapshot *before, const struct snapshot *after,
-			      unit_pair_fn fn, void *data)
+static void each_changed_unit(const struct snapshot *before, const struct snapshot *after, unit_pair_fn fn, void *data)
 {
 	uint32_t an = before ? before->unit_nr : 0, bn = after->unit_nr, i = 0, k = 0;
 
@@ -76,13 +75,11 @@ static void add_unit_notes(void *data, const struct unit *before, const struct u
 
 	for (uint32_t i = 0; after && i < after->note_nr; i++) {
 		if (n->nr++ < NOTES_MAX)
-			buf_printf(n->out, "note: %.*s: %.*s\n", STR_ARG(after->host),
-				   STR_ARG(after->notes[i]));
+			buf_printf(n->out, "note: %.*s: %.*s\n", STR_ARG(after->host), STR_ARG(after->notes[i]));
 	}
 }
 
-static void print_notes(const struct request *q, const struct batch *b,
-			const struct rules_result *res, struct buf *out)
+static void print_notes(const struct request *q, const struct batch *b, const struct rules_result *res, struct buf *out)
 {
 	struct notes n = { .out = out };
 
@@ -95,15 +92,14 @@ static void print_notes(const struct request *q, const struct batch *b,
 		buf_printf(out, "... and %u more warnings and notes\n", n.nr - NOTES_MAX);
 }
 
-static void print_document(struct buf *out, const struct doc_result *row, const char *what,
-			   bool dry_run)
+static void print_document(struct buf *out, const struct doc_result *row, const char *what, bool dry_run)
 {
 	add_lower(out, row->kind);
 	buf_printf(out, "/%.*s %s%s\n", STR_ARG(row->name), what, dry_run ? " (dry run)" : "");
 }
 
-static void print_applied(const struct request *q, const struct batch *b,
-			  const struct rules_result *res, struct buf *out)
+static void print_applied(const struct request *q, const struct batch *b, const struct rules_result *res,
+			  struct buf *out)
 {
 	static const char *const texts[] = {
 		[CHANGE_NONE] = "unchanged",
@@ -115,8 +111,7 @@ static void print_applied(const struct request *q, const struct batch *b,
 	for (uint32_t i = 0; i < b->nr; i++) {
 		const struct doc_result *row = &b->results[i];
 
-		print_document(out, row,
-			       row->outcome == OUTCOME_SKIPPED ? "skipped" : texts[res->changes[i]],
+		print_document(out, row, row->outcome == OUTCOME_SKIPPED ? "skipped" : texts[res->changes[i]],
 			       q->dry_run);
 	}
 	print_notes(q, b, res, out);
@@ -127,8 +122,8 @@ static void print_applied(const struct request *q, const struct batch *b,
 		buf_printf(out, "; nothing to change\n");
 	else
 		buf_printf(out, "; live as epoch %llu: %u hosts, %u rows written, %u removed, %.1f ms\n",
-			   (unsigned long long)a->epoch, a->units_changed, a->rows_written,
-			   a->rows_removed, (double)a->ns / 1e6);
+			   (unsigned long long)a->epoch, a->units_changed, a->rows_written, a->rows_removed,
+			   (double)a->ns / 1e6);
 }
 
 int verb_apply(struct verbs *v, const struct request *q, struct reply *r)
@@ -159,16 +154,15 @@ struct victims {
 };
 
 /* Adds the applied document of that name, or says why there is none to delete. */
-static int victim_add(struct verbs *v, struct victims *to, enum kind kind, const char *kind_name,
-		      struct str ns, struct str name, struct reply *r)
+static int victim_add(struct verbs *v, struct victims *to, enum kind kind, const char *kind_name, struct str ns,
+		      struct str name, struct reply *r)
 {
 	struct doc *d = model_get(rules_model(v->rules), kind, str_of(kind_name), ns, name);
-	struct str entry = arena_printf(&to->arena, "%s/%.*s/%.*s", kind_name, STR_ARG(ns),
-					STR_ARG(name));
+	struct str entry = arena_printf(&to->arena, "%s/%.*s/%.*s", kind_name, STR_ARG(ns), STR_ARG(name));
 
 	if (!d && !rules_is_stuck(v->rules, entry))
-		return reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found%s%.*s", kind_name,
-				   STR_ARG(name), ns.len ? " in namespace " : "", STR_ARG(ns));
+		return reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found%s%.*s", kind_name, STR_ARG(name),
+				   ns.len ? " in namespace " : "", STR_ARG(ns));
 	if (d && d->layer == LAYER_RULES)
 		return reply_error(r, EXIT_REFUSED,
 				   "%s \"%.*s\" comes from %.*s:%u: delete it there (only applied "
@@ -182,8 +176,7 @@ static int victim_add(struct verbs *v, struct victims *to, enum kind kind, const
 	return EXIT_DONE;
 }
 
-static int victims_by_name(struct verbs *v, const struct request *q, struct victims *to,
-			   struct reply *r)
+static int victims_by_name(struct verbs *v, const struct request *q, struct victims *to, struct reply *r)
 {
 	const struct kind_entry *e = resource_find(q->kind, r);
 	struct str ns = q->ns.len ? q->ns : STR("default");
@@ -195,13 +188,11 @@ static int victims_by_name(struct verbs *v, const struct request *q, struct vict
 		return reply_error(r, EXIT_USAGE, "delete: NAME is missing");
 	to->v = xcalloc(q->name_nr, sizeof(*to->v));
 	for (uint32_t i = 0; i < q->name_nr; i++)
-		code |= victim_add(v, to, e->id, e->kind, e->cluster_scoped ? (struct str){ 0 } : ns,
-				   q->names[i], r);
+		code |= victim_add(v, to, e->id, e->kind, e->cluster_scoped ? (struct str){ 0 } : ns, q->names[i], r);
 	return code;
 }
 
-static int victims_by_file(struct verbs *v, const struct request *q, struct victims *to,
-			   struct reply *r)
+static int victims_by_file(struct verbs *v, const struct request *q, struct victims *to, struct reply *r)
 {
 	struct batch b = { 0 };
 	int code = EXIT_DONE;
@@ -284,8 +275,8 @@ static void diff_unit(void *data, const struct unit *before, const struct unit *
 		unit_print(before, &d->a);
 	if (after)
 		unit_print(after, &d->b);
-	buf_printf(d->out, "--- %s%.*s\n+++ %s%.*s\n", before ? "live/" : "none/",
-		   STR_ARG(named->host), after ? "applied/" : "none/", STR_ARG(named->host));
+	buf_printf(d->out, "--- %s%.*s\n+++ %s%.*s\n", before ? "live/" : "none/", STR_ARG(named->host),
+		   after ? "applied/" : "none/", STR_ARG(named->host));
 	head = d->out->len;
 	linediff(d->out, buf_text(&d->a), buf_text(&d->b), d->colour);
 	/* Units can differ in what the kernel does not see. */

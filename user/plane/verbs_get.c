@@ -45,8 +45,8 @@ static const char *proto_text(uint8_t proto)
 static void service_cells(struct table *t, const struct doc *d)
 {
 	static const char *const types[] = {
-		[SERVICE_TYPE_NONE] = "ClusterIP",	 [SERVICE_CLUSTER_IP] = "ClusterIP",
-		[SERVICE_NODE_PORT] = "NodePort",	 [SERVICE_LOAD_BALANCER] = "LoadBalancer",
+		[SERVICE_TYPE_NONE] = "ClusterIP",	  [SERVICE_CLUSTER_IP] = "ClusterIP",
+		[SERVICE_NODE_PORT] = "NodePort",	  [SERVICE_LOAD_BALANCER] = "LoadBalancer",
 		[SERVICE_EXTERNAL_NAME] = "ExternalName",
 	};
 	const struct m_service *s = d->service;
@@ -59,8 +59,7 @@ static void service_cells(struct table *t, const struct doc *d)
 		add_addrs(t, s->vips, s->vip_nr);
 	table_cell(t, s->external_name);
 	for (uint32_t i = 0; i < s->port_nr; i++)
-		buf_printf(&b, "%s%" PRId64 "/%s", i ? "," : "", s->ports[i].port,
-			   proto_text(s->ports[i].proto));
+		buf_printf(&b, "%s%" PRId64 "/%s", i ? "," : "", s->ports[i].port, proto_text(s->ports[i].proto));
 	table_cell(t, buf_text(&b));
 	buf_release(&b);
 }
@@ -199,8 +198,7 @@ static bool is_wanted(const struct request *q, const struct kind_entry *e, const
 	return !q->name_nr;
 }
 
-static void collect(const struct verbs *v, const struct request *q, const struct kind_entry *e,
-		    struct found *f)
+static void collect(const struct verbs *v, const struct request *q, const struct kind_entry *e, struct found *f)
 {
 	uint32_t nr;
 	struct doc *const *docs = model_list(rules_model(v->rules), e->id, &nr);
@@ -217,8 +215,7 @@ static void collect(const struct verbs *v, const struct request *q, const struct
 }
 
 /* Names that were asked for and are not there. */
-static int report_missing(const struct request *q, const struct kind_entry *e, const struct found *f,
-			  struct reply *r)
+static int report_missing(const struct request *q, const struct kind_entry *e, const struct found *f, struct reply *r)
 {
 	int code = EXIT_DONE;
 
@@ -230,19 +227,18 @@ static int report_missing(const struct request *q, const struct kind_entry *e, c
 		if (there)
 			continue;
 		if (q->ns.len && !e->cluster_scoped)
-			code = reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found in namespace %.*s",
-					   e->kind, STR_ARG(q->names[i]), STR_ARG(q->ns));
+			code = reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found in namespace %.*s", e->kind,
+					   STR_ARG(q->names[i]), STR_ARG(q->ns));
 		else
-			code = reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found", e->kind,
-					   STR_ARG(q->names[i]));
+			code = reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found", e->kind, STR_ARG(q->names[i]));
 	}
 	return code;
 }
 
 /* ---- tables ---- */
 
-static void table_line(struct table *t, const struct request *q, const struct doc *d, bool with_ns,
-		       bool with_kind, int64_t now)
+static void table_line(struct table *t, const struct request *q, const struct doc *d, bool with_ns, bool with_kind,
+		       int64_t now)
 {
 	char age[16] = "";
 	struct buf b = { 0 };
@@ -271,8 +267,8 @@ static void table_line(struct table *t, const struct request *q, const struct do
 	buf_release(&b);
 }
 
-static void print_table(const struct request *q, const struct kind_entry *e, const struct found *f,
-			uint32_t from, bool with_kind, struct buf *out)
+static void print_table(const struct request *q, const struct kind_entry *e, const struct found *f, uint32_t from,
+			bool with_kind, struct buf *out)
 {
 	bool with_ns = !q->ns.len && !e->cluster_scoped;
 	const char *heads[TABLE_COLUMNS_MAX];
@@ -453,8 +449,8 @@ static void print_names(const struct found *f, struct buf *out)
 	}
 }
 
-static void get_kind(const struct verbs *v, const struct request *q, const struct kind_entry *e,
-		     bool all, struct found *f, struct reply *r)
+static void get_kind(const struct verbs *v, const struct request *q, const struct kind_entry *e, bool all,
+		     struct found *f, struct reply *r)
 {
 	uint32_t from = f->nr;
 
@@ -490,8 +486,7 @@ int verb_get(struct verbs *v, const struct request *q, struct reply *r)
 	else if (q->output == OUTPUT_NAME)
 		print_names(&f, &r->out);
 	else if (!f.nr && !q->name_nr)
-		buf_printf(&r->err, "No documents found%s%.*s.\n",
-			   q->ns.len ? " in namespace " : "", STR_ARG(q->ns));
+		buf_printf(&r->err, "No documents found%s%.*s.\n", q->ns.len ? " in namespace " : "", STR_ARG(q->ns));
 	free(f.v);
 	return code;
 }

@@ -124,13 +124,12 @@ static bool flow_line(void *data, const struct flow_view *v)
 
 static void flow_heads(struct listing *l)
 {
-	static const char *const narrow[] = { "CLIENT", "SERVICE", "DIALLED", "ENDPOINT", "SERVER",
-					      "PROTO",	"STATE",   "SENT",    "RECEIVED", "DURATION",
-					      "REASON" };
-	static const char *const wide[] = { "CLIENT", "CLIENT-ADDRESS", "SERVICE", "DIALLED",
-					    "ENDPOINT", "SERVER", "PROTO", "STATE", "SENT",
-					    "RECEIVED", "DURATION", "SRTT", "RETRANSMITS", "EPOCH",
-					    "CLUSTER", "REASON" };
+	static const char *const narrow[] = { "CLIENT", "SERVICE", "DIALLED",  "ENDPOINT", "SERVER", "PROTO",
+					      "STATE",	"SENT",	   "RECEIVED", "DURATION", "REASON" };
+	static const char *const wide[] = { "CLIENT",	   "CLIENT-ADDRESS", "SERVICE",	 "DIALLED",
+					    "ENDPOINT",	   "SERVER",	     "PROTO",	 "STATE",
+					    "SENT",	   "RECEIVED",	     "DURATION", "SRTT",
+					    "RETRANSMITS", "EPOCH",	     "CLUSTER",	 "REASON" };
 
 	if (l->q->output == OUTPUT_WIDE)
 		table_head(&l->table, wide, sizeof(wide) / sizeof(*wide));
@@ -141,10 +140,9 @@ static void flow_heads(struct listing *l)
 int verb_flows(struct verbs *v, const struct request *q, struct reply *r)
 {
 	struct listing l = { .v = v, .q = q, .out = &r->out };
-	struct flow_filter filter = { .workload = q->workload,
-				      .service = q->service,
-				      .state = q->state,
-				      .live_only = q->live };
+	struct flow_filter filter = {
+		.workload = q->workload, .service = q->service, .state = q->state, .live_only = q->live
+	};
 	bool json = q->output == OUTPUT_JSON;
 	struct timespec now;
 	int rc;
@@ -280,8 +278,8 @@ static void print_rows(struct buf *out, const struct ynode *list, uint32_t inden
 		if (named)
 			table_cell(&t, list->items[2 * i]->scalar);
 		for (uint32_t k = 0; k + named < nr; k++) {
-			bool there = row->kind == YNODE_MAP && k < row->nr &&
-				     row->items[2 * k + 1]->kind == YNODE_SCALAR;
+			bool there =
+				row->kind == YNODE_MAP && k < row->nr && row->items[2 * k + 1]->kind == YNODE_SCALAR;
 
 			table_cell(&t, there ? row->items[2 * k + 1]->scalar : (struct str){ 0 });
 		}

@@ -21,9 +21,9 @@
 /* How often what cannot be watched is asked. */
 #define POLL_MS 1000
 
-#define DIR_EVENTS                                                                                 \
-	(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_MODIFY |        \
-	 IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
+#define DIR_EVENTS                                                                                      \
+	(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | \
+	 IN_DELETE_SELF | IN_MOVE_SELF)
 #define FILE_EVENTS (IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF)
 #define WRITING_EVENTS (IN_MODIFY | IN_CREATE)
 
@@ -42,19 +42,17 @@ struct watch {
 
 static void arm(struct watch *w);
 
-static bool add_one(void *data, enum walk_what what, const char *path, bool link,
-		    const struct stat *st)
+static bool add_one(void *data, enum walk_what what, const char *path, bool link, const struct stat *st)
 {
 	struct watch *w = data;
 
 	/* Files need a watch of their own only where they live elsewhere. */
 	if (what == WALK_FILE && !link)
 		return true;
-	if (inotify_add_watch(w->fd, path, what == WALK_DIR ? DIR_EVENTS : FILE_EVENTS) < 0 &&
-	    errno != ENOENT) {
+	if (inotify_add_watch(w->fd, path, what == WALK_DIR ? DIR_EVENTS : FILE_EVENTS) < 0 && errno != ENOENT) {
 		if (!w->told)
-			log_warn("rules cannot be watched, asking every %d ms instead path=%s: %s",
-				 POLL_MS, path, strerror(errno));
+			log_warn("rules cannot be watched, asking every %d ms instead path=%s: %s", POLL_MS, path,
+				 strerror(errno));
 		w->told = true;
 		w->blind = true;
 	}

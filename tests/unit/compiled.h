@@ -79,7 +79,8 @@ static uint32_t __attribute__((unused)) scope_of(const struct compiled *c, const
 /*
  * What a pod meets at ip:port, as text: "none", "absent", "pass", "refuse", or destinations "weight>ip:port,ip:port" joined by '+'.
  */
-static const char __attribute__((unused)) *dial(const struct compiled *c, const char *pod, const char *ip, uint16_t port, uint8_t proto)
+static const char __attribute__((unused)) *
+	dial(const struct compiled *c, const char *pod, const char *ip, uint16_t port, uint8_t proto)
 {
 	static char out[4096];
 	const struct unit *u = NULL;
@@ -128,20 +129,22 @@ static bool __attribute__((unused)) says(const struct compiled *c, enum diag_lev
 
 /* ---- documents ---- */
 
-#define SERVICE(name, ns, ip, port_name, port)                                                     \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: " ns "}\nspec:\n"      \
+#define SERVICE(name, ns, ip, port_name, port)                                                  \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: " ns "}\nspec:\n" \
 	"  clusterIP: " ip "\n  selector: {app: " name "}\n  ports: [{name: " port_name ", port: " port "}]\n---\n"
-#define POD(name, ns, ip, labels)                                                                  \
+#define POD(name, ns, ip, labels)                                                                          \
 	"apiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: " ns ", labels: {" labels "}}\n" \
 	"spec: {containers: [{name: c, image: i}]}\nstatus: {podIP: " ip "}\n---\n"
-#define ISTIO(kind, name, ns, spec)                                                                \
-	"apiVersion: networking.istio.io/v1\nkind: " kind "\nmetadata: {name: " name ", namespace: " ns "}\nspec:\n" spec "---\n"
-#define SUBSETS(host, ns)                                                                          \
-	ISTIO("DestinationRule", host, ns,                                                         \
-	      "  host: " host "\n  subsets:\n  - {name: v1, labels: {version: v1}}\n  - {name: v2, labels: {version: v2}}\n")
-#define SLICE(name, service, ns, addresses, port)                                                  \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " name ", namespace: " ns ", labels: "       \
-	"{kubernetes.io/service-name: " service "}}\naddressType: IPv4\nendpoints: [{addresses: [" addresses "]}]\n"         \
+#define ISTIO(kind, name, ns, spec)                                                                     \
+	"apiVersion: networking.istio.io/v1\nkind: " kind "\nmetadata: {name: " name ", namespace: " ns \
+	"}\nspec:\n" spec "---\n"
+#define SUBSETS(host, ns)                  \
+	ISTIO("DestinationRule", host, ns, \
+	      "  host: " host              \
+	      "\n  subsets:\n  - {name: v1, labels: {version: v1}}\n  - {name: v2, labels: {version: v2}}\n")
+#define SLICE(name, service, ns, addresses, port)                                                                      \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " name ", namespace: " ns ", labels: " \
+	"{kubernetes.io/service-name: " service "}}\naddressType: IPv4\nendpoints: [{addresses: [" addresses "]}]\n"   \
 	"ports: [{name: tcp, port: " port "}]\n---\n"
 
 #endif

@@ -4,20 +4,29 @@
 
 #include "config/explain.h"
 
-static const char documents[] =
-	SERVICE("echo", "default", "10.96.0.4", "http", "80") SUBSETS("echo", "default")
-	POD("echo-v1", "default", "10.1.0.1", "app: echo, version: v1") POD("echo-v2", "default", "10.1.0.2", "app: echo, version: v2")
-	POD("cli", "a", "10.1.1.1", "x: z") POD("cli.two", "b", "10.1.1.2", "x: z")
-	"apiVersion: v1\nkind: Pod\nmetadata: {name: host, namespace: a}\nspec: {hostNetwork: true, containers: [{name: c, image: i}]}\n"
-	"status: {podIP: 192.168.0.1}\n---\n"
-	ISTIO("VirtualService", "echo", "default",
-	      "  hosts: [echo]\n  http:\n  - match: [{sourceNamespace: b}]\n    route: [{destination: {host: echo, subset: v1}}]\n"
-	      "  - route: [{destination: {host: echo, subset: v1}, weight: 3}, {destination: {host: echo, subset: v9}, weight: 1}]\n")
-	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: more, namespace: default}\nspec:\n  host: echo\n"
-	"  subsets: [{name: v9, labels: {version: v9}}]\n---\n"
-	ISTIO("ServiceEntry", "ext", "default",
-	      "  hosts: ['*.example.org']\n  addresses: [10.50.0.0/24]\n  ports: [{number: 443, name: tls, protocol: TLS}]\n  resolution: NONE\n")
-	SERVICE("headless", "default", "None", "http", "80");
+static const char documents[] = SERVICE("echo", "default", "10.96.0.4", "http", "80") SUBSETS("echo", "default") POD(
+	"echo-v1", "default", "10.1.0.1",
+	"app: echo, version: v1") POD("echo-v2", "default", "10.1.0.2",
+				      "app: echo, version: v2") POD("cli", "a", "10.1.1.1", "x: z")
+	POD("cli.two", "b", "10.1.1.2",
+	    "x: z") "apiVersion: v1\nkind: Pod\nmetadata: {name: host, namespace: a}\nspec: {hostNetwork: true, "
+		    "containers: [{name: c, image: i}]}\n"
+		    "status: {podIP: 192.168.0.1}\n---\n" ISTIO(
+			    "VirtualService", "echo", "default",
+			    "  hosts: [echo]\n  http:\n  - match: [{sourceNamespace: b}]\n    route: [{destination: "
+			    "{host: echo, subset: v1}}]\n"
+			    "  - route: [{destination: {host: echo, subset: v1}, weight: 3}, {destination: {host: "
+			    "echo, subset: v9}, weight: 1}]\n") "apiVersion: networking.istio.io/v1\nkind: "
+								"DestinationRule\nmetadata: {name: more, namespace: "
+								"default}\nspec:\n  host: echo\n"
+								"  subsets: [{name: v9, labels: {version: "
+								"v9}}]\n---\n" ISTIO(
+									"ServiceEntry", "ext", "default",
+									"  hosts: ['*.example.org']\n  addresses: "
+									"[10.50.0.0/24]\n  ports: [{number: 443, name: "
+									"tls, protocol: TLS}]\n  resolution: NONE\n")
+									SERVICE("headless", "default", "None", "http",
+										"80");
 
 static char *ask(const struct compiled *c, const char *src, const char *dst, uint16_t port, int want, bool as_json)
 {
@@ -27,7 +36,8 @@ static char *ask(const struct compiled *c, const char *src, const char *dst, uin
 	buf_clear(&text);
 	buf_clear(&json_text);
 	json_init(&json, &json_text);
-	CHECK_INT(explain(c->snapshot, &compiled_options, str_of(src), str_of(dst), port, MESH_PROTO_TCP, &text, &json), want);
+	CHECK_INT(explain(c->snapshot, &compiled_options, str_of(src), str_of(dst), port, MESH_PROTO_TCP, &text, &json),
+		  want);
 	return as_json ? json_text.data : text.data;
 }
 
@@ -88,15 +98,26 @@ TEST(what_is_not_there)
 	CHECK_HAS(ask(&c, "cli", "echo", 80, -ENOENT, false), "no Service or ServiceEntry has host echo");
 	CHECK_HAS(ask(&c, "cli", "echo.default", 81, -ENOENT, false), "has no address with port 81/tcp; it has 80/tcp");
 	CHECK_HAS(ask(&c, "cli", "headless.default", 80, -ENOENT, false), "headless");
-	CHECK_INT(explain(c.snapshot, &compiled_options, STR("cli"), STR("echo.default"), 80, MESH_PROTO_TCP, NULL, NULL), 0);
+	CHECK_INT(
+		explain(c.snapshot, &compiled_options, STR("cli"), STR("echo.default"), 80, MESH_PROTO_TCP, NULL, NULL),
+		0);
 	compiled_release(&c);
 }
 
 TEST(reports_say_what_became_of_each)
 {
-	struct compiled c = compiled_from(ISTIO("VirtualService", "a", "default", "  hosts: [a]\n  tcp:\n  - route: [{destination: {host: b}}]\n")
-					  "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n"
-					  SERVICE("x", "default", "10.0.0.1", "tcp", "80") "apiVersion: v1\nkind: Nonsense\nmetadata: {name: n}\n");
+	struct compiled c = compiled_from(ISTIO(
+		"VirtualService", "a", "default",
+		"  hosts: [a]\n  tcp:\n  - route: [{destination: {host: b}}]\n") "apiVersion: apps/v1\nkind: "
+										 "Deployment\nmetadata: {name: "
+										 "d}\n---\n" SERVICE("x", "default",
+												     "10.0.0.1", "tcp",
+												     "80") "apiVersion:"
+													   " v1\nkind: "
+													   "Nonsense\nm"
+													   "etadata: "
+													   "{name: "
+													   "n}\n");
 	struct buf text = { 0 }, json = { 0 };
 
 	CHECK_INT(c.rc, -EINVAL);
@@ -107,7 +128,8 @@ TEST(reports_say_what_became_of_each)
 	CHECK_HAS(text.data, "Service default/x applied");
 	CHECK_HAS(text.data, "1 applied, 1 skipped, 2 refused");
 	CHECK_HAS(text.data, "t.yaml:7:");
-	CHECK_HAS(json.data, "{\"summary\":{\"applied\":1,\"skipped\":1,\"refused\":2},\"documents\":[{\"file\":\"t.yaml\",\"document\":1,");
+	CHECK_HAS(json.data, "{\"summary\":{\"applied\":1,\"skipped\":1,\"refused\":2},\"documents\":[{\"file\":\"t."
+			     "yaml\",\"document\":1,");
 	CHECK_HAS(json.data, "\"outcome\":\"refused\",\"errors\":[{\"line\":");
 	CHECK_HAS(json.data, "\"field\":\"spec.tcp[0].route[0].destination.host\"");
 	buf_release(&text);

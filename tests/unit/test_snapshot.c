@@ -5,8 +5,8 @@
 #define TCP MESH_PROTO_TCP
 #define UDP MESH_PROTO_UDP
 #define ECHO SERVICE("echo", "default", "10.96.0.4", "tcp", "9000")
-#define ECHO_PODS                                                                                  \
-	POD("echo-v1", "default", "10.1.0.1", "app: echo, version: v1")                            \
+#define ECHO_PODS                                                       \
+	POD("echo-v1", "default", "10.1.0.1", "app: echo, version: v1") \
 	POD("echo-v2", "default", "10.1.0.2", "app: echo, version: v2")
 #define TO(subset) "{destination: {host: echo, subset: " subset "}, weight: 1}"
 
@@ -39,9 +39,11 @@ TEST(first_matching_tcp_rule_wins)
 	struct compiled c = compiled_from(ECHO ECHO_PODS SUBSETS("echo", "default") ISTIO(
 		"VirtualService", "echo", "default",
 		"  hosts: [echo]\n  tcp:\n"
-		"  - match: [{port: 1}, {destinationSubnets: [10.0.0.0/16]}]\n    route: [" TO("v1") "]\n"
-		"  - match: [{port: 1}, {destinationSubnets: [10.96.0.0/16]}]\n    route: [" TO("v2") "]\n"
-		"  - route: [" TO("v1") "]\n"));
+		"  - match: [{port: 1}, {destinationSubnets: [10.0.0.0/16]}]\n    route: [" TO(
+			"v1") "]\n"
+			      "  - match: [{port: 1}, {destinationSubnets: [10.96.0.0/16]}]\n    route: [" TO(
+				      "v2") "]\n"
+					    "  - route: [" TO("v1") "]\n"));
 
 	CHECK_INT(c.rc, 0);
 	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.2:9000");
@@ -62,11 +64,12 @@ TEST(clients_of_labels_and_namespaces)
 {
 	struct compiled c = compiled_from(
 		ECHO ECHO_PODS SUBSETS("echo", "default") POD("blue", "a", "10.1.1.1", "colour: blue")
-			POD("red", "a", "10.1.1.2", "colour: red") POD("blue-b", "b", "10.1.1.3", "colour: blue")
-				ISTIO("VirtualService", "echo", "default",
-				      "  hosts: [echo]\n  tcp:\n"
-				      "  - match: [{sourceLabels: {colour: blue}, sourceNamespace: a}]\n    route: [" TO("v1") "]\n"
-				      "  - match: [{sourceNamespace: a}]\n    route: [" TO("v2") "]\n"));
+			POD("red", "a", "10.1.1.2", "colour: red") POD("blue-b", "b", "10.1.1.3", "colour: blue") ISTIO(
+				"VirtualService", "echo", "default",
+				"  hosts: [echo]\n  tcp:\n"
+				"  - match: [{sourceLabels: {colour: blue}, sourceNamespace: a}]\n    route: [" TO(
+					"v1") "]\n"
+					      "  - match: [{sourceNamespace: a}]\n    route: [" TO("v2") "]\n"));
 
 	CHECK_INT(c.snapshot->scope_nr, 3);
 	CHECK_STR(dial(&c, "blue", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000");
@@ -80,8 +83,9 @@ TEST(hidden_service_is_absent_elsewhere)
 {
 	static const char hidden[] =
 		"apiVersion: v1\nkind: Service\nmetadata:\n  name: echo\n  namespace: default\n  annotations: "
-		"{networking.istio.io/exportTo: 'a,b'}\nspec:\n  clusterIP: 10.96.0.4\n  selector: {app: echo}\n  ports: [{name: tcp, port: 9000}]\n---\n"
-		POD("p", "a", "10.1.1.1", "x: z") POD("q", "c", "10.1.1.2", "x: z") ECHO_PODS;
+		"{networking.istio.io/exportTo: 'a,b'}\nspec:\n  clusterIP: 10.96.0.4\n  selector: {app: echo}\n  "
+		"ports: [{name: tcp, port: 9000}]\n---\n" POD("p", "a", "10.1.1.1", "x: z")
+			POD("q", "c", "10.1.1.2", "x: z") ECHO_PODS;
 	struct compiled c = compiled_from(hidden);
 
 	CHECK_INT(c.rc, 0);
@@ -94,11 +98,11 @@ TEST(hidden_service_is_absent_elsewhere)
 TEST(client_may_lose_what_others_see)
 {
 	/* In scope 0 the younger holds the address; the older one is only seen from its own namespace. */
-	struct compiled c = compiled_from(
-		ECHO ECHO_PODS POD("p", "a", "10.1.1.1", "x: z") ISTIO(
-			"ServiceEntry", "own", "a",
-			"  hosts: [own.example.org]\n  exportTo: ['.']\n  addresses: [10.96.0.4]\n  ports: [{number: 9000, name: tcp, protocol: TCP}]\n"
-			"  resolution: NONE\n"));
+	struct compiled c = compiled_from(ECHO ECHO_PODS POD("p", "a", "10.1.1.1", "x: z") ISTIO(
+		"ServiceEntry", "own", "a",
+		"  hosts: [own.example.org]\n  exportTo: ['.']\n  addresses: [10.96.0.4]\n  ports: [{number: 9000, "
+		"name: tcp, protocol: TCP}]\n"
+		"  resolution: NONE\n"));
 
 	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
 	CHECK_STR(dial(&c, "p", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
@@ -108,11 +112,12 @@ TEST(client_may_lose_what_others_see)
 
 TEST(networks_and_addresses)
 {
-	struct compiled c = compiled_from(ISTIO(
-		"ServiceEntry", "net", "default",
-		"  hosts: [net.example.org]\n  addresses: [10.50.0.0/16, 10.50.7.7, '2001:db8::/32']\n"
-		"  ports: [{number: 80, name: tcp, protocol: TCP}, {number: 53, name: dns, protocol: UDP}]\n  resolution: STATIC\n"
-		"  endpoints: [{address: 10.9.0.1}, {address: '2001:db9::1'}]\n"));
+	struct compiled c = compiled_from(
+		ISTIO("ServiceEntry", "net", "default",
+		      "  hosts: [net.example.org]\n  addresses: [10.50.0.0/16, 10.50.7.7, '2001:db8::/32']\n"
+		      "  ports: [{number: 80, name: tcp, protocol: TCP}, {number: 53, name: dns, protocol: UDP}]\n  "
+		      "resolution: STATIC\n"
+		      "  endpoints: [{address: 10.9.0.1}, {address: '2001:db9::1'}]\n"));
 
 	CHECK_INT(c.rc, 0);
 	CHECK_STR(dial(&c, NULL, "10.50.1.1", 80, TCP), "1>10.9.0.1:80");
@@ -123,7 +128,8 @@ TEST(networks_and_addresses)
 	compiled_release(&c);
 }
 
-#define SLICED ECHO SLICE("s1", "echo", "default", "10.2.0.1", "9000") SERVICE("other", "default", "10.96.0.5", "tcp", "1")
+#define SLICED \
+	ECHO SLICE("s1", "echo", "default", "10.2.0.1", "9000") SERVICE("other", "default", "10.96.0.5", "tcp", "1")
 
 TEST(slices_change_only_their_units)
 {
@@ -176,7 +182,8 @@ TEST(whole_build_shares_equal_units)
 
 TEST(moved_rule_keeps_the_hash_and_shows_its_new_line)
 {
-	static const char rule[] = ISTIO("VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [" TO("v1") "]\n");
+	static const char rule[] =
+		ISTIO("VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [" TO("v1") "]\n");
 	struct compiled c = compiled_from(SLICED SUBSETS("echo", "default") ISTIO(
 		"VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [" TO("v1") "]\n"));
 	struct snapshot *before = snapshot_ref(c.snapshot);
@@ -203,14 +210,15 @@ TEST(changes_equal_a_whole_build)
 	for (int i = 0; i < 300; i++) {
 		char text[512];
 
-		snprintf(text, sizeof(text), SERVICE("s%d", "default", "10.96.%d.%d", "tcp", "80"), i, i / 250, i % 250 + 1, i);
+		snprintf(text, sizeof(text), SERVICE("s%d", "default", "10.96.%d.%d", "tcp", "80"), i, i / 250,
+			 i % 250 + 1, i);
 		compiled_apply(&c, text, false);
 	}
 	for (uint32_t i = 0; i < 2500; i++) {
 		char text[512];
 
-		snprintf(text, sizeof(text), SLICE("e%u", "s%u", "default", "10.2.%u.%u", "%u"), i % 700, i % 300, i / 256, i % 256,
-			 i % 3 + 1);
+		snprintf(text, sizeof(text), SLICE("e%u", "s%u", "default", "10.2.%u.%u", "%u"), i % 700, i % 300,
+			 i / 256, i % 256, i % 3 + 1);
 		compiled_apply(&c, text, true);
 		if (i % 320 == 0)
 			kept[i / 320] = snapshot_ref(c.snapshot);
@@ -234,10 +242,12 @@ TEST(changes_equal_a_whole_build)
 
 TEST(endpoints_never_change_scopes)
 {
-	static const char rules[] = ECHO ECHO_PODS SUBSETS("echo", "default") POD("a", "a", "10.1.1.1", "x: z") POD("b", "b", "10.1.1.2", "x: z")
-		ISTIO("VirtualService", "echo", "default",
-		      "  hosts: [echo]\n  tcp:\n  - match: [{sourceNamespace: b}]\n    route: [" TO("v1") "]\n"
-		      "  - match: [{sourceNamespace: a}]\n    route: [" TO("v2") "]\n");
+	static const char rules[] = ECHO ECHO_PODS SUBSETS("echo", "default") POD("a", "a", "10.1.1.1", "x: z")
+		POD("b", "b", "10.1.1.2", "x: z")
+			ISTIO("VirtualService", "echo", "default",
+			      "  hosts: [echo]\n  tcp:\n  - match: [{sourceNamespace: b}]\n    route: [" TO(
+				      "v1") "]\n"
+					    "  - match: [{sourceNamespace: a}]\n    route: [" TO("v2") "]\n");
 	struct compiled c = compiled_from(rules);
 	uint32_t a = scope_of(&c, "a"), b = scope_of(&c, "b");
 
@@ -257,7 +267,9 @@ TEST(errors_refuse_and_keep_the_old)
 {
 	struct compiled c = compiled_from(ECHO);
 
-	compiled_apply(&c, ISTIO("VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: ecco}}]\n"),
+	compiled_apply(&c,
+		       ISTIO("VirtualService", "echo", "default",
+			     "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: ecco}}]\n"),
 		       true);
 	CHECK_INT(c.rc, -EINVAL);
 	CHECK_INT(c.batch.refused, 1);
@@ -269,7 +281,8 @@ TEST(errors_refuse_and_keep_the_old)
 TEST(live_documents_are_never_errors)
 {
 	struct compiled c = compiled_from(ECHO SERVICE("web", "default", "10.96.0.7", "tcp", "80") ISTIO(
-		"VirtualService", "echo", "default", "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: web}}]\n"));
+		"VirtualService", "echo", "default",
+		"  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: web}}]\n"));
 	struct doc *gone;
 
 	CHECK_INT(c.rc, 0);
@@ -285,8 +298,9 @@ TEST(live_documents_are_never_errors)
 
 TEST(lone_rules_are_only_warned)
 {
-	struct compiled c = compiled_from(ISTIO("VirtualService", "echo", "default",
-						"  hosts: [echo]\n  gateways: [edge]\n  tcp:\n  - route: [" TO("v1") "]\n"));
+	struct compiled c =
+		compiled_from(ISTIO("VirtualService", "echo", "default",
+				    "  hosts: [echo]\n  gateways: [edge]\n  tcp:\n  - route: [" TO("v1") "]\n"));
 
 	CHECK_INT(c.rc, 0);
 	CHECK(says(&c, DIAG_WARNING, "gateway not found"));
@@ -302,9 +316,11 @@ TEST(weights_of_one_and_of_none)
 		"  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: echo, subset: v1}, weight: 0}]\n"));
 
 	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000");
-	compiled_apply(&c, ISTIO("VirtualService", "echo", "default",
-				 "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: echo, subset: v1}, weight: 0}, "
-				 "{destination: {host: echo, subset: v2}, weight: 2147483647}, {destination: {host: echo}, weight: 1}]\n"),
+	compiled_apply(&c,
+		       ISTIO("VirtualService", "echo", "default",
+			     "  hosts: [echo]\n  tcp:\n  - route: [{destination: {host: echo, subset: v1}, weight: 0}, "
+			     "{destination: {host: echo, subset: v2}, weight: 2147483647}, {destination: {host: echo}, "
+			     "weight: 1}]\n"),
 		       true);
 	CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), "2147483647>10.1.0.2:9000+1>10.1.0.1:9000,10.1.0.2:9000");
 	compiled_release(&c);
@@ -312,10 +328,11 @@ TEST(weights_of_one_and_of_none)
 
 TEST(rows_are_sorted_and_unique)
 {
-	struct compiled c = compiled_from(ISTIO("ServiceEntry", "a", "default",
-						"  hosts: [a.example.org, b.example.org]\n  addresses: [10.0.0.9, 10.0.0.1]\n"
-						"  ports: [{number: 90, name: tcp, protocol: TCP}, {number: 80, name: web, protocol: TCP}]\n"
-						"  resolution: NONE\n"));
+	struct compiled c = compiled_from(
+		ISTIO("ServiceEntry", "a", "default",
+		      "  hosts: [a.example.org, b.example.org]\n  addresses: [10.0.0.9, 10.0.0.1]\n"
+		      "  ports: [{number: 90, name: tcp, protocol: TCP}, {number: 80, name: web, protocol: TCP}]\n"
+		      "  resolution: NONE\n"));
 	const struct unit *u = c.snapshot->units[0];
 
 	CHECK_INT(c.snapshot->row_nr, 4);
@@ -337,7 +354,8 @@ TEST(many_scopes_at_once)
 	for (int i = 0; i < 40; i++) {
 		buf_printf(&text, POD("p%d", "n%d", "10.3.0.%d", "x: z"), i, i, i + 1);
 		buf_printf(&text,
-			   ISTIO("DestinationRule", "echo", "n%d", "  host: echo.default.svc.cluster.local\n  exportTo: ['.']\n"
+			   ISTIO("DestinationRule", "echo", "n%d",
+				 "  host: echo.default.svc.cluster.local\n  exportTo: ['.']\n"
 				 "  trafficPolicy: {loadBalancer: {simple: %s}}\n"),
 			   i, i % 2 ? "PASSTHROUGH" : "RANDOM");
 	}

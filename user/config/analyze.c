@@ -14,8 +14,8 @@
 
 /* ---- reporting ---- */
 
-static void report(struct build *b, enum diag_level level, const struct doc *doc, struct place at,
-		   struct str field, struct str hint, const char *fmt, va_list ap)
+static void report(struct build *b, enum diag_level level, const struct doc *doc, struct place at, struct str field,
+		   struct str hint, const char *fmt, va_list ap)
 {
 	struct buf text = { 0 };
 	bool own = b->batch && doc->order < b->batch->nr && b->batch->results[doc->order].doc == doc;
@@ -23,8 +23,8 @@ static void report(struct build *b, enum diag_level level, const struct doc *doc
 	buf_vprintf(&text, fmt, ap);
 	if (level == DIAG_ERROR && !own)
 		level = DIAG_WARNING;
-	doc_diag(b->batch ? &b->batch->diags : &b->spare, level, doc, at, field, hint, "%.*s",
-		 (int)text.len, text.data);
+	doc_diag(b->batch ? &b->batch->diags : &b->spare, level, doc, at, field, hint, "%.*s", (int)text.len,
+		 text.data);
 	buf_release(&text);
 	if (level != DIAG_ERROR)
 		return;
@@ -36,8 +36,8 @@ static void report(struct build *b, enum diag_level level, const struct doc *doc
 	b->refused[b->refused_nr++] = doc;
 }
 
-void report_error(struct build *b, const struct doc *doc, struct place at, struct str field,
-		  struct str hint, const char *fmt, ...)
+void report_error(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
+		  const char *fmt, ...)
 {
 	va_list ap;
 
@@ -46,8 +46,8 @@ void report_error(struct build *b, const struct doc *doc, struct place at, struc
 	va_end(ap);
 }
 
-void report_warning(struct build *b, const struct doc *doc, struct place at, struct str field,
-		    struct str hint, const char *fmt, ...)
+void report_warning(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
+		    const char *fmt, ...)
 {
 	va_list ap;
 
@@ -56,8 +56,7 @@ void report_warning(struct build *b, const struct doc *doc, struct place at, str
 	va_end(ap);
 }
 
-void report_once(struct build *b, const struct doc *doc, struct place at, struct str field,
-		 const char *fmt, ...)
+void report_once(struct build *b, const struct doc *doc, struct place at, struct str field, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -69,9 +68,8 @@ void report_once(struct build *b, const struct doc *doc, struct place at, struct
 	va_end(ap);
 }
 
-static void __attribute__((format(printf, 6, 7)))
-missing(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
-	const char *fmt, ...)
+static void __attribute__((format(printf, 6, 7))) missing(struct build *b, const struct doc *doc, struct place at,
+							  struct str field, struct str hint, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -149,7 +147,8 @@ static bool has_subset(const struct world *w, struct str host, struct str subset
 		if (str_eq(w->drs[i].host, host) && names_subset(w->drs[i].doc->dr, subset))
 			return true;
 	for (uint32_t i = 0; i < w->dr_wild_nr; i++)
-		if (hosts_overlap(w->drs[w->dr_wild[i]].host, host) && names_subset(w->drs[w->dr_wild[i]].doc->dr, subset))
+		if (hosts_overlap(w->drs[w->dr_wild[i]].host, host) &&
+		    names_subset(w->drs[w->dr_wild[i]].doc->dr, subset))
 			return true;
 	return false;
 }
@@ -164,14 +163,14 @@ static bool names_host(const struct world *w, struct build *b, const struct doc 
 	return false;
 }
 
-static void destination_port(struct build *b, const struct doc *doc, const struct m_destination *to,
-			     struct str field, const struct host *d)
+static void destination_port(struct build *b, const struct doc *doc, const struct m_destination *to, struct str field,
+			     const struct host *d)
 {
 	if (to->port) {
 		if (!host_port(d, to->port, false))
-			missing(b, doc, to->port_at, FIELD(b, "%.*s.destination.port.number", STR_ARG(field)),
-				NO_HINT, "[IST0101] referenced host:port not found: \"%.*s:%lld\"",
-				STR_ARG(to->host), (long long)to->port);
+			missing(b, doc, to->port_at, FIELD(b, "%.*s.destination.port.number", STR_ARG(field)), NO_HINT,
+				"[IST0101] referenced host:port not found: \"%.*s:%lld\"", STR_ARG(to->host),
+				(long long)to->port);
 	} else if (d->port_nr > 1 && !names_host(b->world, b, doc, d)) {
 		report_warning(b, doc, to->host_at, FIELD(b, "%.*s.destination", STR_ARG(field)),
 			       STR("name the port with destination.port.number"),
@@ -210,17 +209,22 @@ static void vs_rules(struct build *b, const struct doc *doc)
 		const struct m_rule *r = &doc->vs->rules[i];
 		const char *kind = r->http ? "http" : "tcp";
 		uint32_t weighted = 0;
+		uint64_t sum = 0;
 
 		for (uint32_t k = 0; k < r->route_nr; k++) {
 			weighted += r->routes[k].weight > 0;
-			destination(b, doc, &r->routes[k],
-				    FIELD(b, "spec.%s[%u].route[%u]", kind, r->index, k));
+			sum += (uint64_t)r->routes[k].weight;
+			destination(b, doc, &r->routes[k], FIELD(b, "spec.%s[%u].route[%u]", kind, r->index, k));
 		}
 		for (uint32_t k = 0; k < r->match_nr; k++)
 			if (r->matches[k].has_source_subnet)
 				report_error(b, doc, r->matches[k].at,
-					     FIELD(b, "spec.%s[%u].match[%u].sourceSubnet", kind, r->index, k),
-					     NO_HINT, "sourceSubnet is not enforced yet");
+					     FIELD(b, "spec.%s[%u].match[%u].sourceSubnet", kind, r->index, k), NO_HINT,
+					     "sourceSubnet is not enforced yet");
+		if (sum > UINT32_MAX)
+			report_error(b, doc, r->at, FIELD(b, "spec.%s[%u].route", kind, r->index), NO_HINT,
+				     "total weight is %llu; a proxy refuses more than %u, and so do we",
+				     (unsigned long long)sum, UINT32_MAX);
 		if (r->http && weighted > 1)
 			report_warning(b, doc, r->at, FIELD(b, "spec.http[%u]", r->index), NO_HINT,
 				       "weights of an http route are balanced per connection for now, not per request");
@@ -245,11 +249,12 @@ static void vs_gateways(struct build *b, const struct doc *doc)
 		gateway = model_get(b->model, KIND_ISTIO_GATEWAY, STR("Gateway"), ns, name);
 		h.doc = gateway;
 		if (!gateway)
-			report_warning(b, doc, at, field, NO_HINT,
-				       "[IST0101] referenced gateway not found: \"%.*s\"", STR_ARG(s));
+			report_warning(b, doc, at, field, NO_HINT, "[IST0101] referenced gateway not found: \"%.*s\"",
+				       STR_ARG(s));
 		else if (!gateway_bound(b->world, &h, doc))
 			report_warning(b, doc, at, field, NO_HINT,
-				       "[IST0132] no host of this VirtualService is a host of gateway \"%.*s\"", STR_ARG(s));
+				       "[IST0132] no host of this VirtualService is a host of gateway \"%.*s\"",
+				       STR_ARG(s));
 	}
 }
 
@@ -293,7 +298,8 @@ static void vs_ports(struct build *b, const struct doc *doc, const struct host *
 		if (mesh && !any)
 			report_warning(b, doc, r->at, FIELD(b, "spec.%s[%u]", kind, r->index),
 				       STR("a port's protocol is its appProtocol, or its name up to the first `-`"),
-				       "\"%.*s\" has no port that this rule can take: %s rules are for ports whose protocol is "
+				       "\"%.*s\" has no port that this rule can take: %s rules are for ports whose "
+				       "protocol is "
 				       "%s or not declared",
 				       STR_ARG(h->name), kind, r->http ? "HTTP" : "TCP");
 	}
@@ -314,7 +320,8 @@ static bool second(struct build *b, const struct doc *first, const struct doc *d
 	if (!may_meet(first, doc))
 		return false;
 	report_warning(b, doc, at, field, STR("put the rules into one VirtualService"),
-		       "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\": its http rules hold where one can match, "
+		       "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\": its http rules hold where "
+		       "one can match, "
 		       "its tcp rules are tried before these",
 		       STR_ARG(first->meta.ns), STR_ARG(first->meta.name), STR_ARG(host));
 	return true;
@@ -331,7 +338,8 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 
 	if (host_is_wild(host)) {
 		for (uint32_t i = 0; i < w->vs_wild_nr && w->vs_wild[i] < number; i++)
-			if (has_host(w->vss[w->vs_wild[i]], host) && second(b, w->vss[w->vs_wild[i]], doc, place, field, host))
+			if (has_host(w->vss[w->vs_wild[i]], host) &&
+			    second(b, w->vss[w->vs_wild[i]], doc, place, field, host))
 				return;
 		return;
 	}
@@ -425,7 +433,8 @@ static void destination_rules(struct build *b)
 		uint32_t same = 0;
 
 		if (!h && !w->lone && !in_wild_entry(w, w->drs[i].host) && !host_is_wild(w->drs[i].host))
-			report_warning(b, doc, doc->dr->host_at, STR("spec.host"), host_hint(b, doc->dr->host, doc->meta.ns),
+			report_warning(b, doc, doc->dr->host_at, STR("spec.host"),
+				       host_hint(b, doc->dr->host, doc->meta.ns),
 				       "[IST0174] host \"%.*s\" is not known", STR_ARG(doc->dr->host));
 		if (h)
 			dr_subsets(b, doc, h);
@@ -450,7 +459,8 @@ static void entry(struct build *b, const struct host *h)
 	else if (other)
 		report_error(b, h->doc, h->doc->meta.name_at, STR("spec.hosts"),
 			     STR("put the endpoints into one ServiceEntry"),
-			     "ServiceEntry %.*s/%.*s has host \"%.*s\" in this namespace already; merging them is not enforced yet",
+			     "ServiceEntry %.*s/%.*s has host \"%.*s\" in this namespace already; merging them is not "
+			     "enforced yet",
 			     STR_ARG(other->ns), STR_ARG(other->doc->meta.name), STR_ARG(h->name));
 }
 
@@ -469,11 +479,12 @@ static void conflict(struct build *b, const struct host *h)
 			    (!exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&
 			     !str_eq(first->ns, h->ns)))
 				continue;
-			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
-				       "%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
-				       addr_text(&h->addrs[a].addr, text), h->ports[p].number,
-				       first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
-				       STR_ARG(first->doc->meta.name));
+			report_warning(
+				b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
+				"%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
+				addr_text(&h->addrs[a].addr, text), h->ports[p].number,
+				first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
+				STR_ARG(first->doc->meta.name));
 			return;
 		}
 	}
@@ -492,7 +503,8 @@ static void hosts(struct build *b)
 			conflict(b, h);
 		if (h->kind == HOST_GATEWAY && h->rule_nr && !h->addr_nr)
 			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec.selector"), NO_HINT,
-				       "[IST0101] no Service, Pod or Node gives this gateway an address; its rules have no effect");
+				       "[IST0101] no Service, Pod or Node gives this gateway an address; its rules "
+				       "have no effect");
 	}
 }
 
@@ -546,8 +558,9 @@ static void route_parent(struct build *b, const struct doc *doc, uint32_t at)
 	const struct doc *other;
 
 	if (!h) {
-		report_warning(b, doc, p->at, field, NO_HINT, "Service %.*s/%.*s not found: the route has no effect there",
-			       STR_ARG(p->ns), STR_ARG(p->name));
+		report_warning(b, doc, p->at, field, NO_HINT,
+			       "Service %.*s/%.*s not found: the route has no effect there", STR_ARG(p->ns),
+			       STR_ARG(p->name));
 		return;
 	}
 	if (not_a_frontend(h)) {
@@ -588,9 +601,9 @@ static void route_backends(struct build *b, const struct doc *doc)
 
 			weighted += to->weight > 0;
 			if (bad)
-				report_warning(b, doc, to->at, FIELD(b, "spec.rules[%u].backendRefs[%u]", i, k), NO_HINT,
-					       "Service %.*s/%.*s: %s; its share of connections is refused", STR_ARG(to->ns),
-					       STR_ARG(to->name), bad);
+				report_warning(b, doc, to->at, FIELD(b, "spec.rules[%u].backendRefs[%u]", i, k),
+					       NO_HINT, "Service %.*s/%.*s: %s; its share of connections is refused",
+					       STR_ARG(to->ns), STR_ARG(to->name), bad);
 		}
 		if (doc->route->kind == ROUTE_HTTP && weighted > 1)
 			report_warning(b, doc, r->at, FIELD(b, "spec.rules[%u]", i), NO_HINT,

@@ -43,8 +43,7 @@ const struct host *host_find(const struct world *w, struct str name, const struc
 	for (index_each(&w->by_name, str_hash(name), at, i)) {
 		const struct host *h = &w->hosts[i];
 
-		if (h->shadowed_by || !str_eq(h->name, name) ||
-		    (!any && !exported(h->export_to, h->ns, who->ns)))
+		if (h->shadowed_by || !str_eq(h->name, name) || (!any && !exported(h->export_to, h->ns, who->ns)))
 			continue;
 		if (who->ns.len && str_eq(h->ns, who->ns))
 			return h;
@@ -58,8 +57,7 @@ const struct host *host_service(const struct world *w, struct str ns, struct str
 {
 	char text[600];
 	struct str full = { text, 0 };
-	int len = snprintf(text, sizeof(text), "%.*s.%.*s%.*s", STR_ARG(name), STR_ARG(ns),
-			   STR_ARG(w->suffix));
+	int len = snprintf(text, sizeof(text), "%.*s.%.*s%.*s", STR_ARG(name), STR_ARG(ns), STR_ARG(w->suffix));
 
 	if (len < 0 || (size_t)len >= sizeof(text))
 		return NULL;
@@ -131,8 +129,8 @@ static bool drs_in(const struct world *w, const struct host *h, enum dr_index wh
 	for (uint32_t i = 0; i < w->dr_wild_nr; i++) {
 		const struct dr *dr = &w->drs[w->dr_wild[i]];
 
-		if (dr->host.len <= h->name.len + 1 && dr->host.len > best.len &&
-		    hosts_overlap(dr->host, h->name) && dr_in(dr->doc, which, ns, who))
+		if (dr->host.len <= h->name.len + 1 && dr->host.len > best.len && hosts_overlap(dr->host, h->name) &&
+		    dr_in(dr->doc, which, ns, who))
 			best = dr->host;
 	}
 	for (uint32_t i = 0; i < w->dr_wild_nr && best.len; i++) {
@@ -175,8 +173,7 @@ void drs_find(const struct world *w, const struct host *h, const struct who *who
 	if (!w->dr_nr)
 		return;
 	if ((who->ns.len && drs_in(w, h, root ? DR_ROOT_LOCAL : DR_LOCAL, who->ns, who, ret)) ||
-	    drs_in(w, h, DR_EXPORTED, h->ns, who, ret) ||
-	    drs_in(w, h, DR_EXPORTED, w->root_ns, who, ret))
+	    drs_in(w, h, DR_EXPORTED, h->ns, who, ret) || drs_in(w, h, DR_EXPORTED, w->root_ns, who, ret))
 		drs_of_client(ret, who);
 }
 
@@ -202,8 +199,7 @@ static enum lb_policy policy_at(const struct m_traffic_policy *p, int64_t port, 
 	return p->lb;
 }
 
-enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port,
-			  const struct doc **ret_by)
+enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port, const struct doc **ret_by)
 {
 	enum lb_policy lb = LB_UNSET, own;
 	bool at_port;
@@ -224,8 +220,7 @@ enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, 
 	if (own == LB_UNSET && !at_port)
 		return lb;
 	for (uint32_t i = 0; i < drs->nr; i++)
-		if (subset >= drs->v[i]->dr->subsets &&
-		    subset < drs->v[i]->dr->subsets + drs->v[i]->dr->subset_nr)
+		if (subset >= drs->v[i]->dr->subsets && subset < drs->v[i]->dr->subsets + drs->v[i]->dr->subset_nr)
 			*ret_by = drs->v[i];
 	return own;
 }

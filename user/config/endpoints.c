@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "config/alias.h"
 #include "config/resolve.h"
 
 static uint64_t addr_hash(const struct addr *a)
@@ -13,8 +14,8 @@ static uint64_t addr_hash(const struct addr *a)
 	return str_hash((struct str){ (const char *)a->b, sizeof(a->b) });
 }
 
-static void add(struct endpoints *e, const struct spec *spec, const struct addr *addr, int64_t port,
-		int64_t weight, const struct str *who)
+static void add(struct endpoints *e, const struct spec *spec, const struct addr *addr, int64_t port, int64_t weight,
+		const struct str *who)
 {
 	if (addr_is_v4(addr) == spec->v6 || port < 1 || port > 65535 || addr_is_zero(addr))
 		return;
@@ -97,15 +98,13 @@ void workloads_each(const struct world *w, struct str ns, const struct kvs *sele
 		return;
 	if (!w->labelled) {
 		for (uint32_t i = 0; i < w->workload_nr; i++)
-			if (str_eq(w->workloads[i].doc->meta.ns, ns) &&
-			    kvs_match(selector, w->workloads[i].labels))
+			if (str_eq(w->workloads[i].doc->meta.ns, ns) && kvs_match(selector, w->workloads[i].labels))
 				fn(data, &w->workloads[i]);
 		return;
 	}
 	pair = shortest(w, ns, selector);
 	for (index_each(&w->by_label, label_hash(ns, &selector->v[pair]), at, i))
-		if (str_eq(w->workloads[i].doc->meta.ns, ns) &&
-		    kvs_match(selector, w->workloads[i].labels))
+		if (str_eq(w->workloads[i].doc->meta.ns, ns) && kvs_match(selector, w->workloads[i].labels))
 			fn(data, &w->workloads[i]);
 }
 
@@ -144,8 +143,7 @@ static void selected(void *data, const struct workload *wl)
 	if (!in_subset(s->spec, wl->labels))
 		return;
 	if (d->kind == KIND_WORKLOAD_ENTRY) {
-		add(s->e, s->spec, &d->we->address, entry_port(d->we, s->spec->port), d->we->weight,
-		    &wl->text);
+		add(s->e, s->spec, &d->we->address, entry_port(d->we, s->spec->port), d->we->weight, &wl->text);
 		return;
 	}
 	if (!s->pods || d->pod->finished)
@@ -174,16 +172,15 @@ static void slice_endpoint(struct endpoints *e, const struct world *w, const str
 		if (!wl && ep->pod.len && !who) {
 			struct str *text = arena_new(&e->texts, struct str);
 
-			*text = arena_printf(&e->texts, "%.*s/%.*s/", STR_ARG(ep->pod_ns),
-					     STR_ARG(ep->pod));
+			*text = workload_text(&e->texts, ep->pod_ns, ep->pod, STR(""));
 			who = text;
 		}
 		add(e, spec, &ep->addrs[i], port, 1, wl ? &wl->text : who);
 	}
 }
 
-static void slice(struct endpoints *e, const struct world *w, const struct spec *spec,
-		  const struct m_slice *s, bool not_ready)
+static void slice(struct endpoints *e, const struct world *w, const struct spec *spec, const struct m_slice *s,
+		  bool not_ready)
 {
 	const struct port *p = spec->port;
 	int64_t port = -1;
@@ -202,8 +199,8 @@ static void slice(struct endpoints *e, const struct world *w, const struct spec 
 }
 
 /* True when the Service has slices of the kind asked for. */
-static bool slices(struct endpoints *e, const struct world *w, const struct model *m,
-		   const struct spec *spec, bool from_endpoints)
+static bool slices(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec,
+		   bool from_endpoints)
 {
 	const struct doc *service = spec->host->doc, *last = NULL;
 	bool not_ready = service->service->publish_not_ready, any = false;
@@ -214,8 +211,7 @@ static bool slices(struct endpoints *e, const struct world *w, const struct mode
 		for (uint32_t k = 0; k < docs[i]->slice_nr && docs[i] != last; k++) {
 			const struct m_slice *s = &docs[i]->slices[k];
 
-			if (s->from_endpoints != from_endpoints ||
-			    !str_eq(s->service, service->meta.name))
+			if (s->from_endpoints != from_endpoints || !str_eq(s->service, service->meta.name))
 				continue;
 			any = true;
 			slice(e, w, spec, s, not_ready);
@@ -224,8 +220,7 @@ static bool slices(struct endpoints *e, const struct world *w, const struct mode
 	return any;
 }
 
-static void service(struct endpoints *e, const struct world *w, const struct model *m,
-		    const struct spec *spec)
+static void service(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec)
 {
 	const struct m_service *s = spec->host->doc->service;
 	struct selecting selecting = { .e = e, .spec = spec, .not_ready = s->publish_not_ready };
@@ -245,8 +240,7 @@ static void entry(struct endpoints *e, const struct world *w, const struct spec 
 		const struct workload *wl = workload_at(w, &we->address);
 
 		if (in_subset(spec, &we->labels))
-			add(e, spec, &we->address, entry_port(we, spec->port), we->weight,
-			    wl ? &wl->text : NULL);
+			add(e, spec, &we->address, entry_port(we, spec->port), we->weight, wl ? &wl->text : NULL);
 	}
 	if (se->has_selector)
 		workloads_each(w, spec->host->ns, &se->selector, selected, &selecting);
@@ -297,8 +291,23 @@ static void sort(struct endpoints *e, uint32_t from)
 		free(v);
 }
 
-void endpoints_add(struct endpoints *e, const struct world *w, const struct model *m,
-		   const struct spec *spec)
+/* Halves all weights until their sum fits: only thousands of endpoints with weights near the largest come here. */
+static void bound_weights(struct endpoints *e, uint32_t from)
+{
+	uint64_t sum;
+
+	for (;;) {
+		sum = 0;
+		for (uint32_t i = from; i < e->nr; i++)
+			sum += e->v[i].weight;
+		if (sum <= ALIAS_SUM_MAX)
+			return;
+		for (uint32_t i = from; i < e->nr; i++)
+			e->v[i].weight -= e->v[i].weight / 2;
+	}
+}
+
+void endpoints_add(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec)
 {
 	uint32_t from = e->nr;
 
@@ -309,4 +318,5 @@ void endpoints_add(struct endpoints *e, const struct world *w, const struct mode
 	else if (spec->host->kind == HOST_ENTRY)
 		entry(e, w, spec);
 	sort(e, from);
+	bound_weights(e, from);
 }

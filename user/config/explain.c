@@ -49,8 +49,8 @@ static const struct client *find_source(struct asking *q, struct str src)
 	uint32_t nr, dot;
 
 	if (slash >= 0)
-		return client_named(q->s, str_sub(src, 0, (uint32_t)slash),
-				    str_sub(src, (uint32_t)slash + 1, src.len), &nr);
+		return client_named(q->s, str_sub(src, 0, (uint32_t)slash), str_sub(src, (uint32_t)slash + 1, src.len),
+				    &nr);
 	c = client_named(q->s, (struct str){ 0 }, src, &nr);
 	if (c && nr > 1 && !str_is(c->ns, "default")) {
 		buf_printf(q->text, "%u pods are named %.*s; write namespace/%.*s\n", nr, STR_ARG(src), STR_ARG(src));
@@ -253,8 +253,9 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 	char text[ADDR_TEXT_MAX];
 	uint64_t sum = 0;
 
-	buf_printf(q->text, addr_is_v4(addr) ? "%.*s/%.*s -> %s:%u/%s" : "%.*s/%.*s -> [%s]:%u/%s", STR_ARG(q->client->ns),
-		   STR_ARG(q->client->name), addr_text(addr, text), q->port, proto_text(q->proto));
+	buf_printf(q->text, addr_is_v4(addr) ? "%.*s/%.*s -> %s:%u/%s" : "%.*s/%.*s -> [%s]:%u/%s",
+		   STR_ARG(q->client->ns), STR_ARG(q->client->name), addr_text(addr, text), q->port,
+		   proto_text(q->proto));
 	if (u)
 		buf_printf(q->text, " (%.*s %.*s/%.*s)", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
 	buf_printf(q->text, "\n  %s\n", reason_of(q, r));
@@ -362,12 +363,16 @@ static int explain_to(struct asking *q, struct str dst)
 	return -ENOENT;
 }
 
-int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst, uint16_t port,
-	    uint8_t proto, struct buf *text, struct json *json)
+int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst,
+	    uint16_t port, uint8_t proto, struct buf *text, struct json *json)
 {
 	struct buf own = { 0 };
-	struct asking q = { .s = s, .domain = opts->cluster_domain.len ? opts->cluster_domain : STR("cluster.local"),
-			    .port = port, .proto = proto, .text = text ? text : &own, .json = json };
+	struct asking q = { .s = s,
+			    .domain = opts->cluster_domain.len ? opts->cluster_domain : STR("cluster.local"),
+			    .port = port,
+			    .proto = proto,
+			    .text = text ? text : &own,
+			    .json = json };
 	size_t before = q.text->len;
 	int err = -ENOENT;
 

@@ -18,16 +18,15 @@ static bool gateway_has(const struct host *h, const struct doc *vs, const struct
 		struct str ns = slash < 0 ? vs->meta.ns : str_sub(s, 0, (uint32_t)slash);
 
 		if (str_eq(ns, h->ns) &&
-		    str_eq(slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len),
-			   h->doc->meta.name))
+		    str_eq(slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len), h->doc->meta.name))
 			return true;
 	}
 	return false;
 }
 
 /* Hosts of a server: "dns", "namespace/dns", "./dns". */
-static bool server_takes(const struct world *w, const struct host *h,
-			 const struct m_gateway_server *server, const struct doc *vs)
+static bool server_takes(const struct world *w, const struct host *h, const struct m_gateway_server *server,
+			 const struct doc *vs)
 {
 	struct arena a = { 0 };
 	bool found = false;
@@ -38,12 +37,10 @@ static bool server_takes(const struct world *w, const struct host *h,
 		struct str ns = slash < 0 ? STR("*") : str_sub(s, 0, (uint32_t)slash);
 		struct str dns = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
 
-		if (!str_is(ns, "*") && !str_eq(ns, vs->meta.ns) &&
-		    !(str_is(ns, ".") && str_eq(h->ns, vs->meta.ns)))
+		if (!str_is(ns, "*") && !str_eq(ns, vs->meta.ns) && !(str_is(ns, ".") && str_eq(h->ns, vs->meta.ns)))
 			continue;
 		for (uint32_t k = 0; k < vs->vs->hosts.nr && !found; k++)
-			found = hosts_overlap(dns,
-					      host_full(&a, w, vs->vs->hosts.v[k], vs->meta.ns));
+			found = hosts_overlap(dns, host_full(&a, w, vs->vs->hosts.v[k], vs->meta.ns));
 	}
 	arena_release(&a);
 	return found;
@@ -62,8 +59,7 @@ static const struct m_rule *bound_rule(const struct host *h, const struct doc *v
 		for (uint32_t k = 0; k < r->match_nr; k++) {
 			const struct m_l4_match *m = &r->matches[k];
 
-			if ((!m->port || m->port == port) &&
-			    (!m->gateways.nr || gateway_has(h, vs, &m->gateways)))
+			if ((!m->port || m->port == port) && (!m->gateways.nr || gateway_has(h, vs, &m->gateways)))
 				return r;
 		}
 	}
@@ -79,8 +75,8 @@ bool gateway_bound(const struct world *w, const struct host *h, const struct doc
 	return takes && gateway_has(h, vs, &vs->vs->gateways);
 }
 
-const struct m_rule *gateway_rule(const struct world *w, const struct host *h,
-				  const struct port *port, const struct doc **ret_vs)
+const struct m_rule *gateway_rule(const struct world *w, const struct host *h, const struct port *port,
+				  const struct doc **ret_vs)
 {
 	const struct who who = { .ns = h->client_ns };
 
@@ -132,8 +128,8 @@ static bool is_gateway_pod(const struct workload *wl, const struct kvs *selector
 	return kvs_match(selector, wl->labels) && !d->pod->finished && !d->meta.deleting && d->pod->ip_nr;
 }
 
-static bool fronts(const struct world *w, const struct host *service, const struct kvs *selector,
-		   const uint32_t *pods, uint32_t pod_nr)
+static bool fronts(const struct world *w, const struct host *service, const struct kvs *selector, const uint32_t *pods,
+		   uint32_t pod_nr)
 {
 	const struct kvs *own = &service->doc->service->selector;
 
@@ -195,13 +191,14 @@ static void add_gateway(struct world *w, const struct model *m, const struct doc
 	static const struct strs everybody;
 	struct host *h = &w->hosts[w->host_nr++];
 
-	*h = (struct host){ .kind = HOST_GATEWAY, .ns = doc->meta.ns, .doc = doc,
-			    .export_to = &everybody, .port_nr = 1 };
-	h->name = arena_printf(&w->arena, "gateway:%.*s:%u", STR_ARG(doc->meta.name),
-			       (unsigned int)server->port);
+	*h = (struct host){
+		.kind = HOST_GATEWAY, .ns = doc->meta.ns, .doc = doc, .export_to = &everybody, .port_nr = 1
+	};
+	h->name = arena_printf(&w->arena, "gateway:%.*s:%u", STR_ARG(doc->meta.name), (unsigned int)server->port);
 	h->ports = arena_new(&w->arena, struct port);
-	*h->ports = (struct port){ .name = server->port_name, .number = (uint16_t)server->port,
-				   .proto = MESH_PROTO_TCP, .class = PORT_TCP };
+	*h->ports = (struct port){
+		.name = server->port_name, .number = (uint16_t)server->port, .proto = MESH_PROTO_TCP, .class = PORT_TCP
+	};
 	h->rules = arena_array(&w->arena, w->vs_nr, sizeof(struct doc *));
 	for (uint32_t i = 0; i < w->vs_nr; i++)
 		if (gateway_bound(w, h, w->vss[i]))

@@ -4,8 +4,7 @@
 
 void index_init(struct index *ix, struct arena *a, uint32_t cap)
 {
-	*ix = (struct index){ .entries = arena_array(a, cap ? cap : 1, sizeof(*ix->entries)),
-			      .cap = cap };
+	*ix = (struct index){ .entries = arena_array(a, cap ? cap : 1, sizeof(*ix->entries)), .cap = cap };
 }
 
 void index_add(struct index *ix, uint64_t hash, uint32_t value)

@@ -39,9 +39,9 @@ static inline uint32_t index_first(const struct index *ix, uint64_t hash)
 }
 
 /* for (index_each(ix, hash, at, value)): value runs over the values of this hash. */
-#define index_each(ix, h, at, val)                                                                 \
-	uint32_t at = index_first(ix, h), val = at ? (ix)->entries[at - 1].value : 0;              \
-	at;                                                                                        \
+#define index_each(ix, h, at, val)                                                    \
+	uint32_t at = index_first(ix, h), val = at ? (ix)->entries[at - 1].value : 0; \
+	at;                                                                           \
 	at = index_skip(ix, (ix)->entries[at - 1].next, h), val = at ? (ix)->entries[at - 1].value : 0
 
 /* Hash of two texts as one key. */

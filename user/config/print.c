@@ -30,8 +30,8 @@ static void print_row(const struct unit *u, const struct u_row *r, struct buf *o
 	if (r->origin) {
 		const struct u_origin *o = &u->origins[r->origin - 1];
 
-		buf_printf(out, " by %.*s %.*s/%.*s %.*s", STR_ARG(o->kind), STR_ARG(o->ns),
-			   STR_ARG(o->name), STR_ARG(o->field));
+		buf_printf(out, " by %.*s %.*s/%.*s %.*s", STR_ARG(o->kind), STR_ARG(o->ns), STR_ARG(o->name),
+			   STR_ARG(o->field));
 	}
 	if (r->http_per_connection)
 		buf_printf(out, " per connection");
@@ -40,15 +40,13 @@ static void print_row(const struct unit *u, const struct u_row *r, struct buf *o
 		const struct u_dest *d = &u->dests[r->dest + i];
 
 		buf_printf(out, "    %llu %.*s%s\n", (unsigned long long)d->weight,
-			   STR_ARG(u->clusters[d->cluster].name),
-			   u->clusters[d->cluster].v6 ? " v6" : "");
+			   STR_ARG(u->clusters[d->cluster].name), u->clusters[d->cluster].v6 ? " v6" : "");
 	}
 }
 
 void unit_print(const struct unit *u, struct buf *out)
 {
-	buf_printf(out, "%.*s %.*s/%.*s\n", STR_ARG(u->source_kind), STR_ARG(u->ns),
-		   STR_ARG(u->host));
+	buf_printf(out, "%.*s %.*s/%.*s\n", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
 	for (uint32_t i = 0; i < u->row_nr; i++)
 		print_row(u, &u->rows[i], out);
 	for (uint32_t i = 0; i < u->cluster_nr; i++) {
@@ -64,8 +62,7 @@ void unit_print(const struct unit *u, struct buf *out)
 			if (e->weight != 1)
 				buf_printf(out, " weight %u", e->weight);
 			if (e->workload)
-				buf_printf(out, " %.*s",
-					   STR_ARG(u->workloads[e->workload - 1].text));
+				buf_printf(out, " %.*s", STR_ARG(u->workloads[e->workload - 1].text));
 			buf_printf(out, "\n");
 		}
 	}

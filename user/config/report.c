@@ -19,8 +19,8 @@ static uint64_t place_hash(const struct where *at)
 	return str_hash(at->file) + at->document * 0x9e3779b97f4a7c15ull + at->item;
 }
 
-static void json_diags(struct json *j, const struct batch *b, const struct index *by_document, const struct doc_result *r,
-		       bool errors)
+static void json_diags(struct json *j, const struct batch *b, const struct index *by_document,
+		       const struct doc_result *r, bool errors)
 {
 	json_array(j);
 	for (index_each(by_document, place_hash(&r->at), at, i)) {

@@ -44,10 +44,10 @@ struct host {
 	uint32_t addr_nr;
 	const struct doc **rules; /* VirtualServices and routes that may apply, oldest first */
 	uint32_t rule_nr;
-	struct str client_ns; /* gateway: the namespace that its own lookups start in */
-	uint32_t position;    /* of its unit */
+	struct str client_ns;		/* gateway: the namespace that its own lookups start in */
+	uint32_t position;		/* of its unit */
 	const struct host *shadowed_by; /* another document has this name in this namespace; this one has no unit */
-	bool contended;	      /* another host has one of its {address, port} */
+	bool contended;			/* another host has one of its {address, port} */
 };
 
 struct workload {
@@ -73,9 +73,9 @@ struct world {
 
 	struct host *hosts; /* Services and ServiceEntry hosts by age, then gateways */
 	uint32_t host_nr, gateway_at;
-	struct index by_name;  /* host name -> hosts */
-	struct index claims;   /* {address, port, proto} -> hosts, gateways first, then by age */
-	bool lone; /* neither a Service nor a ServiceEntry: rules are checked on their own */
+	struct index by_name; /* host name -> hosts */
+	struct index claims;  /* {address, port, proto} -> hosts, gateways first, then by age */
+	bool lone;	      /* neither a Service nor a ServiceEntry: rules are checked on their own */
 
 	struct workload *workloads; /* pods, then WorkloadEntries */
 	uint32_t workload_nr, pod_nr;
@@ -106,6 +106,8 @@ void world_unref(struct world *w); /* NULL is fine */
 /* Builds by_label, once. */
 void world_label(struct world *w);
 uint64_t claim_hash(const struct cidr *net, const struct port *p);
+/* `s`, a host of a VirtualService without a wildcard, is `host`. */
+bool vs_names(const struct world *w, const struct doc *doc, struct str s, struct str host);
 /* Finds each host's rules, and who else has its addresses; after gateways_add(). */
 void world_link(struct world *w);
 /* Adds the hosts of Istio Gateways with TCP servers, at most gateways_count() of them. */
@@ -151,7 +153,8 @@ struct drs {
 void drs_find(const struct world *w, const struct host *h, const struct who *who, struct drs *ret);
 const struct m_subset *drs_subset(const struct drs *drs, struct str name);
 /* *ret_by: the document that decides, NULL: none. */
-enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port, const struct doc **ret_by);
+enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port,
+			  const struct doc **ret_by);
 
 /* ---- one unit in the making (route.c, unit.c) ---- */
 
@@ -206,7 +209,7 @@ struct making {
 	uint32_t note_nr, note_cap;
 	struct scope_view {
 		uint32_t scope, view;
-	} *scoped; /* scopes that see another view than 0 */
+	} * scoped; /* scopes that see another view than 0 */
 	uint32_t scoped_nr, scoped_cap;
 };
 
@@ -216,7 +219,7 @@ struct build {
 	const struct model *model;
 	struct arena temp; /* lives as long as the build */
 	struct batch *batch;
-	struct diags spare; /* takes diags when there is no batch */
+	struct diags spare;	    /* takes diags when there is no batch */
 	const struct doc **refused; /* documents with errors, once each */
 	uint32_t refused_nr, refused_cap;
 	uint32_t errors, hint_nr;
@@ -238,13 +241,14 @@ void making_clear(struct making *mk);
 void making_free(struct making *mk);
 
 /* What a VirtualService bound to a gateway says for one of its ports; NULL: nothing, so that there is no listener. */
-const struct m_rule *gateway_rule(const struct world *w, const struct host *h, const struct port *port, const struct doc **ret_vs);
+const struct m_rule *gateway_rule(const struct world *w, const struct host *h, const struct port *port,
+				  const struct doc **ret_vs);
 
 /* Errors (warnings, when the document does not come from this batch) and warnings at a place of a document. */
-void report_error(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint, const char *fmt, ...)
-	__attribute__((format(printf, 6, 7)));
-void report_warning(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint, const char *fmt,
-		    ...) __attribute__((format(printf, 6, 7)));
+void report_error(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
+		  const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+void report_warning(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
+		    const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* An error, unless the document has one already: however many clients and ports meet it. */
 void report_once(struct build *b, const struct doc *doc, struct place at, struct str field, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
@@ -274,8 +278,8 @@ struct endpoints {
 /* Appends the endpoints of a destination, sorted by address and port, without duplicates. */
 void endpoints_add(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec);
 /* Pods and WorkloadEntries of a namespace that carry all of `selector`: calls fn for each. */
-void workloads_each(const struct world *w, struct str ns, const struct kvs *selector, void (*fn)(void *data, const struct workload *wl),
-		    void *data);
+void workloads_each(const struct world *w, struct str ns, const struct kvs *selector,
+		    void (*fn)(void *data, const struct workload *wl), void *data);
 
 /* ---- units ---- */
 
@@ -298,7 +302,8 @@ struct parts {
 /* Finds the endpoints and packs. `e` is scratch. */
 struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m, struct endpoints *e);
 /* Rows of all scopes of one host; *ret_specs (in `keep`) are the destinations of its clusters. */
-struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, struct arena *keep, struct spec **ret_specs);
+struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, struct arena *keep,
+		       struct spec **ret_specs);
 /* Same content, also that which only people see. */
 bool unit_same(const struct unit *a, const struct unit *b);
 

@@ -38,8 +38,7 @@ int rule_rank(const struct doc *doc, const struct host *h, const struct who *who
 	return str_eq(doc->meta.ns, who->ns) ? 0 : 1;
 }
 
-static bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_t port,
-		     const struct who *who)
+static bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_t port, const struct who *who)
 {
 	static const struct kvs none;
 	bool inside = !m->subnet_nr;
@@ -47,14 +46,13 @@ static bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_
 	for (uint32_t i = 0; i < m->subnet_nr; i++)
 		inside |= m->subnets[i].prefix_len <= net->prefix_len &&
 			  addr_in(&net->addr, &m->subnets[i].addr, m->subnets[i].prefix_len);
-	return inside && (!m->port || m->port == port) &&
-	       (!m->gateways.nr || has(&m->gateways, "mesh")) &&
+	return inside && (!m->port || m->port == port) && (!m->gateways.nr || has(&m->gateways, "mesh")) &&
 	       (!m->source_ns.len || str_eq(m->source_ns, who->ns)) &&
 	       kvs_match(&m->source_labels, who->labels ? who->labels : &none);
 }
 
-static const struct m_rule *vs_rule(const struct m_virtual_service *vs, bool http,
-				    const struct cidr *net, uint16_t port, const struct who *who)
+static const struct m_rule *vs_rule(const struct m_virtual_service *vs, bool http, const struct cidr *net,
+				    uint16_t port, const struct who *who)
 {
 	for (uint32_t i = 0; i < vs->rule_nr; i++) {
 		const struct m_rule *r = &vs->rules[i];
@@ -75,22 +73,19 @@ bool route_takes(const struct doc *doc, const struct host *h, uint16_t port)
 	for (uint32_t i = 0; i < doc->route->parent_nr; i++) {
 		const struct m_parent_ref *p = &doc->route->parents[i];
 
-		if (str_eq(p->ns, h->ns) && str_eq(p->name, h->doc->meta.name) &&
-		    (!p->port || p->port == port))
+		if (str_eq(p->ns, h->ns) && str_eq(p->name, h->doc->meta.name) && (!p->port || p->port == port))
 			return true;
 	}
 	return false;
 }
 
-static bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h,
-		     uint16_t port)
+static bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h, uint16_t port)
 {
-	return doc->kind == KIND_ROUTE && doc->route->kind == kind && doc->route->rule_nr &&
-	       route_takes(doc, h, port);
+	return doc->kind == KIND_ROUTE && doc->route->kind == kind && doc->route->rule_nr && route_takes(doc, h, port);
 }
 
 /* Length of the host of a VirtualService that covers `host`; UINT32_MAX: exact, 0: none. */
-static uint32_t specificity(const struct doc *doc, const struct host *h)
+static uint32_t specificity(const struct world *w, const struct doc *doc, const struct host *h)
 {
 	uint32_t best = 0;
 
@@ -98,10 +93,7 @@ static uint32_t specificity(const struct doc *doc, const struct host *h)
 		struct str s = doc->vs->hosts.v[i];
 
 		if (!host_is_wild(s)) {
-			/* Short names were resolved when the rule was linked to the host. */
-			if (str_find(s, '.') < 0 ? str_eq(doc->meta.ns, h->ns) &&
-							   str_eq(s, h->doc->meta.name) :
-						   str_eq(s, h->name))
+			if (vs_names(w, doc, s, h->name))
 				return UINT32_MAX;
 		} else if (hosts_overlap(s, h->name) && s.len <= h->name.len + 1 && s.len > best) {
 			best = s.len;
@@ -110,8 +102,8 @@ static uint32_t specificity(const struct doc *doc, const struct host *h)
 	return best;
 }
 
-static bool tcp_rule(const struct host *h, const struct cidr *net, const struct port *port,
-		     const struct who *who, bool routes_only, struct chosen *ret)
+static bool tcp_rule(const struct host *h, const struct cidr *net, const struct port *port, const struct who *who,
+		     bool routes_only, struct chosen *ret)
 {
 	for (int order = 0; order <= 3; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
@@ -132,7 +124,7 @@ static bool tcp_rule(const struct host *h, const struct cidr *net, const struct 
 	return false;
 }
 
-static bool http_rule(const struct host *h, const struct cidr *net, const struct port *port,
+static bool http_rule(const struct world *w, const struct host *h, const struct cidr *net, const struct port *port,
 		      const struct who *who, struct chosen *ret)
 {
 	uint32_t best = 0;
@@ -143,8 +135,9 @@ static bool http_rule(const struct host *h, const struct cidr *net, const struct
 
 		if (rule_rank(doc, h, who) < 0)
 			continue;
-		s = doc->kind == KIND_VIRTUAL_SERVICE ? specificity(doc, h) :
-		    route_is(doc, ROUTE_HTTP, h, port->number) ? UINT32_MAX : 0;
+		s = doc->kind == KIND_VIRTUAL_SERVICE		 ? specificity(w, doc, h)
+		    : route_is(doc, ROUTE_HTTP, h, port->number) ? UINT32_MAX
+								 : 0;
 		if (s > best)
 			best = s;
 	}
@@ -157,7 +150,7 @@ static bool http_rule(const struct host *h, const struct cidr *net, const struct
 			*ret = (struct chosen){ .doc = doc, .http = true };
 			if (route_is(doc, ROUTE_HTTP, h, port->number))
 				return true;
-			if (doc->kind != KIND_VIRTUAL_SERVICE || specificity(doc, h) != best)
+			if (doc->kind != KIND_VIRTUAL_SERVICE || specificity(w, doc, h) != best)
 				continue;
 			ret->rule = vs_rule(doc->vs, true, net, port->number, who);
 			if (ret->rule)
@@ -169,8 +162,7 @@ static bool http_rule(const struct host *h, const struct cidr *net, const struct
 	return false;
 }
 
-static bool udp_rule(const struct host *h, const struct port *port, const struct who *who,
-		     struct chosen *ret)
+static bool udp_rule(const struct host *h, const struct port *port, const struct who *who, struct chosen *ret)
 {
 	for (int order = 2; order <= 3; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
@@ -184,8 +176,8 @@ static bool udp_rule(const struct host *h, const struct port *port, const struct
 	return false;
 }
 
-bool rule_find(const struct world *w, const struct host *h, const struct cidr *net,
-	       const struct port *port, const struct who *who, struct chosen *ret)
+bool rule_find(const struct world *w, const struct host *h, const struct cidr *net, const struct port *port,
+	       const struct who *who, struct chosen *ret)
 {
 	struct chosen http;
 	bool tcp;
@@ -199,8 +191,7 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 	case PORT_UDP:
 		return udp_rule(h, port, who, ret);
 	case PORT_HTTP:
-		return http_rule(h, net, port, who, ret) ||
-		       tcp_rule(h, net, port, who, true, ret);
+		return http_rule(w, h, net, port, who, ret) || tcp_rule(h, net, port, who, true, ret);
 	case PORT_TCP:
 	case PORT_TLS:
 		return tcp_rule(h, net, port, who, port->class == PORT_TLS, ret);
@@ -208,7 +199,7 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 		break;
 	}
 	tcp = tcp_rule(h, net, port, who, false, ret);
-	if (!http_rule(h, net, port, who, &http))
+	if (!http_rule(w, h, net, port, who, &http))
 		return tcp;
 	if (!tcp || http.doc->kind == KIND_ROUTE) {
 		*ret = http;

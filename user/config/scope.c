@@ -18,8 +18,9 @@ struct conds {
 	uint32_t label_nr, label_cap;
 };
 
-struct class {
-	struct str ns; /* empty: no condition names it */
+struct class
+{
+	struct str ns;	   /* empty: no condition names it */
 	struct kvs labels; /* those that conditions mention */
 	uint64_t hash;
 	uint32_t *hosts, *views; /* differences from the common view, in host order */
@@ -116,9 +117,7 @@ static void cond_vs(struct finding *f, struct conds *c, const struct doc *doc)
 				cond_labels(c, &r->matches[k].source_labels);
 		}
 		for (uint32_t k = 0; k < r->route_nr; k++)
-			cond_dest(c, f->b->world,
-				  host_full(&f->b->temp, f->b->world, r->routes[k].host,
-					    doc->meta.ns));
+			cond_dest(c, f->b->world, host_full(&f->b->temp, f->b->world, r->routes[k].host, doc->meta.ns));
 	}
 }
 
@@ -249,8 +248,7 @@ static uint32_t class_of(struct finding *f, const struct doc *pod)
 	while (f->slots[at]) {
 		const struct class *known = &f->classes[f->slots[at] - 1];
 
-		if (known->hash == c.hash && str_eq(known->ns, c.ns) &&
-		    kvs_equal(&known->labels, &c.labels))
+		if (known->hash == c.hash && str_eq(known->ns, c.ns) && kvs_equal(&known->labels, &c.labels))
 			return f->slots[at] - 1;
 		at = (at + 1) & f->slot_mask;
 	}
@@ -269,8 +267,8 @@ struct answers {
 	uint32_t view;
 };
 
-static uint32_t view_of(struct finding *f, struct making *mk, const struct conds *c,
-			const struct class *class, struct answers **memo, uint32_t *nr, uint32_t *cap)
+static uint32_t view_of(struct finding *f, struct making *mk, const struct conds *c, const struct class *class,
+			struct answers **memo, uint32_t *nr, uint32_t *cap)
 {
 	const struct who who = { class->ns, &class->labels };
 	struct answers a = { 0 };
@@ -296,8 +294,7 @@ static void class_differs(struct class *class, uint32_t host, uint32_t view)
 	class->views[class->diff_nr++] = view;
 }
 
-static struct making *resolve_host(struct finding *f, struct host *h, uint32_t position,
-				   const struct conds *c)
+static struct making *resolve_host(struct finding *f, struct host *h, uint32_t position, const struct conds *c)
 {
 	static const struct who common;
 	struct making *mk = xcalloc(1, sizeof(*mk));
@@ -322,8 +319,7 @@ static struct making *resolve_host(struct finding *f, struct host *h, uint32_t p
 
 static bool same_views(const struct class *a, const struct class *b)
 {
-	return a->diff_nr == b->diff_nr &&
-	       !memcmp(a->hosts, b->hosts, a->diff_nr * sizeof(*a->hosts)) &&
+	return a->diff_nr == b->diff_nr && !memcmp(a->hosts, b->hosts, a->diff_nr * sizeof(*a->hosts)) &&
 	       !memcmp(a->views, b->views, a->diff_nr * sizeof(*a->views));
 }
 
@@ -433,8 +429,7 @@ static void finding_free(struct finding *f)
 	free(f->all.labels);
 }
 
-void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint32_t nr,
-		 struct scopes *ret)
+void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint32_t nr, struct scopes *ret)
 {
 	struct finding f = { .b = b };
 	struct conds c = { 0 };

@@ -17,8 +17,8 @@
 struct plan {
 	uint32_t refs;
 	struct world *world;
-	struct arena arena; /* specs, index, clients */
-	struct spec **specs; /* of each unit's clusters */
+	struct arena arena;	 /* specs, index, clients */
+	struct spec **specs;	 /* of each unit's clusters */
 	struct index by_service; /* {namespace, name} -> units that use its endpoints */
 	struct client *clients;
 	uint32_t client_nr, scope_nr;
@@ -141,8 +141,7 @@ static void label_if_needed(struct world *w, const struct model *m)
 
 	for (uint32_t i = 0; i < w->gateway_at && w->workload_nr; i++) {
 		const struct host *h = &w->hosts[i];
-		bool needs = h->kind == HOST_ENTRY ? h->doc->se->has_selector :
-						     h->doc->service->has_selector;
+		bool needs = h->kind == HOST_ENTRY ? h->doc->se->has_selector : h->doc->service->has_selector;
 
 		if (!needs)
 			continue;
@@ -188,8 +187,8 @@ static struct unit *share(struct unit *u, const struct snapshot *prev, uint32_t 
 	return unit_ref(prev->units[*at]);
 }
 
-static struct unit **make_units(struct build *b, struct plan *plan, const struct snapshot *prev,
-				struct host **hosts, uint32_t nr)
+static struct unit **make_units(struct build *b, struct plan *plan, const struct snapshot *prev, struct host **hosts,
+				uint32_t nr)
 {
 	static const struct who common;
 	struct unit **units = xmalloc((nr + 1) * sizeof(*units));
@@ -226,8 +225,8 @@ static struct unit **make_units(struct build *b, struct plan *plan, const struct
 	return units;
 }
 
-static int build_whole(const struct model *m, const struct snapshot_options *opts,
-		       const struct snapshot *prev, struct batch *batch, struct snapshot **ret)
+static int build_whole(const struct model *m, const struct snapshot_options *opts, const struct snapshot *prev,
+		       struct batch *batch, struct snapshot **ret)
 {
 	struct build b = { .model = m, .batch = batch };
 	struct plan *plan = xcalloc(1, sizeof(*plan));
@@ -364,8 +363,8 @@ static void hold_units(struct snap *snap, const struct snap *prev, const uint32_
 	}
 }
 
-static struct snapshot *build_endpoints(const struct model *m, const struct snap *prev,
-					struct doc *const *changed, uint32_t changed_nr)
+static struct snapshot *build_endpoints(const struct model *m, const struct snap *prev, struct doc *const *changed,
+					uint32_t changed_nr)
 {
 	uint32_t *list, nr = affected(prev, changed, changed_nr, &list), fresh = 0;
 	struct unit **units = xmalloc((prev->s.unit_nr + 1) * sizeof(*units));
@@ -394,9 +393,8 @@ static struct snapshot *build_endpoints(const struct model *m, const struct snap
 	return &snap->s;
 }
 
-int snapshot_build(const struct model *m, const struct snapshot_options *opts,
-		   const struct snapshot *prev, struct doc *const *changed, uint32_t changed_nr,
-		   struct batch *b, struct snapshot **ret)
+int snapshot_build(const struct model *m, const struct snapshot_options *opts, const struct snapshot *prev,
+		   struct doc *const *changed, uint32_t changed_nr, struct batch *b, struct snapshot **ret)
 {
 	if (prev && only_slices(changed, changed_nr)) {
 		*ret = build_endpoints(m, (const struct snap *)prev, changed, changed_nr);
@@ -407,16 +405,16 @@ int snapshot_build(const struct model *m, const struct snapshot_options *opts,
 
 /* ---- lookup ---- */
 
-static const struct u_row *unit_find(const struct unit *u, uint32_t scope, const struct addr *addr,
-				     uint16_t port, uint8_t proto, bool network)
+static const struct u_row *unit_find(const struct unit *u, uint32_t scope, const struct addr *addr, uint16_t port,
+				     uint8_t proto, bool network)
 {
 	const struct u_row *best = NULL;
 
 	for (uint32_t i = 0; i < u->row_nr; i++) {
 		const struct u_row *r = &u->rows[i];
 
-		if (r->scope != scope || r->port != port || r->proto != proto ||
-		    (r->prefix_len < 128) != network || !addr_in(addr, &r->addr, r->prefix_len))
+		if (r->scope != scope || r->port != port || r->proto != proto || (r->prefix_len < 128) != network ||
+		    !addr_in(addr, &r->addr, r->prefix_len))
 			continue;
 		if (!best || r->prefix_len > best->prefix_len)
 			best = r;
@@ -424,15 +422,13 @@ static const struct u_row *unit_find(const struct unit *u, uint32_t scope, const
 	return best;
 }
 
-static const struct u_row *find_in(const struct snapshot *s, uint32_t scope, const struct addr *addr,
-				   uint16_t port, uint8_t proto, bool network,
-				   const struct unit **ret_unit)
+static const struct u_row *find_in(const struct snapshot *s, uint32_t scope, const struct addr *addr, uint16_t port,
+				   uint8_t proto, bool network, const struct unit **ret_unit)
 {
 	const struct u_row *best = NULL;
 
 	for (uint32_t i = 0; i < s->unit_nr; i++) {
-		const struct u_row *r =
-			unit_find(s->units[i], scope, addr, port, proto, network);
+		const struct u_row *r = unit_find(s->units[i], scope, addr, port, proto, network);
 
 		if (!r || (best && best->prefix_len >= r->prefix_len))
 			continue;
@@ -442,8 +438,8 @@ static const struct u_row *find_in(const struct snapshot *s, uint32_t scope, con
 	return best;
 }
 
-const struct u_row *snapshot_find(const struct snapshot *s, uint32_t scope, const struct addr *addr,
-				  uint16_t port, uint8_t proto, const struct unit **ret_unit)
+const struct u_row *snapshot_find(const struct snapshot *s, uint32_t scope, const struct addr *addr, uint16_t port,
+				  uint8_t proto, const struct unit **ret_unit)
 {
 	const struct unit *unit = NULL;
 	const struct u_row *r = NULL;

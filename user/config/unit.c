@@ -32,8 +32,8 @@ static uint64_t unit_hash(const struct unit *u)
 	for (uint32_t i = 0; i < u->row_nr; i++) {
 		const struct u_row *r = &u->rows[i];
 
-		h = mix(h, ((uint64_t)r->scope << 32) | ((uint32_t)r->port << 16) |
-				   ((uint32_t)r->proto << 8) | r->prefix_len);
+		h = mix(h, ((uint64_t)r->scope << 32) | ((uint32_t)r->port << 16) | ((uint32_t)r->proto << 8) |
+				   r->prefix_len);
 		h = mix_addr(mix(h, ((uint64_t)r->dest << 32) | r->dest_nr), &r->addr);
 		h = mix(h, r->action);
 	}
@@ -57,9 +57,9 @@ static uint64_t unit_hash(const struct unit *u)
 
 bool unit_same(const struct unit *a, const struct unit *b)
 {
-	if (a->hash != b->hash || a->line != b->line || a->origin_nr != b->origin_nr ||
-	    a->note_nr != b->note_nr || a->row_nr != b->row_nr || !str_eq(a->file, b->file) ||
-	    !str_eq(a->source_kind, b->source_kind) || a->service_nr != b->service_nr)
+	if (a->hash != b->hash || a->line != b->line || a->origin_nr != b->origin_nr || a->note_nr != b->note_nr ||
+	    a->row_nr != b->row_nr || !str_eq(a->file, b->file) || !str_eq(a->source_kind, b->source_kind) ||
+	    a->service_nr != b->service_nr)
 		return false;
 	for (uint32_t i = 0; i < a->row_nr; i++)
 		if (a->rows[i].origin != b->rows[i].origin ||
@@ -69,8 +69,8 @@ bool unit_same(const struct unit *a, const struct unit *b)
 		const struct u_origin *x = &a->origins[i], *y = &b->origins[i];
 
 		if (x->line != y->line || x->column != y->column || !str_eq(x->kind, y->kind) ||
-		    !str_eq(x->ns, y->ns) || !str_eq(x->name, y->name) ||
-		    !str_eq(x->file, y->file) || !str_eq(x->field, y->field))
+		    !str_eq(x->ns, y->ns) || !str_eq(x->name, y->name) || !str_eq(x->file, y->file) ||
+		    !str_eq(x->field, y->field))
 			return false;
 	}
 	for (uint32_t i = 0; i < a->note_nr; i++)
@@ -86,7 +86,7 @@ bool unit_same(const struct unit *a, const struct unit *b)
 
 /* One block: first everything aligned, then text. */
 struct pack {
-	char *at;   /* of the aligned part */
+	char *at; /* of the aligned part */
 	char *text;
 	size_t size, text_size;
 };
@@ -161,8 +161,7 @@ static uint32_t services_of(const struct parts *p, struct arena *a, struct str *
 		for (uint32_t k = 0; k < i; k++)
 			there |= p->specs[k].host == h;
 		if (!there)
-			list[nr++] = arena_printf(a, "%.*s/%.*s", STR_ARG(h->ns),
-						  STR_ARG(h->doc->meta.name));
+			list[nr++] = arena_printf(a, "%.*s/%.*s", STR_ARG(h->ns), STR_ARG(h->doc->meta.name));
 	}
 	qsort(list, nr, sizeof(*list), by_text);
 	return nr;
@@ -201,9 +200,13 @@ static void pack_texts(struct unit *u, struct pack *k, const struct parts *p)
 	for (uint32_t i = 0; i < p->origin_nr; i++) {
 		const struct u_origin *o = &p->origins[i];
 
-		u->origins[i] = (struct u_origin){ pack_str(k, o->kind), pack_str(k, o->ns),
-						   pack_str(k, o->name), pack_str(k, o->file),
-						   o->line, o->column, pack_str(k, o->field) };
+		u->origins[i] = (struct u_origin){ pack_str(k, o->kind),
+						   pack_str(k, o->ns),
+						   pack_str(k, o->name),
+						   pack_str(k, o->file),
+						   o->line,
+						   o->column,
+						   pack_str(k, o->field) };
 	}
 	u->note_nr = p->note_nr;
 	u->notes = pack_array(k, p->note_nr, sizeof(*u->notes));
@@ -218,13 +221,10 @@ static void *pack_copy(struct pack *k, const void *v, size_t nr, size_t size)
 	return nr ? memcpy(to, v, nr * size) : to;
 }
 
-struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m,
-		       struct endpoints *e)
+struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m, struct endpoints *e)
 {
-	struct str small[16], *services = p->spec_nr <= 16 ? small :
-						 xmalloc(p->spec_nr * sizeof(*services));
-	struct u_cluster few[16], *clusters = p->spec_nr <= 16 ? few :
-							 xmalloc(p->spec_nr * sizeof(*clusters));
+	struct str small[16], *services = p->spec_nr <= 16 ? small : xmalloc(p->spec_nr * sizeof(*services));
+	struct u_cluster few[16], *clusters = p->spec_nr <= 16 ? few : xmalloc(p->spec_nr * sizeof(*clusters));
 	const struct str **workloads;
 	uint32_t workload_nr, service_nr;
 	struct pack k = { 0 };
@@ -241,11 +241,10 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	workload_nr = number_workloads(e, &workloads);
 	service_nr = services_of(p, &e->texts, services);
 
-	size = aligned(sizeof(*u)) + aligned(p->row_nr * sizeof(*u->rows)) +
-	       aligned(p->dest_nr * sizeof(*u->dests)) + aligned(p->spec_nr * sizeof(*u->clusters)) +
-	       aligned(e->nr * sizeof(*u->endpoints)) + aligned(workload_nr * sizeof(*u->workloads)) +
-	       aligned(p->origin_nr * sizeof(*u->origins)) + aligned(service_nr * sizeof(*u->services)) +
-	       aligned(p->note_nr * sizeof(*u->notes));
+	size = aligned(sizeof(*u)) + aligned(p->row_nr * sizeof(*u->rows)) + aligned(p->dest_nr * sizeof(*u->dests)) +
+	       aligned(p->spec_nr * sizeof(*u->clusters)) + aligned(e->nr * sizeof(*u->endpoints)) +
+	       aligned(workload_nr * sizeof(*u->workloads)) + aligned(p->origin_nr * sizeof(*u->origins)) +
+	       aligned(service_nr * sizeof(*u->services)) + aligned(p->note_nr * sizeof(*u->notes));
 	u = xmalloc(size + text_size(p, services, service_nr, workloads, workload_nr));
 	k.at = (char *)u + aligned(sizeof(*u));
 	k.text = (char *)u + size;
@@ -307,8 +306,7 @@ static bool serves(const struct view_row *r)
 	return r->state == VIEW_ROUTE || r->state == VIEW_PASS;
 }
 
-static void emit(struct rows *out, const struct making *mk, const struct view_row *r, uint32_t scope,
-		 uint8_t action)
+static void emit(struct rows *out, const struct making *mk, const struct view_row *r, uint32_t scope, uint8_t action)
 {
 	struct u_row row = { .scope = scope,
 			     .addr = r->net.addr,
@@ -405,9 +403,7 @@ static struct u_origin *origins_of(struct build *b, const struct making *mk)
 
 static struct str host_kind_text(const struct host *h)
 {
-	return h->kind == HOST_SERVICE ? STR("Service") :
-	       h->kind == HOST_ENTRY   ? STR("ServiceEntry") :
-					 STR("Gateway");
+	return h->kind == HOST_SERVICE ? STR("Service") : h->kind == HOST_ENTRY ? STR("ServiceEntry") : STR("Gateway");
 }
 
 static void host_notes(struct build *b, struct making *mk)

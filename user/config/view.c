@@ -52,8 +52,7 @@ void making_note(struct build *b, struct making *mk, const char *fmt, ...)
 	buf_release(&text);
 }
 
-static uint32_t origin_of(struct making *mk, const struct doc *doc, struct str field,
-			  struct place at)
+static uint32_t origin_of(struct making *mk, const struct doc *doc, struct str field, struct place at)
 {
 	for (uint32_t i = 0; i < mk->origin_nr; i++)
 		if (mk->origins[i].doc == doc && str_eq(mk->origins[i].field, field))
@@ -64,20 +63,20 @@ static uint32_t origin_of(struct making *mk, const struct doc *doc, struct str f
 }
 
 /* The destination's number; its name is made when it is new. */
-static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int64_t port,
-			struct str subset_name, struct spec *want)
+static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int64_t port, struct str subset_name,
+			struct spec *want)
 {
 	char text[MESH_NAME_LEN * 2];
 	struct str name;
-	int len = snprintf(text, sizeof(text), "outbound|%u|%.*s|%.*s", (unsigned int)port,
-			   STR_ARG(subset_name), STR_ARG(host));
+	int len = snprintf(text, sizeof(text), "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset_name),
+			   STR_ARG(host));
 
 	name = (struct str){ text, len < (int)sizeof(text) ? (uint32_t)len : sizeof(text) - 1 };
 	for (uint32_t i = 0; i < mk->spec_nr; i++) {
 		const struct spec *s = &mk->specs[i];
 
-		if (s->host == want->host && s->port == want->port && s->subset == want->subset &&
-		    s->v6 == want->v6 && str_eq(s->name, name))
+		if (s->host == want->host && s->port == want->port && s->subset == want->subset && s->v6 == want->v6 &&
+		    str_eq(s->name, name))
 			return i;
 	}
 	GROW(mk->specs, mk->spec_nr, &mk->spec_cap);
@@ -94,9 +93,8 @@ static void dest_add(struct making *mk, struct view_row *row, uint32_t spec, uin
 }
 
 /* The policy of {host, subset, port}, and whether it keeps the original destination. */
-static bool keeps_address(const struct build *b, const struct host *d, const struct port *port,
-			  struct str subset, const struct who *who, const struct m_subset **ret_subset,
-			  const struct doc **ret_by)
+static bool keeps_address(const struct build *b, const struct host *d, const struct port *port, struct str subset,
+			  const struct who *who, const struct m_subset **ret_subset, const struct doc **ret_by)
 {
 	struct drs drs;
 
@@ -113,9 +111,8 @@ static bool external(const struct host *h)
 	return h->kind == HOST_SERVICE && h->doc->service->type == SERVICE_EXTERNAL_NAME;
 }
 
-static void destination(struct build *b, struct making *mk, struct view_row *row,
-			const struct m_destination *to, uint64_t weight, const struct doc *doc,
-			const struct who *who, uint32_t *pass)
+static void destination(struct build *b, struct making *mk, struct view_row *row, const struct m_destination *to,
+			uint64_t weight, const struct doc *doc, const struct who *who, uint32_t *pass)
 {
 	struct str full = host_full(&b->temp, b->world, to->host, doc->meta.ns);
 	const struct host *d = host_find(b->world, full, who, false);
@@ -139,8 +136,8 @@ static void destination(struct build *b, struct making *mk, struct view_row *row
 	dest_add(mk, row, spec_of(b, mk, full, number, to->subset, &spec), weight);
 }
 
-static void virtual_service(struct build *b, struct making *mk, struct view_row *row,
-			    const struct chosen *c, const struct who *who)
+static void virtual_service(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
+			    const struct who *who)
 {
 	const struct m_rule *r = c->rule;
 	uint32_t pass = 0;
@@ -174,8 +171,7 @@ static bool granted(const struct world *w, const struct doc *route, const struct
 			continue;
 		for (uint32_t k = 0; k < g->from_nr; k++)
 			from |= str_is(g->from[k].group, "gateway.networking.k8s.io") &&
-				str_eq(g->from[k].kind, route->kind_name) &&
-				str_eq(g->from[k].ns, route->meta.ns);
+				str_eq(g->from[k].kind, route->kind_name) && str_eq(g->from[k].ns, route->meta.ns);
 		for (uint32_t k = 0; k < g->to_nr; k++)
 			dest |= !g->to[k].group.len && str_is(g->to[k].kind, "Service") &&
 				(!g->to[k].name.len || str_eq(g->to[k].name, to->name));
@@ -185,9 +181,8 @@ static bool granted(const struct world *w, const struct doc *route, const struct
 	return false;
 }
 
-const char *backend_bad(const struct world *w, const struct doc *route,
-			const struct m_backend_ref *to, const struct host **ret_host,
-			const struct port **ret_port)
+const char *backend_bad(const struct world *w, const struct doc *route, const struct m_backend_ref *to,
+			const struct host **ret_host, const struct port **ret_port)
 {
 	const struct host *d = host_service(w, to->ns, to->name);
 
@@ -204,8 +199,8 @@ const char *backend_bad(const struct world *w, const struct doc *route,
 	return NULL;
 }
 
-static void gateway_route(struct build *b, struct making *mk, struct view_row *row,
-			  const struct chosen *c, const struct who *who)
+static void gateway_route(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
+			  const struct who *who)
 {
 	const struct m_route_rule *r = &c->doc->route->rules[0];
 	uint32_t pass = 0;
@@ -222,10 +217,8 @@ static void gateway_route(struct build *b, struct making *mk, struct view_row *r
 		full = arena_printf(&b->temp, "%.*s.%.*s%.*s", STR_ARG(to->name), STR_ARG(to->ns),
 				    STR_ARG(b->world->suffix));
 		if (!backend_bad(b->world, c->doc, to, &spec.host, &spec.port))
-			pass += keeps_address(b, spec.host, spec.port, (struct str){ 0 }, who,
-					      &spec.subset, &by);
-		dest_add(mk, row, spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec),
-			 (uint64_t)to->weight);
+			pass += keeps_address(b, spec.host, spec.port, (struct str){ 0 }, who, &spec.subset, &by);
+		dest_add(mk, row, spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec), (uint64_t)to->weight);
 	}
 	if (pass && pass == row->dest_nr)
 		row->state = VIEW_PASS;
@@ -240,8 +233,8 @@ static void gateway_route(struct build *b, struct making *mk, struct view_row *r
 }
 
 /* No rule: the service itself. */
-static void own_default(struct build *b, struct making *mk, struct view_row *row,
-			const struct port *port, const struct who *who)
+static void own_default(struct build *b, struct making *mk, struct view_row *row, const struct port *port,
+			const struct who *who)
 {
 	const struct host *h = mk->host;
 	struct spec spec = { .host = h, .port = port, .v6 = !addr_is_v4(&row->net.addr) };
@@ -258,7 +251,8 @@ static void own_default(struct build *b, struct making *mk, struct view_row *row
 }
 
 /* Who has this address and port for this client: gateways first, then the oldest; NULL: nobody that it sees. */
-static const struct host *holder(const struct build *b, const struct cidr *net, const struct port *port, const struct who *who)
+static const struct host *holder(const struct build *b, const struct cidr *net, const struct port *port,
+				 const struct who *who)
 {
 	const struct world *w = b->world;
 
@@ -276,8 +270,8 @@ static const struct host *holder(const struct build *b, const struct cidr *net, 
 	return NULL;
 }
 
-static void row_resolve(struct build *b, struct making *mk, struct view_row *row,
-			const struct port *port, const struct who *who)
+static void row_resolve(struct build *b, struct making *mk, struct view_row *row, const struct port *port,
+			const struct who *who)
 {
 	const struct host *h = mk->host;
 	struct who asks = h->kind == HOST_GATEWAY ? (struct who){ .ns = h->client_ns } : *who;
@@ -299,7 +293,8 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 		row->state = VIEW_LOST;
 		if (exported(h->export_to, h->ns, who->ns))
 			making_note(b, mk, "%s port %u belongs to %.*s/%.*s for clients that see both",
-				    addr_text(&row->net.addr, text), row->port, STR_ARG(first->ns), STR_ARG(first->name));
+				    addr_text(&row->net.addr, text), row->port, STR_ARG(first->ns),
+				    STR_ARG(first->name));
 		return;
 	}
 	row->state = VIEW_ROUTE;

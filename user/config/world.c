@@ -51,8 +51,7 @@ static uint8_t service_port_class(const struct m_port *p)
 		return PORT_HTTP;
 	dash = str_find(text, '-');
 	class = class_of(dash < 0 ? text : str_sub(text, 0, (uint32_t)dash));
-	if (class == PORT_AUTO &&
-	    (p->port == 25 || p->port == 53 || p->port == 3306 || p->port == 27017))
+	if (class == PORT_AUTO && (p->port == 25 || p->port == 53 || p->port == 3306 || p->port == 27017))
 		return PORT_TCP;
 	return class;
 }
@@ -61,13 +60,11 @@ static void service_host(struct world *w, struct host *h, const struct doc *doc)
 {
 	const struct m_service *s = doc->service;
 
-	*h = (struct host){ .kind = HOST_SERVICE,
-			    .ns = doc->meta.ns,
-			    .doc = doc,
-			    .export_to = &s->export_to,
-			    .port_nr = s->port_nr };
-	h->name = arena_printf(&w->arena, "%.*s.%.*s%.*s", STR_ARG(doc->meta.name),
-			       STR_ARG(doc->meta.ns), STR_ARG(w->suffix));
+	*h = (struct host){
+		.kind = HOST_SERVICE, .ns = doc->meta.ns, .doc = doc, .export_to = &s->export_to, .port_nr = s->port_nr
+	};
+	h->name = arena_printf(&w->arena, "%.*s.%.*s%.*s", STR_ARG(doc->meta.name), STR_ARG(doc->meta.ns),
+			       STR_ARG(w->suffix));
 	h->ports = arena_array(&w->arena, s->port_nr, sizeof(*h->ports));
 	for (uint32_t i = 0; i < s->port_nr; i++) {
 		const struct m_port *p = &s->ports[i];
@@ -174,6 +171,21 @@ static uint64_t addr_hash(const struct addr *a)
 	return str_hash((struct str){ (const char *)a->b, sizeof(a->b) });
 }
 
+struct str workload_text(struct arena *a, struct str ns, struct str name, struct str account)
+{
+	struct str text = { arena_array(a, ns.len + name.len + account.len + 2, 1), 0 };
+	char *at = (char *)text.p;
+
+	at = (char *)mempcpy(at, ns.p, ns.len);
+	*at++ = '/';
+	at = (char *)mempcpy(at, name.p, name.len);
+	*at++ = '/';
+	if (account.len)
+		at = (char *)mempcpy(at, account.p, account.len);
+	text.len = (uint32_t)(at - text.p);
+	return text;
+}
+
 static void add_workloads(struct world *w, const struct model *m)
 {
 	uint32_t pod_nr, entry_nr, ip_nr = 0;
@@ -189,9 +201,7 @@ static void add_workloads(struct world *w, const struct model *m)
 
 		w->workloads[i].doc = d;
 		w->workloads[i].labels = i < pod_nr ? &d->meta.labels : &d->we->labels;
-		w->workloads[i].text = arena_printf(&w->arena, "%.*s/%.*s/%.*s",
-						    STR_ARG(d->meta.ns), STR_ARG(d->meta.name),
-						    STR_ARG(sa));
+		w->workloads[i].text = workload_text(&w->arena, d->meta.ns, d->meta.name, sa);
 		ip_nr += i < pod_nr ? d->pod->ip_nr : 1;
 	}
 	index_init(&w->by_ip, &w->arena, ip_nr);
@@ -254,8 +264,7 @@ static void add_virtual_services(struct world *w, const struct model *m)
 				wild = true;
 				continue;
 			}
-			index_add(&w->vs_exact,
-				  str_hash(host_full(&w->arena, w, vs->hosts.v[k], w->vss[i]->meta.ns)),
+			index_add(&w->vs_exact, str_hash(host_full(&w->arena, w, vs->hosts.v[k], w->vss[i]->meta.ns)),
 				  i);
 		}
 		if (wild)
@@ -294,8 +303,7 @@ static void add_routes(struct world *w, const struct model *m)
 		const struct m_route *r = w->routes[i]->route;
 
 		for (uint32_t k = 0; k < r->parent_nr; k++)
-			index_add(&w->route_by, index_hash2(r->parents[k].ns, r->parents[k].name),
-				  i);
+			index_add(&w->route_by, index_hash2(r->parents[k].ns, r->parents[k].name), i);
 	}
 	index_seal(&w->route_by, &w->arena);
 	w->grants = model_list(m, KIND_REFERENCE_GRANT, &w->grant_nr);
@@ -304,9 +312,8 @@ static void add_routes(struct world *w, const struct model *m)
 /* The world may outlive the model that it was made of. */
 static void hold_docs(struct world *w, const struct model *m)
 {
-	static const enum kind kinds[] = { KIND_SERVICE, KIND_SERVICE_ENTRY, KIND_POD,
-					   KIND_WORKLOAD_ENTRY, KIND_DESTINATION_RULE,
-					   KIND_ISTIO_GATEWAY };
+	static const enum kind kinds[] = { KIND_SERVICE,	KIND_SERVICE_ENTRY,    KIND_POD,
+					   KIND_WORKLOAD_ENTRY, KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY };
 	uint32_t nr, total = 0;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -327,10 +334,8 @@ struct world *world_new(const struct model *m, const struct snapshot_options *op
 	struct world *w = xcalloc(1, sizeof(*w));
 
 	w->refs = 1;
-	w->domain = arena_str(&w->arena, opts->cluster_domain.len ? opts->cluster_domain :
-								    STR("cluster.local"));
-	w->root_ns = arena_str(&w->arena, opts->root_namespace.len ? opts->root_namespace :
-								     STR("istio-system"));
+	w->domain = arena_str(&w->arena, opts->cluster_domain.len ? opts->cluster_domain : STR("cluster.local"));
+	w->root_ns = arena_str(&w->arena, opts->root_namespace.len ? opts->root_namespace : STR("istio-system"));
 	w->suffix = arena_printf(&w->arena, ".svc.%.*s", STR_ARG(w->domain));
 	hold_docs(w, m);
 	add_hosts(w, m);
@@ -353,27 +358,27 @@ void world_unref(struct world *w)
 
 /* ---- rules and rivals of each host ---- */
 
+bool vs_names(const struct world *w, const struct doc *doc, struct str s, struct str host)
+{
+	if (str_find(s, '.') >= 0)
+		return str_eq(s, host);
+	return host.len == s.len + 1 + doc->meta.ns.len + w->suffix.len && str_starts(host, s) &&
+	       host.p[s.len] == '.' && str_eq(str_sub(host, s.len + 1, doc->meta.ns.len), doc->meta.ns) &&
+	       str_ends(host, w->suffix);
+}
+
 static bool vs_has_host(const struct world *w, const struct doc *doc, struct str host)
 {
-	for (uint32_t i = 0; i < doc->vs->hosts.nr; i++) {
-		struct str s = doc->vs->hosts.v[i];
-
-		if (hosts_overlap(s, host))
+	for (uint32_t i = 0; i < doc->vs->hosts.nr; i++)
+		if (hosts_overlap(doc->vs->hosts.v[i], host) || vs_names(w, doc, doc->vs->hosts.v[i], host))
 			return true;
-		/* A short name of the rule's own namespace. */
-		if (str_find(s, '.') < 0 && host.len == s.len + 1 + doc->meta.ns.len + w->suffix.len &&
-		    str_starts(host, s) && str_ends(host, w->suffix) && host.p[s.len] == '.' &&
-		    str_eq(str_sub(host, s.len + 1, doc->meta.ns.len), doc->meta.ns))
-			return true;
-	}
 	return false;
 }
 
 static bool route_has_host(const struct doc *doc, const struct host *h)
 {
 	for (uint32_t i = 0; i < doc->route->parent_nr; i++)
-		if (str_eq(doc->route->parents[i].ns, h->ns) &&
-		    str_eq(doc->route->parents[i].name, h->doc->meta.name))
+		if (str_eq(doc->route->parents[i].ns, h->ns) && str_eq(doc->route->parents[i].name, h->doc->meta.name))
 			return true;
 	return false;
 }
@@ -412,8 +417,7 @@ static void link_rules(struct world *w, struct host *h, struct found *found)
 	/* A ServiceEntry for "*.x" takes the rules of every "y.x". */
 	for (uint32_t i = 0; i < w->vs_nr && host_is_wild(h->name); i++)
 		for (uint32_t k = 0; k < w->vss[i]->vs->gateways.nr; k++)
-			if (str_is(w->vss[i]->vs->gateways.v[k], "mesh") &&
-			    vs_has_host(w, w->vss[i], h->name))
+			if (str_is(w->vss[i]->vs->gateways.v[k], "mesh") && vs_has_host(w, w->vss[i], h->name))
 				add_rule(h, found, w->vss[i], i);
 	if (h->kind == HOST_SERVICE) {
 		for (index_each(&w->route_by, index_hash2(h->ns, h->doc->meta.name), at, i))
@@ -442,8 +446,7 @@ static void split_networks(struct world *w, struct host *h)
 	}
 	if (cap == own)
 		return;
-	h->addrs = memcpy(arena_array(&w->arena, cap, sizeof(*h->addrs)), h->addrs,
-			  own * sizeof(*h->addrs));
+	h->addrs = memcpy(arena_array(&w->arena, cap, sizeof(*h->addrs)), h->addrs, own * sizeof(*h->addrs));
 	for (uint32_t r = 0; r < h->rule_nr; r++) {
 		const struct m_virtual_service *vs = h->rules[r]->vs;
 
@@ -460,9 +463,9 @@ static void split_networks(struct world *w, struct host *h)
 					for (uint32_t a = 0; a < h->addr_nr; a++) {
 						there |= h->addrs[a].prefix_len == net->prefix_len &&
 							 !addr_cmp(&h->addrs[a].addr, &net->addr);
-						inside |= h->addrs[a].prefix_len < net->prefix_len &&
-							  addr_in(&net->addr, &h->addrs[a].addr,
-								  h->addrs[a].prefix_len);
+						inside |=
+							h->addrs[a].prefix_len < net->prefix_len &&
+							addr_in(&net->addr, &h->addrs[a].addr, h->addrs[a].prefix_len);
 					}
 					if (inside && !there)
 						h->addrs[h->addr_nr++] = *net;

@@ -498,7 +498,7 @@ static double now_us(void)
 TEST(a_change_costs_what_it_touches)
 {
 	struct model *m = model_new(), *clone;
-	struct batch b = { 0 }, one[2] = { { 0 } };
+	struct batch b = { 0 }, one[2];
 	struct buf text = { 0 };
 	double from, put, cloned;
 	uint32_t nr;
@@ -510,6 +510,7 @@ TEST(a_change_costs_what_it_touches)
 	for (uint32_t i = 0; i < b.nr; i++)
 		doc_unref(model_put(m, b.results[i].doc));
 	model_list(m, KIND_SLICE, &nr);
+	memset(one, 0, sizeof(one));
 	for (int i = 0; i < 2; i++)
 		batch_read(&one[i], LAYER_RULES, STR("f"), STR(SLICE("s777-x", "s777")));
 	from = now_us();

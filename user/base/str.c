@@ -27,8 +27,7 @@ bool str_starts(struct str s, struct str prefix)
 
 bool str_ends(struct str s, struct str suffix)
 {
-	return s.len >= suffix.len &&
-	       (!suffix.len || !memcmp(s.p + s.len - suffix.len, suffix.p, suffix.len));
+	return s.len >= suffix.len && (!suffix.len || !memcmp(s.p + s.len - suffix.len, suffix.p, suffix.len));
 }
 
 int str_find(struct str s, char c)
@@ -71,15 +70,20 @@ static char lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-/* Levenshtein distance without regard to case; both texts are at most NEAREST_LEN_MAX long. */
-static uint32_t distance(struct str a, struct str b)
+/*
+ * Levenshtein distance without regard to case, or at least `limit` when it is not below that. Both texts are at most
+ * NEAREST_LEN_MAX long.
+ */
+static uint32_t distance(struct str a, struct str b, uint32_t limit)
 {
 	uint32_t row[NEAREST_LEN_MAX + 1];
 
+	if (a.len > b.len + limit || b.len > a.len + limit)
+		return limit;
 	for (uint32_t j = 0; j <= b.len; j++)
 		row[j] = j;
 	for (uint32_t i = 1; i <= a.len; i++) {
-		uint32_t diagonal = row[0];
+		uint32_t diagonal = row[0], least = i;
 
 		row[0] = i;
 		for (uint32_t j = 1; j <= b.len; j++) {
@@ -91,7 +95,11 @@ static uint32_t distance(struct str a, struct str b)
 				best = row[j - 1] + 1;
 			diagonal = row[j];
 			row[j] = best;
+			least = best < least ? best : least;
 		}
+		/* It never shrinks from row to row. */
+		if (least >= limit)
+			return limit;
 	}
 	return row[b.len];
 }
@@ -110,7 +118,7 @@ int str_nearest(struct str s, const struct str *candidates, uint32_t nr)
 
 		if (!candidates[i].len || candidates[i].len > NEAREST_LEN_MAX)
 			continue;
-		d = distance(s, candidates[i]);
+		d = distance(s, candidates[i], best);
 		/* Nothing in common is no suggestion, however short the two are. */
 		if (d < best && d < s.len) {
 			best = d;

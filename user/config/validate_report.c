@@ -115,9 +115,11 @@ static bool reported(const struct check *c, const char *path)
 {
 	const struct diags *ds = c->d->diags;
 
-	for (uint32_t i = ds->nr; i-- && ds->items[i].at.document == c->d->document;)
-		if (ds->items[i].level == DIAG_ERROR && ds->items[i].at.item == c->d->item &&
-		    str_is(ds->items[i].field, path) && str_eq(ds->items[i].at.file, c->d->file))
+	/* What is being read now was reported last. */
+	for (uint32_t i = ds->nr; i-- && ds->items[i].at.document == c->d->document &&
+				  ds->items[i].at.item == c->d->item;)
+		if (ds->items[i].level == DIAG_ERROR && str_is(ds->items[i].field, path) &&
+		    str_eq(ds->items[i].at.file, c->d->file))
 			return true;
 	return false;
 }

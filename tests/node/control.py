@@ -393,6 +393,45 @@ def a_second_meshd_is_refused():
 
 
 @test
+def unload():
+    with Daemon(RULES) as d:
+        d.ok(APPLY, ("a.yaml", SERVICE.replace("reviews", "mine").replace("0.10", "0.11")))
+        done = subprocess.run(d.command("--unload"), stderr=subprocess.PIPE, check=False)
+        check(done.returncode == 1 and b"another meshd" in done.stderr, f"{done}")
+        d.ok(VERSION)
+        d.stop()
+        check(os.listdir(d.pin), "the data path went with meshd")
+        for _ in range(2):
+            done = subprocess.run(d.command("--unload"), stderr=subprocess.PIPE, check=False)
+            check(done.returncode == 0 and not os.path.exists(d.pin), f"{done}")
+        # What was applied is the user's, not the kernel's.
+        d.start()
+        check("service/mine" in d.names(), f"{d.names()}")
+
+
+@test
+def queries():
+    with Daemon(RULES) as d:
+        check(d.call(FLOWS) == (0, "", "No flows found.\n"), f"{d.call(FLOWS)}")
+        check(d.call(FLOWS, output="json") == (0, "", ""), "no flows are no lines")
+        for state in ("open", "closed", "established", "failed"):
+            check(d.call(FLOWS, state=state)[0] == 0, f"state {state}")
+        code, _, err = d.call(FLOWS, state="lost")
+        check(code == 2 and "lost" in err, f"{code} {err}")
+        for destination in ("reviews", "reviews:0", "reviews:99999", "[::1:80", "::1:80", ":80"):
+            code, _, err = d.call(EXPLAIN, source="default/x", destination=destination)
+            check(code == 2 and "HOST:PORT" in err, f"{destination}: {code} {err}")
+        check(d.call(EXPLAIN, source="default/x", destination="reviews:80", protocol="icmp")[0] == 2, "protocol")
+        code, _, err = d.call(EXPLAIN, source="default/x", destination="reviews:9080")
+        check(code == 1 and "default/x" in err, f"{code} {err}")
+        text = d.ok(STATUS)
+        check("compiled: true" in text and "mesh_rows" in text and "programs:" not in text, text)
+        check("programs:" in d.ok(STATUS, output="wide"), "wide says no more")
+        check(set(d.status()) == {"daemon", "rules", "plane"}, f"{d.status().keys()}")
+        check(json.loads(d.ok(VERSION, output="json"))["protocol"] == 1, "version")
+
+
+@test
 def signals():
     with Daemon(RULES) as d:
         check(d.stop() == 0, "SIGTERM did not end it cleanly")

@@ -22,7 +22,7 @@
 #define LINGER_MS 1000
 #define LINGER_MAX (1u << 20)
 /* Bodies above this are taken one at a time. */
-#define BIG (16u << 20)
+#define BIG (4u << 20)
 /* Replies that wait to be read, in sum; above it big ones are refused. */
 #define REPLIES_MAX (256u << 20)
 #define CHUNK (64u << 10)

@@ -18,11 +18,18 @@ static void file_adopt(struct rules_file *f, const struct batch *b, uint32_t fro
 	}
 }
 
+/* Place in the file's order: no two documents of a file have the same, and the lists of documents are sorted by it. */
+static int doc_order(const struct doc *a, const struct doc *b)
+{
+	if (a->at.document != b->at.document)
+		return a->at.document < b->at.document ? -1 : 1;
+	return a->at.item < b->at.item ? -1 : a->at.item > b->at.item;
+}
+
 static bool doc_same(const struct doc *a, const struct doc *b)
 {
-	return a->kind == b->kind && a->at.line == b->at.line && a->at.item == b->at.item &&
-	       str_eq(a->kind_name, b->kind_name) && str_eq(a->meta.name, b->meta.name) &&
-	       str_eq(a->meta.ns, b->meta.ns) && str_eq(a->text, b->text);
+	return a->kind == b->kind && a->at.line == b->at.line && str_eq(a->kind_name, b->kind_name) &&
+	       str_eq(a->meta.name, b->meta.name) && str_eq(a->meta.ns, b->meta.ns) && str_eq(a->text, b->text);
 }
 
 /* Documents that did not change stay the same object, so that one that did costs no more than itself. */
@@ -31,9 +38,9 @@ static void file_keep_same(struct rules_file *now, const struct rules_file *was)
 	uint32_t k = 0;
 
 	for (uint32_t i = 0; i < now->doc_nr; i++) {
-		while (k < was->doc_nr && was->docs[k]->at.line < now->docs[i]->at.line)
+		while (k < was->doc_nr && doc_order(was->docs[k], now->docs[i]) < 0)
 			k++;
-		if (k == was->doc_nr || !doc_same(now->docs[i], was->docs[k]))
+		if (k == was->doc_nr || doc_order(was->docs[k], now->docs[i]) || !doc_same(now->docs[i], was->docs[k]))
 			continue;
 		doc_unref(now->docs[i]);
 		now->docs[i] = doc_ref(was->docs[k++]);
@@ -47,9 +54,10 @@ static void file_read(struct txn *t, struct rules_file *f, struct batch *b)
 	uint32_t from = b->nr;
 	int rc = rules_file_read(f, &text);
 
-	if (rc) {
+	/* Gone since the scan: the next one will see it. */
+	if (rc && rc != -ENOENT) {
 		diag_add(&b->diags, DIAG_ERROR, at, STR(""), STR(""), "%s", strerror(-rc));
-	} else {
+	} else if (!rc) {
 		batch_read(b, LAYER_RULES, str_of(f->path), (struct str){ text.data, (uint32_t)text.len });
 		t->text += text.len;
 	}
@@ -57,16 +65,12 @@ static void file_read(struct txn *t, struct rules_file *f, struct batch *b)
 	buf_release(&text);
 }
 
-/* Is `d` one of the documents of `f`? Both lists keep the order of the file. */
+/* Is `d` one of the documents of `f` (which may be NULL)? To be asked in the order of the file; *hint begins at 0. */
 static bool file_has(const struct rules_file *f, const struct doc *d, uint32_t *hint)
 {
-	while (f && *hint < f->doc_nr && f->docs[*hint]->at.line < d->at.line)
+	while (f && *hint < f->doc_nr && doc_order(f->docs[*hint], d) < 0)
 		(*hint)++;
-	for (uint32_t i = *hint; f && i < f->doc_nr && f->docs[i]->at.line == d->at.line; i++) {
-		if (f->docs[i] == d)
-			return true;
-	}
-	return false;
+	return f && *hint < f->doc_nr && f->docs[*hint] == d;
 }
 
 static void file_remove_old(struct txn *t, const struct rules_file *was, const struct rules_file *now)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* flows and status: what the data path counted, and how the daemon is. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -137,6 +136,17 @@ static void flow_heads(struct listing *l)
 		table_head(&l->table, narrow, sizeof(narrow) / sizeof(*narrow));
 }
 
+static bool is_state(struct str s)
+{
+	if (!s.len || str_is(s, "open") || str_is(s, "closed"))
+		return true;
+	for (size_t i = 0; i < MESH_STATE_NR; i++) {
+		if (str_is(s, state_texts[i]))
+			return true;
+	}
+	return false;
+}
+
 int verb_flows(struct verbs *v, const struct request *q, struct reply *r)
 {
 	struct listing l = { .v = v, .q = q, .out = &r->out };
@@ -147,13 +157,15 @@ int verb_flows(struct verbs *v, const struct request *q, struct reply *r)
 	struct timespec now;
 	int rc;
 
+	if (!is_state(q->state))
+		return reply_error(r, EXIT_USAGE, "unknown state `%.*s`", STR_ARG(q->state));
 	clock_gettime(CLOCK_REALTIME, &now);
 	l.now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	if (!json)
 		flow_heads(&l);
 	rc = plane_flows(v->plane, &filter, json ? flow_line : flow_row, &l);
 	if (rc < 0) {
-		rc = reply_error(r, rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED, "flows: %s", strerror(-rc));
+		rc = reply_error(r, EXIT_FAILED, "flows: %s", strerror(-rc));
 	} else {
 		rc = EXIT_DONE;
 		if (!json && table_rows(&l.table))

@@ -176,6 +176,9 @@ static int apply_once(struct plane *p, struct snapshot *s, struct plane_applied 
 
 	if (!rc)
 		rc = write_all(&a);
+	/* An epoch that no reader can have met is used again. */
+	if ((rc && !a.rows.written && !a.pods_written) || (!rc && !a.rows.nr && !a.pod_nr))
+		p->next_epoch--;
 	if (rc) {
 		undo(&a);
 	} else {
@@ -233,6 +236,8 @@ int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err)
 		written = true;
 		rc = pods_write(p, changes, nr, err);
 	}
+	if (!written)
+		p->next_epoch--;
 	if (rc) {
 		pods_undo(p, changes, nr, written);
 	} else if (nr) {

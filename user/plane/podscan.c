@@ -261,9 +261,8 @@ static void look_process(struct look *l, const char *pid, bool known)
 			judge(l, fd, id.dev, id.ino, true);
 		goto out_close;
 	}
-	for (uint32_t i = 0; i < 2; i++)
-		if (id.dev == s->host_dev[i] && id.ino == s->host_ino[i])
-			goto out_close;
+	if (id.dev == s->host_dev && id.ino == s->host_ino)
+		goto out_close;
 	for (uint32_t i = 0; i < l->seen_nr; i++)
 		if (id.dev == l->seen[i].dev && id.ino == l->seen[i].ino)
 			goto out_close;
@@ -387,11 +386,16 @@ void podscan_match(struct plane *p, const struct snapshot *snap, bool all)
 {
 	struct podset *s = &p->pods;
 
+	/* Snapshots that differ in endpoints only share their clients. */
+	if (!all && s->scanned_ms && !s->waiting && snap && snap->clients == s->matched && snap->client_nr == s->matched_nr)
+		return;
 	if (!s->scanned_ms)
 		podscan_tree(p);
 	for (uint32_t i = 0; i < s->nr; i++)
 		s->items[i].client = 0;
 	s->expected = 0;
+	s->matched = snap ? snap->clients : NULL;
+	s->matched_nr = snap ? snap->client_nr : 0;
 	for (uint32_t i = 0; snap && i < snap->client_nr; i++) {
 		const struct client *c = &snap->clients[i];
 		struct pod *pod;
@@ -422,6 +426,7 @@ static int poll_add(struct plane *p, int fd)
 	return epoll_ctl(p->pods.poll_fd, EPOLL_CTL_ADD, fd, &e) ? -errno : 0;
 }
 
+/* The host's own namespace is init's; ours when init's cannot be seen. */
 static int host_netns(struct podset *s)
 {
 	struct netns_id id;
@@ -431,19 +436,14 @@ static int host_netns(struct podset *s)
 	s->own_netns_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (s->own_netns_fd < 0)
 		return -errno;
-	rc = netns_id(s->own_netns_fd, &id);
+	fd = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC);
+	rc = netns_id(fd >= 0 ? fd : s->own_netns_fd, &id);
+	if (fd >= 0)
+		close(fd);
 	if (rc)
 		return rc;
-	s->host_dev[0] = id.dev;
-	s->host_ino[0] = id.ino;
-	fd = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		if (!netns_id(fd, &id)) {
-			s->host_dev[1] = id.dev;
-			s->host_ino[1] = id.ino;
-		}
-		close(fd);
-	}
+	s->host_dev = id.dev;
+	s->host_ino = id.ino;
 	if (stat("/proc/self/ns/user", &st))
 		return -errno;
 	s->userns_dev = st.st_dev;

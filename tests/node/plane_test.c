@@ -1,0 +1,964 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * user/plane against a real kernel: apply and what it costs, undo on full tables, adoption, the lock, pods, names, flows, networks,
+ * unload. Makes a cgroup, a bpffs of its own mount namespace, and pods that are processes in namespaces of their own.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <bpf/bpf.h>
+
+#include "../unit/test.h"
+#include "base/arena.h"
+#include "peer.h"
+#include "plane/plane_int.h"
+
+#define PORTS 4
+#define PORT 8000 /* servers listen on PORT .. PORT + PORTS - 1 */
+#define PODS 3
+
+/* What a pod's process is asked to do, and what it answers. */
+struct ask {
+	uint32_t ip, count;
+	uint16_t port;
+};
+
+struct answer {
+	uint32_t ok, failed, peer_wrong;
+	uint32_t by_port[PORTS];
+	int first_errno;
+};
+
+struct pod_proc {
+	pid_t pid;
+	int sock;
+	char cgroup[700];
+};
+
+static char root[512], cgroup[600], mount_dir[64], pin[80];
+static struct pod_proc procs[PODS];
+static pid_t owner;
+
+static void pod_stop(struct pod_proc *pod)
+{
+	char path[720];
+	int fd;
+
+	if (!pod->pid)
+		return;
+	/* With its servers; SIGKILL alone where the kernel is too old for it (before 5.14). */
+	snprintf(path, sizeof(path), "%s/cgroup.kill", pod->cgroup);
+	fd = open(path, O_WRONLY);
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		kill(pod->pid, SIGKILL);
+	close(fd);
+	waitpid(pod->pid, NULL, 0);
+	close(pod->sock);
+	pod->pid = 0;
+	for (int i = 0; i < 100 && rmdir(pod->cgroup) && errno == EBUSY; i++)
+		usleep(10000);
+}
+
+static void clean_up(void)
+{
+	if (getpid() != owner)
+		return;
+	for (uint32_t i = 0; i < PODS; i++)
+		pod_stop(&procs[i]);
+	umount2(mount_dir, MNT_DETACH);
+	rmdir(mount_dir);
+	rmdir(cgroup);
+}
+
+static void on_signal(int signo)
+{
+	exit(128 + signo);
+}
+
+static void __attribute__((constructor)) place_make(void)
+{
+	char line[1024];
+	FILE *f = fopen("/proc/self/mounts", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, " cgroup2 ") && sscanf(line, "%*s %511s", root) == 1)
+			break;
+	if (f)
+		fclose(f);
+	if (!*root || geteuid())
+		die("needs root and cgroup2");
+	owner = getpid();
+	snprintf(cgroup, sizeof(cgroup), "%s/tulle-plane-%d", root, owner);
+	snprintf(mount_dir, sizeof(mount_dir), "/run/tulle-plane-%d", owner);
+	snprintf(pin, sizeof(pin), "%s/tulle", mount_dir);
+	atexit(clean_up);
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
+	if (mkdir(cgroup, 0755) || mkdir(mount_dir, 0700) || unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("bpf", mount_dir, "bpf", 0, "mode=0700"))
+		die("place");
+}
+
+/* ---- pods ---- */
+
+static void answer_port(int listener, uint16_t port)
+{
+	for (;;) {
+		int fd = accept(listener, NULL, NULL);
+
+		if (fd < 0)
+			continue;
+		if (write(fd, &port, sizeof(port)) < 0 && errno != EPIPE && errno != ECONNRESET)
+			die("write");
+		close(fd);
+	}
+}
+
+static void servers_start(void)
+{
+	for (uint16_t i = 0; i < PORTS; i++) {
+		int fd = peer_listen((uint16_t)(PORT + i));
+
+		fcntl(fd, F_SETFL, 0);
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			answer_port(fd, i);
+		}
+		close(fd);
+	}
+}
+
+static void connect_once(const struct ask *a, struct answer *out)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(a->port), .sin_addr.s_addr = htonl(a->ip) }, peer;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(peer);
+	uint16_t port;
+
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		out->failed++;
+		out->first_errno = out->first_errno ? out->first_errno : errno;
+		close(fd);
+		return;
+	}
+	out->peer_wrong += getpeername(fd, (struct sockaddr *)&peer, &len) || peer.sin_addr.s_addr != sa.sin_addr.s_addr ||
+			   peer.sin_port != sa.sin_port;
+	if (read(fd, &port, sizeof(port)) == sizeof(port) && port < PORTS) {
+		out->by_port[port]++;
+		out->ok++;
+	} else {
+		out->failed++;
+	}
+	close(fd);
+}
+
+static _Noreturn void pod_main(const char *dir, const char *ip, bool userns, int sock)
+{
+	char text[700];
+	struct ask ask;
+	int fd;
+
+	/* The lock and the maps are the parent's alone. */
+	if (dup2(sock, 3) < 0 || syscall(SYS_close_range, 4, ~0u, 0))
+		die("pod");
+	sock = 3;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTERM, SIG_DFL);
+	snprintf(text, sizeof(text), "%s/cgroup.procs", dir);
+	fd = open(text, O_WRONLY);
+	if (fd < 0 || write(fd, "0", 1) != 1 || unshare(userns ? CLONE_NEWNET | CLONE_NEWUSER : CLONE_NEWNET))
+		die("pod");
+	close(fd);
+	if (userns) {
+		fd = open("/proc/self/uid_map", O_WRONLY);
+		if (fd < 0 || write(fd, "0 0 1", 5) != 5)
+			die("uid_map");
+		close(fd);
+	}
+	snprintf(text, sizeof(text), "ip link set lo up && ip addr add %s/32 dev lo", ip);
+	if (system(text))
+		die(text);
+	servers_start();
+	if (write(sock, "", 1) != 1)
+		die("pod");
+	while (read(sock, &ask, sizeof(ask)) == sizeof(ask)) {
+		struct answer out = { 0 };
+
+		for (uint32_t i = 0; i < ask.count; i++)
+			connect_once(&ask, &out);
+		if (write(sock, &out, sizeof(out)) != sizeof(out))
+			break;
+	}
+	_exit(0);
+}
+
+static void pod_start_as(uint32_t i, const char *dir_name, const char *ip, bool userns)
+{
+	struct pod_proc *pod = &procs[i];
+	int pair[2];
+	char ready;
+
+	pod_stop(pod);
+	snprintf(pod->cgroup, sizeof(pod->cgroup), "%s/%s", cgroup, dir_name);
+	if ((mkdir(pod->cgroup, 0755) && errno != EEXIST) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		die("pod");
+	pod->pid = fork();
+	if (!pod->pid)
+		pod_main(pod->cgroup, ip, userns, pair[1]);
+	close(pair[1]);
+	pod->sock = pair[0];
+	if (read(pod->sock, &ready, 1) != 1)
+		die("pod did not start");
+}
+
+static void pod_start(uint32_t i)
+{
+	char dir[64], ip[32];
+
+	snprintf(dir, sizeof(dir), "poduid-%u", i);
+	snprintf(ip, sizeof(ip), "10.1.0.%u", i + 1);
+	pod_start_as(i, dir, ip, false);
+}
+
+static void dial_begin(uint32_t i, uint32_t ip, uint16_t port, uint32_t count)
+{
+	struct ask ask = { .ip = ip, .port = port, .count = count };
+
+	if (write(procs[i].sock, &ask, sizeof(ask)) != sizeof(ask))
+		die("ask");
+}
+
+static struct answer dial_end(uint32_t i)
+{
+	struct answer out;
+
+	if (read(procs[i].sock, &out, sizeof(out)) != sizeof(out))
+		die("answer");
+	return out;
+}
+
+static struct answer dial(uint32_t i, uint32_t ip, uint16_t port, uint32_t count)
+{
+	dial_begin(i, ip, port, count);
+	return dial_end(i);
+}
+
+/* ---- rules ---- */
+
+static struct settings settings(void)
+{
+	return (struct settings){
+		.cgroup = cgroup,
+		.pin = pin,
+		.node_name = (char *)"node",
+		.max_services = 1024,
+		.max_endpoints = 2048,
+		.max_pods = 16,
+		.max_flows = 1024,
+		.max_closed_flows = 1000,
+	};
+}
+
+static void add_pods(struct buf *b)
+{
+	for (uint32_t i = 0; i < PODS; i++)
+		buf_printf(b,
+			   "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p%u, uid: uid-%u}\nspec: {nodeName: node, containers: []}\n"
+			   "status: {podIP: 10.1.0.%u}\n",
+			   i, i, i + 1);
+}
+
+/* Service `name` at 10.96.0.`vip`:80 with `nr` endpoints at 10.1.0.1, ports from PORT + first on. */
+static void add_service(struct buf *b, const char *name, uint32_t vip, uint32_t first, uint32_t nr)
+{
+	buf_printf(b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {clusterIP: 10.96.%u.%u, ports: [{name: a, port: 80}]}\n",
+		   name, vip >> 8, vip & 255);
+	for (uint32_t i = 0; i < nr; i++)
+		buf_printf(b,
+			   "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s-%u, labels: {kubernetes.io/service-name: %s}}\n"
+			   "addressType: IPv4\nports: [{name: a, port: %u}]\nendpoints: [{addresses: [10.1.0.1]}]\n",
+			   name, i, name, PORT + first + i);
+}
+
+static struct snapshot *compile(struct buf *text, const struct snapshot *prev)
+{
+	const struct snapshot_options options = { STR("cluster.local"), STR("istio-system") };
+	struct model *model = model_new();
+	struct snapshot *s = NULL;
+	struct batch batch = { 0 };
+
+	batch_read(&batch, LAYER_RULES, STR("test"), (struct str){ text->data, (uint32_t)text->len });
+	for (uint32_t i = 0; i < batch.nr; i++)
+		if (batch.results[i].doc)
+			doc_unref(model_put(model, batch.results[i].doc));
+	if (snapshot_build(model, &options, prev, NULL, 0, &batch, &s) || batch.refused) {
+		for (uint32_t i = 0; i < batch.diags.nr; i++)
+			fprintf(stderr, "%u: %.*s: %.*s\n", batch.diags.items[i].at.line, STR_ARG(batch.diags.items[i].field),
+				STR_ARG(batch.diags.items[i].message));
+		exit(2);
+	}
+	batch_release(&batch);
+	model_free(model);
+	buf_release(text);
+	return s;
+}
+
+/* Two services, a at .1 on ports 0 and 1, b at .2 on port 2 (or port 3). */
+static struct snapshot *two_services(bool other)
+{
+	struct buf b = { 0 };
+
+	add_pods(&b);
+	add_service(&b, "a", 1, 0, 2);
+	add_service(&b, "b", 2, other ? 3 : 2, 1);
+	return compile(&b, NULL);
+}
+
+#define VIP(n) (0x0a600000u + (n))
+
+static struct plane *plane_new_with(const struct settings *s)
+{
+	struct plane *p = NULL;
+	struct buf err = { 0 };
+
+	CHECK_MSG(!plane_open(s, &p, &err), "%s", err.data ? err.data : "");
+	buf_release(&err);
+	if (!p)
+		exit(2);
+	return p;
+}
+
+static struct plane *plane_start(void)
+{
+	struct settings s = settings();
+
+	return plane_new_with(&s);
+}
+
+static struct plane_applied apply(struct plane *p, struct snapshot *s)
+{
+	struct plane_applied ret = { 0 };
+	struct buf err = { 0 };
+
+	CHECK_MSG(!plane_apply(p, s, &ret, &err), "%s", err.data ? err.data : "");
+	buf_release(&err);
+	return ret;
+}
+
+static void unload(struct plane *p)
+{
+	struct settings s = settings();
+	struct buf err = { 0 };
+	struct stat st;
+
+	plane_close(p);
+	CHECK_MSG(!plane_unload(&s, &err), "%s", err.data ? err.data : "");
+	CHECK(lstat(pin, &st) && errno == ENOENT);
+	buf_release(&err);
+}
+
+/* Kernel ids of everything a plane made. */
+struct made {
+	uint32_t progs[PLANE_PROG_NR], maps[PLANE_MAP_NR], links[PLANE_PROG_NR];
+};
+
+static uint32_t link_id(const char *name)
+{
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/link_%s", pin, name);
+	fd = bpf_obj_get(path);
+	CHECK(fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len));
+	close(fd);
+	return info.id;
+}
+
+static struct made made_by(const struct plane *p)
+{
+	struct made m = { 0 };
+
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
+		struct bpf_prog_info info = { 0 };
+		uint32_t len = sizeof(info);
+
+		CHECK(!bpf_obj_get_info_by_fd(p->prog_fd[i], &info, &len));
+		m.progs[i] = info.id;
+		m.links[i] = link_id(plane_prog_names[i]);
+	}
+	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
+		struct bpf_map_info info = { 0 };
+		uint32_t len = sizeof(info);
+
+		CHECK(!bpf_obj_get_info_by_fd(p->map_fd[i], &info, &len));
+		m.maps[i] = info.id;
+	}
+	return m;
+}
+
+static uint32_t count_left(const uint32_t *ids, uint32_t nr, int (*get)(uint32_t))
+{
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		int fd = get(ids[i]);
+
+		left += fd >= 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	return left;
+}
+
+static void check_nothing_left(const struct made *m)
+{
+	uint32_t left = 1;
+
+	/* Objects go after a grace period. */
+	for (uint32_t i = 0; i < 200 && left; i++) {
+		usleep(10000);
+		left = count_left(m->progs, PLANE_PROG_NR, bpf_prog_get_fd_by_id) +
+		       count_left(m->links, PLANE_PROG_NR, bpf_link_get_fd_by_id) +
+		       count_left(m->maps, PLANE_MAP_NR, bpf_map_get_fd_by_id);
+	}
+	CHECK_INT(left, 0);
+}
+
+static void settle(struct plane *p)
+{
+	for (uint32_t i = 0; i < 4; i++) {
+		plane_idle(p);
+		barrier_wait(p);
+	}
+	plane_idle(p);
+}
+
+/* ---- tests ---- */
+
+TEST(fresh_start_routes_and_unload_leaves_nothing)
+{
+	struct snapshot *s = two_services(false);
+	struct plane *p = plane_start();
+	struct plane_applied applied;
+	struct buf status = { 0 };
+	struct answer a;
+	struct made made;
+	struct json j;
+
+	pod_start(0);
+	applied = apply(p, s);
+	CHECK_INT(applied.units_changed, 2);
+	CHECK_INT(applied.rows_written, 2);
+	CHECK_INT(applied.pods_changed, 1);
+	CHECK_INT(applied.epoch, 1);
+	a = dial(0, VIP(1), 80, 200);
+	CHECK_INT(a.failed, 0);
+	CHECK_INT(a.peer_wrong, 0);
+	CHECK(a.by_port[0] > 50 && a.by_port[1] > 50 && a.by_port[0] + a.by_port[1] == 200);
+	a = dial(0, VIP(2), 80, 10);
+	CHECK_INT(a.by_port[2], 10);
+	/* Dialled directly: untouched. */
+	a = dial(0, 0x0a010001, PORT + 3, 5);
+	CHECK_INT(a.by_port[3], 5);
+	json_init(&j, &status);
+	plane_status(p, &j);
+	CHECK(strstr(status.data, "\"connect4\":{\"routed\":210,") && strstr(status.data, "\"enrolled\":1,"));
+	if (getenv("PLANE_TEST_STATUS"))
+		puts(status.data);
+	buf_release(&status);
+	applied = apply(p, s);
+	CHECK_INT(applied.units_changed + applied.rows_written + applied.pods_changed, 0);
+	CHECK_INT(applied.epoch, 1);
+	made = made_by(p);
+	unload(p);
+	snapshot_unref(s);
+	pod_stop(&procs[0]);
+	check_nothing_left(&made);
+}
+
+TEST(changes_touch_what_changed)
+{
+	struct snapshot *s = two_services(false), *t = two_services(true);
+	struct plane *p = plane_start();
+	struct plane_applied applied;
+	uint32_t a_row;
+
+	pod_start(0);
+	apply(p, s);
+	a_row = p->lowered[0]->slot[0];
+	applied = apply(p, t);
+	CHECK_INT(applied.units_changed, 1);
+	CHECK_INT(applied.rows_written, 1);
+	CHECK_INT(applied.epoch, 2);
+	CHECK_INT(p->lowered[0]->slot[0], a_row);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[3], 5);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 2);
+	CHECK_INT(p->cluster_slots.nr, 2);
+	CHECK_INT(p->backend_slots.nr, 3);
+	CHECK_INT(p->runs.nr, 2 + 1 + 2); /* two endpoints, one, and a row each */
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+}
+
+TEST(removed_services_leave_the_map)
+{
+	struct buf text = { 0 };
+	struct snapshot *s = two_services(false), *only_a;
+	struct plane *p = plane_start();
+	struct plane_applied applied;
+	struct mesh_key key = { .prefix_len = 128, .port_be = htons(80), .proto = MESH_PROTO_TCP };
+	uint32_t row;
+
+	add_pods(&text);
+	add_service(&text, "a", 1, 0, 2);
+	only_a = compile(&text, NULL);
+	key.addr = (struct mesh_addr){ { 0, 0, htonl(0xffff), htonl(VIP(2)) } };
+	pod_start(0);
+	apply(p, s);
+	CHECK_INT(bpf_map_lookup_elem(p->map_fd[PLANE_MAP_SERVICES], &key, &row), 0);
+	applied = apply(p, only_a);
+	CHECK_INT(applied.rows_removed, 1);
+	CHECK_INT(dial(0, VIP(2), 80, 1).first_errno, ENETUNREACH);
+	/* It comes back before its key was deleted. */
+	applied = apply(p, s);
+	CHECK_INT(applied.rows_written, 1);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	settle(p);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	apply(p, only_a);
+	settle(p);
+	CHECK(bpf_map_lookup_elem(p->map_fd[PLANE_MAP_SERVICES], &key, &row));
+	CHECK_INT(p->row_slots.nr, 1);
+	CHECK_INT(p->gone_nr, 0);
+	apply(p, s);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(only_a);
+}
+
+TEST(full_tables_change_nothing_and_say_so)
+{
+	struct settings set = settings();
+	struct snapshot *s = two_services(false), *many, *wide;
+	struct buf text = { 0 }, err = { 0 };
+	struct plane_applied applied;
+	struct plane *p;
+	uint32_t rows, runs;
+
+	set.max_services = 8;
+	set.max_endpoints = 8;
+	add_pods(&text);
+	for (uint32_t i = 1; i <= 9; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "s%u", i);
+		add_service(&text, name, i, 0, 1);
+	}
+	many = compile(&text, NULL);
+	add_pods(&text);
+	add_service(&text, "a", 1, 0, 40);
+	wide = compile(&text, NULL);
+	p = plane_new_with(&set);
+	pod_start(0);
+	apply(p, s);
+	rows = p->row_slots.nr;
+	runs = p->runs.nr;
+	CHECK_INT(plane_apply(p, many, &applied, &err), -ENOSPC);
+	CHECK_MSG(strstr(err.data, "max-services"), "%s", err.data);
+	buf_clear(&err);
+	CHECK_INT(plane_apply(p, wide, &applied, &err), -ENOSPC);
+	CHECK_MSG(strstr(err.data, "max-endpoints"), "%s", err.data);
+	CHECK_INT(applied.epoch, 1);
+	CHECK_INT(p->row_slots.nr, rows);
+	CHECK_INT(p->runs.nr, runs);
+	CHECK_INT(p->backend_slots.nr, 3);
+	CHECK_INT(dial(0, VIP(1), 80, 10).ok, 10);
+	CHECK_INT(dial(0, VIP(2), 80, 10).ok, 10);
+	unload(p);
+	buf_release(&err);
+	snapshot_unref(s);
+	snapshot_unref(many);
+	snapshot_unref(wide);
+}
+
+/* Every write of rows fails at some point; all of it is taken back. */
+TEST(a_failed_write_is_taken_back)
+{
+	struct snapshot *s = two_services(false), *t = two_services(true);
+	struct plane *p = plane_start();
+	struct plane_applied applied;
+	struct buf err = { 0 };
+	int names, fd;
+
+	pod_start(0);
+	apply(p, s);
+	/* A map of another kind in place of mesh_netns: the rules are written by then. */
+	fd = p->map_fd[PLANE_MAP_NETNS];
+	names = open("/dev/null", O_RDONLY);
+	p->map_fd[PLANE_MAP_NETNS] = names;
+	pod_start(1);
+	podscan_tree(p);
+	CHECK(plane_apply(p, t, &applied, &err) < 0);
+	CHECK_MSG(err.data && strstr(err.data, "mesh_netns"), "%s", err.data ? err.data : "no error");
+	p->map_fd[PLANE_MAP_NETNS] = fd;
+	close(names);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 2);
+	CHECK_INT(p->pod_slots.nr, 1);
+	apply(p, t);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[3], 5);
+	/* Pod 1 has no servers at 10.1.0.1, but it is routed there. */
+	CHECK_INT(dial(1, VIP(2), 80, 1).first_errno, ENETUNREACH);
+	CHECK_INT(p->pods.enrolled_nr, 2);
+	unload(p);
+	buf_release(&err);
+	snapshot_unref(s);
+	snapshot_unref(t);
+	pod_stop(&procs[1]);
+}
+
+struct seen {
+	uint32_t nr, service_id, closed;
+	char json[2048];
+};
+
+static bool see(void *data, const struct flow_view *v)
+{
+	struct seen *s = data;
+	struct buf b = { 0 };
+	struct json j;
+
+	s->nr++;
+	s->closed += v->closed_realtime_ns != 0;
+	s->service_id = v->flow->service_id;
+	json_init(&j, &b);
+	flow_json(&j, v);
+	snprintf(s->json, sizeof(s->json), "%s", b.data);
+	buf_release(&b);
+	return true;
+}
+
+TEST(a_restart_adopts_what_runs)
+{
+	struct snapshot *s = two_services(false), *t = two_services(true);
+	struct plane *p = plane_start();
+	struct seen before = { 0 }, after = { 0 };
+	struct plane_applied applied;
+	uint32_t first_id;
+
+	pod_start(0);
+	apply(p, s);
+	first_id = row_at(p, p->lowered[0]->slot[0])->service_id;
+	CHECK_INT(dial(0, VIP(1), 80, 5).ok, 5);
+	plane_close(p);
+	CHECK_INT(dial(0, VIP(1), 80, 5).ok, 5);
+	p = plane_start();
+	CHECK(p->adopted_pins);
+	CHECK_INT(dial(0, VIP(1), 80, 5).ok, 5);
+	CHECK_INT(p->row_slots.nr, 2);
+	CHECK_INT(p->backend_slots.nr, 3);
+	CHECK_INT(plane_flows(p, &(struct flow_filter){ 0 }, see, &before), 0);
+	CHECK_INT(before.nr, 15);
+	CHECK_INT(before.closed, 15);
+	CHECK_MSG(strstr(before.json, "\"service\":\"a\"") && strstr(before.json, "\"pod\":\"p0\""), "%s", before.json);
+	applied = apply(p, t);
+	CHECK_INT(applied.epoch, 2);
+	CHECK_INT(row_at(p, p->lowered[0]->slot[0])->service_id, first_id);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[3], 5);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 2);
+	CHECK_INT(p->cluster_slots.nr, 2);
+	CHECK_INT(p->backend_slots.nr, 3);
+	CHECK_INT(p->runs.nr, 5);
+	CHECK_INT(p->pod_slots.nr, 1);
+	CHECK_INT(plane_flows(p, &(struct flow_filter){ .service = STR("default/b") }, see, &after), 0);
+	CHECK_INT(after.nr, 5);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+}
+
+TEST(an_apply_that_was_never_committed_is_rolled_back)
+{
+	struct snapshot *s = two_services(false), *t = two_services(true);
+	struct rowset rows = { 0 };
+	struct plane *p = plane_start();
+	struct lowered *l = NULL;
+	struct buf err = { 0 };
+
+	pod_start(0);
+	apply(p, s);
+	/* What plane_apply does, up to the store that commits. */
+	CHECK_INT(lower_unit(p, t->units[1], p->next_epoch, &l, &err), 0);
+	rowset_new(p, &rows, l);
+	rowset_old(p, &rows, p->lowered[1]);
+	CHECK_INT(rowset_prepare(p, &rows, p->next_epoch, &err), 0);
+	CHECK_INT(rowset_write(p, &rows, &err), 0);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	rowset_release(&rows);
+	free(l);
+	plane_close(p);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	p = plane_start();
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[2], 5);
+	CHECK_INT(p->row_slots.nr, 2);
+	apply(p, t);
+	CHECK_INT(dial(0, VIP(2), 80, 5).by_port[3], 5);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+}
+
+TEST(one_meshd_a_pin_directory)
+{
+	struct settings s = settings(), other = settings();
+	struct plane *p = plane_start(), *q = NULL;
+	struct buf err = { 0 };
+
+	CHECK_INT(plane_open(&s, &q, &err), -EBUSY);
+	CHECK_MSG(strstr(err.data, "another meshd"), "%s", err.data);
+	buf_clear(&err);
+	CHECK_INT(plane_unload(&s, &err), -EBUSY);
+	plane_close(p);
+	other.max_services *= 2;
+	buf_clear(&err);
+	CHECK_INT(plane_open(&other, &q, &err), -EEXIST);
+	CHECK_MSG(strstr(err.data, "max-"), "%s", err.data);
+	unload(plane_start());
+	/* Without a link nobody uses the maps: other sizes are no reason to refuse. */
+	unload(plane_new_with(&other));
+	buf_release(&err);
+}
+
+TEST(pods_are_found_and_impostors_are_not)
+{
+	struct buf text = { 0 };
+	struct snapshot *s;
+	struct plane *p = plane_start();
+
+	pod_stop(&procs[0]);
+	add_pods(&text);
+	add_service(&text, "a", 1, 0, 2);
+	buf_printf(&text, "---\napiVersion: v1\nkind: Pod\nmetadata: {name: noted, uid: u9, annotations: {tulle.dev/cgroup: some/where}}\n"
+			  "spec: {nodeName: node, containers: []}\nstatus: {podIP: 10.1.0.9}\n");
+	s = compile(&text, NULL);
+	apply(p, s);
+	CHECK_INT(plane_rescan(p), 0);
+	pod_start(0);
+	CHECK_INT(plane_rescan(p), 1);
+	/* Right cgroup, right address, own user namespace. */
+	pod_start_as(1, "poduid-1", "10.1.0.2", true);
+	CHECK_INT(plane_rescan(p), 1);
+	/* Right cgroup, another address. */
+	pod_start_as(1, "poduid-1", "10.1.0.77", false);
+	CHECK_INT(plane_rescan(p), 1);
+	/* As systemd names it. */
+	pod_start_as(1, "kubepods-besteffort-poduid_1.slice", "10.1.0.2", false);
+	CHECK_INT(plane_rescan(p), 2);
+	pod_stop(&procs[1]);
+	CHECK_INT(plane_rescan(p), 1);
+	snprintf(procs[1].cgroup, sizeof(procs[1].cgroup), "%s/some", cgroup);
+	CHECK(!mkdir(procs[1].cgroup, 0755));
+	pod_start_as(1, "some/where", "10.1.0.9", false);
+	CHECK_INT(plane_rescan(p), 2);
+	pod_stop(&procs[1]);
+	CHECK_INT(plane_rescan(p), 1);
+	snprintf(procs[1].cgroup, sizeof(procs[1].cgroup), "%s/some", cgroup);
+	CHECK(!rmdir(procs[1].cgroup));
+	settle(p);
+	CHECK_INT(p->pod_slots.nr, 1);
+	unload(p);
+	snapshot_unref(s);
+}
+
+/* Waits until `nr` pods are enrolled by events alone. */
+static bool events_enroll(struct plane *p, uint32_t nr)
+{
+	for (uint32_t i = 0; i < 300; i++) {
+		uint32_t got = 0;
+
+		plane_pods_event(p);
+		for (uint32_t k = 0; k < p->pods.enrolled_nr; k++)
+			got += !p->pods.enrolled[k].gone;
+		if (got == nr)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+TEST(events_enroll_pods)
+{
+	struct snapshot *s = two_services(false);
+	struct plane *p = plane_start();
+
+	pod_stop(&procs[0]);
+	apply(p, s);
+	pod_start(0);
+	CHECK(events_enroll(p, 1));
+	pod_start(1);
+	CHECK(events_enroll(p, 2));
+	pod_stop(&procs[0]);
+	CHECK(events_enroll(p, 1));
+	pod_stop(&procs[1]);
+	CHECK(events_enroll(p, 0));
+	unload(p);
+	snapshot_unref(s);
+}
+
+/* Old and new share nothing but the address dialled; the second half of the flips is without idle time. */
+TEST(flips_under_load_lose_nothing)
+{
+	struct snapshot *s = two_services(false), *t = two_services(true);
+	struct plane *p = plane_start();
+	struct answer a;
+	uint64_t most = 0;
+	uint32_t rows = 0;
+
+	pod_start(0);
+	apply(p, s);
+	dial_begin(0, VIP(2), 80, 20000);
+	for (uint32_t i = 0; i < 1000; i++) {
+		uint64_t ns = apply(p, i & 1 ? s : t).ns;
+
+		most = ns > most ? ns : most;
+		if (i < 500) {
+			plane_idle(p);
+			rows = p->row_slots.nr > rows ? p->row_slots.nr : rows;
+		}
+	}
+	CHECK_MSG(rows < 40, "%u rows in use", rows);
+	printf("slowest of 1000 flips %.1f ms\n", (double)most / 1e6);
+	a = dial_end(0);
+	CHECK_INT(a.failed, 0);
+	CHECK_INT(a.ok, 20000);
+	CHECK(a.by_port[2] && a.by_port[3]);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 2);
+	CHECK_INT(p->runs.nr, 5);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+}
+
+static struct snapshot *networks(bool narrow, uint32_t wide_port)
+{
+	struct buf b = { 0 };
+
+	add_pods(&b);
+	buf_printf(&b, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: wide}\n"
+		       "spec: {hosts: [wide.example], addresses: [10.50.0.0/16], resolution: STATIC, "
+		       "ports: [{number: 80, name: tcp, protocol: TCP}], endpoints: [{address: 10.1.0.1, ports: {tcp: %u}}]}\n",
+		   PORT + wide_port);
+	if (narrow)
+		buf_printf(&b, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: narrow}\n"
+			       "spec: {hosts: [narrow.example], addresses: [10.50.1.0/24], resolution: STATIC, "
+			       "ports: [{number: 80, name: tcp, protocol: TCP}], endpoints: [{address: 10.1.0.1, ports: {tcp: %u}}]}\n",
+			   PORT + 3);
+	return compile(&b, NULL);
+}
+
+TEST(networks_come_and_go_inside_networks)
+{
+	struct snapshot *wide = networks(false, 0), *both = networks(true, 0), *other = networks(false, 1);
+	struct plane *p = plane_start();
+	struct answer a;
+
+	pod_start(0);
+	apply(p, wide);
+	CHECK_INT(dial(0, 0x0a320105, 80, 5).by_port[0], 5);
+	apply(p, both);
+	CHECK_INT(dial(0, 0x0a320105, 80, 5).by_port[3], 5);
+	CHECK_INT(dial(0, 0x0a320205, 80, 5).by_port[0], 5);
+	/* The narrow one goes and the wide one changes in one apply. */
+	apply(p, other);
+	CHECK_INT(dial(0, 0x0a320105, 80, 5).by_port[1], 5);
+	dial_begin(0, 0x0a320105, 80, 5000);
+	for (uint32_t i = 0; i < 60; i++)
+		apply(p, i % 3 == 0 ? both : i % 3 == 1 ? wide : other);
+	a = dial_end(0);
+	CHECK_INT(a.failed, 0);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 1);
+	/* A restart finds the copy of a row around where a network went. */
+	apply(p, both);
+	apply(p, other);
+	plane_close(p);
+	p = plane_start();
+	CHECK_INT(dial(0, 0x0a320105, 80, 5).by_port[1], 5);
+	apply(p, both);
+	CHECK_INT(dial(0, 0x0a320105, 80, 5).by_port[3], 5);
+	unload(p);
+	snapshot_unref(wide);
+	snapshot_unref(both);
+	snapshot_unref(other);
+}
+
+TEST(big_rule_sets_are_fast_and_small)
+{
+	struct settings set = settings();
+	struct buf text = { 0 };
+	struct snapshot *s[2];
+	struct plane_applied full, one[20];
+	struct plane *p;
+
+	set.max_services = 65536;
+	set.max_endpoints = 131072;
+	set.max_flows = set.max_closed_flows = 65536;
+	for (uint32_t k = 0; k < 2; k++) {
+		add_pods(&text);
+		for (uint32_t i = 0; i < 10000; i++) {
+			char name[16];
+
+			snprintf(name, sizeof(name), "s%u", i);
+			buf_printf(&text, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {clusterIP: 10.96.%u.%u, ports: [{name: a, port: 80}]}\n",
+				   name, i >> 8, i & 255);
+			buf_printf(&text, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s, labels: {kubernetes.io/service-name: %s}}\n"
+					  "addressType: IPv4\nports: [{name: a, port: 8000}]\nendpoints:\n",
+				   name, name);
+			for (uint32_t e = 0; e < 10; e++)
+				buf_printf(&text, "- addresses: [10.%u.%u.%u]\n", 128 + (i * 10 + e) / 65536,
+					   (i * 10 + e) / 256 % 256, (i * 10 + e + (k && i == 5000 && e == 5 ? 77 : 0)) % 256);
+		}
+		s[k] = compile(&text, k ? s[0] : NULL);
+	}
+	p = plane_new_with(&set);
+	full = apply(p, s[0]);
+	plane_idle(p);
+	CHECK_INT(full.units_changed, 10000);
+	printf("full apply %.1f ms\n", (double)full.ns / 1e6);
+	for (uint32_t i = 0; i < 20; i++) {
+		one[i] = apply(p, s[(i + 1) & 1]);
+		CHECK_INT(one[i].units_changed, 1);
+		plane_idle(p);
+		usleep(30000);
+	}
+	for (uint32_t i = 0; i < 20; i += 5)
+		printf("one endpoint %.1f us\n", (double)one[i].ns / 1e3);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 10000);
+	plane_close(p);
+	p = plane_new_with(&set);
+	CHECK_INT(p->row_slots.nr, 10000);
+	full = apply(p, s[0]);
+	settle(p);
+	CHECK_INT(p->row_slots.nr, 10000);
+	printf("apply after a restart %.1f ms\n", (double)full.ns / 1e6);
+	unload(p);
+	snapshot_unref(s[0]);
+	snapshot_unref(s[1]);
+}

@@ -3,6 +3,7 @@
 """Whom the mesh touches: sockets of its pods that dial a service, and nothing else."""
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -175,6 +176,20 @@ def a_restart_does_not_take_an_impostor_for_the_pod():
             check(flow_keys(lab) == flows and not routed(lab), "he touched nothing")
             for address in vip:
                 check(lab.conn("client", address, 80, n=10)["answered"] == 10, "the real pod is served")
+
+
+@test
+def an_impostor_does_not_inherit_a_pod_that_is_gone():
+    need_user_namespaces()
+    with Lab(texts=[APP]) as lab:
+        vip, client = lab.service("web")["ips"], lab.pod("client")
+        impostor = Impostor((client["cgroup"], client["netns"]), client["ips"][0], vip[0])
+        os.kill(client["pid"], signal.SIGKILL) # he alone is left in the pod's cgroup
+        lab.mesh()
+        pods = lab.status()["plane"]["pods"]
+        check(pods["enrolled"] == pods["expected"] - 1, f"all but the one that is gone: {pods}")
+        impostor.talks_to_himself()
+        check(not routed(lab), "nothing was routed")
 
 
 @test

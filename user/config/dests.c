@@ -126,19 +126,18 @@ static bool drs_in(const struct world *w, const struct host *h, enum dr_index wh
 			drs_push(ret, w->drs[i].doc);
 	if (ret->nr)
 		return true;
-	for (uint32_t i = 0; i < w->dr_wild_nr; i++) {
-		const struct dr *dr = &w->drs[w->dr_wild[i]];
+	for (index_each(&w->dr_wild_by, str_hash(ns), at, i)) {
+		const struct dr *dr = &w->drs[i];
 
 		if (dr->host.len <= h->name.len + 1 && dr->host.len > best.len && hosts_overlap(dr->host, h->name) &&
 		    dr_in(dr->doc, which, ns, who))
 			best = dr->host;
 	}
-	for (uint32_t i = 0; i < w->dr_wild_nr && best.len; i++) {
-		const struct dr *dr = &w->drs[w->dr_wild[i]];
-
-		if (str_eq(dr->host, best) && dr_in(dr->doc, which, ns, who))
-			drs_push(ret, dr->doc);
-	}
+	if (!best.len)
+		return false;
+	for (index_each(&w->dr_wild_by, str_hash(ns), at, i))
+		if (str_eq(w->drs[i].host, best) && dr_in(w->drs[i].doc, which, ns, who))
+			drs_push(ret, w->drs[i].doc);
 	return ret->nr;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Scopes. What a client sees depends on its namespace (exportTo, sourceNamespace, DestinationRules of its own, consumer routes) and
- * labels (sourceLabels, workloadSelector of DestinationRules). Clients that no condition tells apart form a class; each host
- * whose rules have conditions is resolved once for every class that they can tell apart; classes that see the same of all hosts
+ * labels (sourceLabels, workloadSelector of DestinationRules). Clients that no condition tells apart form a group; each host
+ * whose rules have conditions is resolved once for every group that they can tell apart; groups that see the same of all hosts
  * share a scope. Scope 0 is the view of a client without special visibility. Endpoints have no part in this, and numbers depend
  * on nothing but the model.
  */
@@ -10,17 +10,26 @@
 
 #include "config/resolve.h"
 
-/* Conditions that tell clients of one host apart. */
+/* Namespaces that conditions name, numbered from 1. */
+struct names {
+	struct str *v;
+	uint32_t *asked; /* last round of conditions that named it */
+	uint32_t nr, cap, asked_cap;
+	uint32_t *slots, mask; /* numbers by hash */
+	uint32_t round;
+};
+
+/* Conditions that tell clients of one host apart: the namespaces named in this round, and labels. */
 struct conds {
-	struct str *ns;
-	uint32_t ns_nr, ns_cap;
+	struct names *names;
+	uint32_t ns_nr;
 	const struct kvs **labels;
 	uint32_t label_nr, label_cap;
 };
 
-struct class
-{
-	struct str ns;	   /* empty: no condition names it */
+struct group {
+	struct str ns; /* empty: no condition names it */
+	uint32_t ns_id;
 	struct kvs labels; /* those that conditions mention */
 	uint64_t hash;
 	uint32_t *hosts, *views; /* differences from the common view, in host order */
@@ -30,32 +39,82 @@ struct class
 
 struct finding {
 	struct build *b;
-	struct conds all;
+	struct names names;
+	const struct kvs **labels; /* of all hosts */
+	uint32_t label_nr, label_cap;
 	struct str *keys; /* of labels that conditions mention */
 	uint32_t key_nr, key_cap;
-	struct class *classes;
-	uint32_t class_nr, class_cap;
-	uint32_t *slots, slot_mask; /* classes by hash, + 1 */
-	struct str last_ns;	    /* pods come by namespace */
-	bool last_named;
+	struct group *groups;
+	uint32_t group_nr, group_cap;
+	uint32_t *slots, slot_mask; /* groups by hash, + 1 */
 };
+
+static void names_grow(struct names *n)
+{
+	uint32_t size = 64;
+
+	while (size < n->nr * 4)
+		size *= 2;
+	free(n->slots);
+	n->slots = xcalloc(size, sizeof(*n->slots));
+	n->mask = size - 1;
+	for (uint32_t i = 0; i < n->nr; i++) {
+		uint32_t at = (uint32_t)str_hash(n->v[i]) & n->mask;
+
+		while (n->slots[at])
+			at = (at + 1) & n->mask;
+		n->slots[at] = i + 1;
+	}
+}
+
+/* Number of a name; `add`: a new one when it has none, else 0. */
+static uint32_t name_id(struct names *n, struct str name, bool add)
+{
+	uint32_t at;
+
+	if (add && (!n->slots || n->nr * 2 > n->mask))
+		names_grow(n);
+	if (!n->slots)
+		return 0;
+	at = (uint32_t)str_hash(name) & n->mask;
+	while (n->slots[at] && !str_eq(n->v[n->slots[at] - 1], name))
+		at = (at + 1) & n->mask;
+	if (n->slots[at] || !add)
+		return n->slots[at];
+	GROW(n->v, n->nr, &n->cap);
+	GROW(n->asked, n->nr, &n->asked_cap);
+	n->v[n->nr] = name;
+	n->asked[n->nr++] = 0;
+	n->slots[at] = n->nr;
+	return n->nr;
+}
 
 static void cond_ns(struct conds *c, struct str ns)
 {
-	for (uint32_t i = 0; i < c->ns_nr; i++)
-		if (str_eq(c->ns[i], ns))
+	uint32_t id = name_id(c->names, ns, true);
+
+	c->ns_nr += c->names->asked[id - 1] != c->names->round;
+	c->names->asked[id - 1] = c->names->round;
+}
+
+/* Named in the present round. */
+static bool in_ns(const struct conds *c, uint32_t id)
+{
+	return id && c->names->asked[id - 1] == c->names->round;
+}
+
+static void add_labels(const struct kvs ***list, uint32_t *nr, uint32_t *cap, const struct kvs *labels)
+{
+	for (uint32_t i = 0; i < *nr; i++)
+		if ((*list)[i] == labels)
 			return;
-	GROW(c->ns, c->ns_nr, &c->ns_cap);
-	c->ns[c->ns_nr++] = ns;
+	GROW(*list, *nr, cap);
+	(*list)[(*nr)++] = labels;
 }
 
 static void cond_labels(struct conds *c, const struct kvs *labels)
 {
-	for (uint32_t i = 0; i < c->label_nr; i++)
-		if (c->labels[i] == labels)
-			return;
-	GROW(c->labels, c->label_nr, &c->label_cap);
-	c->labels[c->label_nr++] = labels;
+	add_labels(&c->labels, &c->label_nr, &c->label_cap, labels);
 }
 
 static void cond_export(struct conds *c, const struct strs *to, struct str owner)
@@ -143,6 +202,7 @@ static void conds_of(struct finding *f, const struct host *h, struct conds *c)
 {
 	const struct world *w = f->b->world;
 
+	c->names->round++;
 	c->ns_nr = c->label_nr = 0;
 	if (!h->addr_nr)
 		return;
@@ -165,15 +225,7 @@ static void conds_of(struct finding *f, const struct host *h, struct conds *c)
 	}
 }
 
-/* ---- classes ---- */
-
-static bool in_ns(const struct conds *c, struct str ns)
-{
-	for (uint32_t i = 0; i < c->ns_nr; i++)
-		if (str_eq(c->ns[i], ns))
-			return true;
-	return false;
-}
+/* ---- groups ---- */
 
 static bool mentions(const struct finding *f, struct str key)
 {
@@ -185,9 +237,9 @@ static bool mentions(const struct finding *f, struct str key)
 
 static void collect_keys(struct finding *f)
 {
-	for (uint32_t i = 0; i < f->all.label_nr; i++) {
-		for (uint32_t k = 0; k < f->all.labels[i]->nr; k++) {
-			struct str key = f->all.labels[i]->v[k].key;
+	for (uint32_t i = 0; i < f->label_nr; i++) {
+		for (uint32_t k = 0; k < f->labels[i]->nr; k++) {
+			struct str key = f->labels[i]->v[k].key;
 
 			if (mentions(f, key))
 				continue;
@@ -206,13 +258,13 @@ static void rehash(struct finding *f)
 {
 	uint32_t size = 64;
 
-	while (size < f->class_nr * 4)
+	while (size < f->group_nr * 4)
 		size *= 2;
 	free(f->slots);
 	f->slots = xcalloc(size, sizeof(*f->slots));
 	f->slot_mask = size - 1;
-	for (uint32_t i = 0; i < f->class_nr; i++) {
-		uint32_t at = (uint32_t)f->classes[i].hash & f->slot_mask;
+	for (uint32_t i = 0; i < f->group_nr; i++) {
+		uint32_t at = (uint32_t)f->groups[i].hash & f->slot_mask;
 
 		while (f->slots[at])
 			at = (at + 1) & f->slot_mask;
@@ -220,21 +272,18 @@ static void rehash(struct finding *f)
 	}
 }
 
-static uint32_t class_of(struct finding *f, const struct doc *pod)
+static uint32_t group_of(struct finding *f, const struct doc *pod)
 {
-	struct class c = { 0 };
+	struct group c = { 0 };
 	uint32_t at;
 
-	if (!str_eq(f->last_ns, pod->meta.ns)) {
-		f->last_ns = pod->meta.ns;
-		f->last_named = in_ns(&f->all, pod->meta.ns);
-	}
-	if (f->last_named)
+	c.ns_id = name_id(&f->names, pod->meta.ns, false);
+	if (c.ns_id)
 		c.ns = pod->meta.ns;
-	if (f->all.label_nr)
+	if (f->label_nr)
 		c.labels.v = arena_array(&f->b->temp, pod->meta.labels.nr, sizeof(*c.labels.v));
 	c.hash = str_hash(c.ns);
-	for (uint32_t i = 0; i < pod->meta.labels.nr && f->all.label_nr; i++) {
+	for (uint32_t i = 0; i < pod->meta.labels.nr && f->label_nr; i++) {
 		const struct kv *kv = &pod->meta.labels.v[i];
 
 		if (!mentions(f, kv->key))
@@ -242,41 +291,40 @@ static uint32_t class_of(struct finding *f, const struct doc *pod)
 		c.labels.v[c.labels.nr++] = *kv;
 		c.hash = c.hash * 31 + index_hash2(kv->key, kv->val);
 	}
-	if (!f->slots || f->class_nr * 2 > f->slot_mask)
+	if (!f->slots || f->group_nr * 2 > f->slot_mask)
 		rehash(f);
 	at = (uint32_t)c.hash & f->slot_mask;
 	while (f->slots[at]) {
-		const struct class *known = &f->classes[f->slots[at] - 1];
+		const struct group *known = &f->groups[f->slots[at] - 1];
 
 		if (known->hash == c.hash && str_eq(known->ns, c.ns) && kvs_equal(&known->labels, &c.labels))
 			return f->slots[at] - 1;
 		at = (at + 1) & f->slot_mask;
 	}
-	GROW(f->classes, f->class_nr, &f->class_cap);
-	f->classes[f->class_nr++] = c;
-	f->slots[at] = f->class_nr;
-	return f->class_nr - 1;
+	GROW(f->groups, f->group_nr, &f->group_cap);
+	f->groups[f->group_nr++] = c;
+	f->slots[at] = f->group_nr;
+	return f->group_nr - 1;
 }
 
 /* ---- views ---- */
 
-/* Which conditions of a host hold for a class: equal answers, equal views. */
+/* Which conditions of a host hold for a group: equal answers, equal views. */
 struct answers {
-	uint32_t ns; /* index + 1 */
+	uint32_t ns; /* 0: not named */
 	uint64_t labels;
 	uint32_t view;
 };
 
-static uint32_t view_of(struct finding *f, struct making *mk, const struct conds *c, const struct class *class,
+static uint32_t view_of(struct finding *f, struct making *mk, const struct conds *c, const struct group *group,
 			struct answers **memo, uint32_t *nr, uint32_t *cap)
 {
-	const struct who who = { class->ns, &class->labels };
+	const struct who who = { group->ns, &group->labels };
 	struct answers a = { 0 };
 
-	for (uint32_t i = 0; i < c->ns_nr && !a.ns; i++)
-		a.ns = str_eq(c->ns[i], class->ns) ? i + 1 : 0;
+	a.ns = in_ns(c, group->ns_id) ? group->ns_id : 0;
 	for (uint32_t i = 0; i < c->label_nr && i < 64; i++)
-		a.labels |= (uint64_t)kvs_match(c->labels[i], &class->labels) << i;
+		a.labels |= (uint64_t)kvs_match(c->labels[i], &group->labels) << i;
 	for (uint32_t i = 0; i < *nr && c->label_nr <= 64; i++)
 		if ((*memo)[i].ns == a.ns && (*memo)[i].labels == a.labels)
 			return (*memo)[i].view;
@@ -286,12 +334,12 @@ static uint32_t view_of(struct finding *f, struct making *mk, const struct conds
 	return a.view;
 }
 
-static void class_differs(struct class *class, uint32_t host, uint32_t view)
+static void group_differs(struct group *group, uint32_t host, uint32_t view)
 {
-	GROW(class->hosts, class->diff_nr, &class->diff_cap);
-	GROW(class->views, class->diff_nr, &class->view_cap);
-	class->hosts[class->diff_nr] = host;
-	class->views[class->diff_nr++] = view;
+	GROW(group->hosts, group->diff_nr, &group->diff_cap);
+	GROW(group->views, group->diff_nr, &group->view_cap);
+	group->hosts[group->diff_nr] = host;
+	group->views[group->diff_nr++] = view;
 }
 
 static struct making *resolve_host(struct finding *f, struct host *h, uint32_t position, const struct conds *c)
@@ -303,29 +351,29 @@ static struct making *resolve_host(struct finding *f, struct host *h, uint32_t p
 
 	mk->host = h;
 	view_add(f->b, mk, &common);
-	for (uint32_t i = 0; i < f->class_nr; i++) {
-		struct class *class = &f->classes[i];
+	for (uint32_t i = 0; i < f->group_nr; i++) {
+		struct group *group = &f->groups[i];
 		uint32_t view;
 
-		if (!c->label_nr && !in_ns(c, class->ns))
+		if (!c->label_nr && !in_ns(c, group->ns_id))
 			continue;
-		view = view_of(f, mk, c, class, &memo, &nr, &cap);
+		view = view_of(f, mk, c, group, &memo, &nr, &cap);
 		if (view)
-			class_differs(class, position, view);
+			group_differs(group, position, view);
 	}
 	free(memo);
 	return mk;
 }
 
-static bool same_views(const struct class *a, const struct class *b)
+static bool same_views(const struct group *a, const struct group *b)
 {
 	return a->diff_nr == b->diff_nr && !memcmp(a->hosts, b->hosts, a->diff_nr * sizeof(*a->hosts)) &&
 	       !memcmp(a->views, b->views, a->diff_nr * sizeof(*a->views));
 }
 
-static int by_class(const void *a, const void *b)
+static int by_group(const void *a, const void *b)
 {
-	const struct class *x = *(struct class *const *)a, *y = *(struct class *const *)b;
+	const struct group *x = *(struct group *const *)a, *y = *(struct group *const *)b;
 	int c = str_cmp(x->ns, y->ns);
 
 	for (uint32_t i = 0; !c && i < x->labels.nr && i < y->labels.nr; i++) {
@@ -339,14 +387,14 @@ static int by_class(const void *a, const void *b)
 /* In order of namespace and labels, so that numbers do not depend on the order of pods. */
 static uint32_t number_scopes(struct finding *f, struct making **making)
 {
-	struct class **order = xcalloc(f->class_nr + 1, sizeof(*order));
+	struct group **order = xcalloc(f->group_nr + 1, sizeof(*order));
 	uint32_t scope_nr = 1;
 
-	for (uint32_t i = 0; i < f->class_nr; i++)
-		order[i] = &f->classes[i];
-	qsort(order, f->class_nr, sizeof(*order), by_class);
-	for (uint32_t i = 0; i < f->class_nr; i++) {
-		struct class *c = order[i];
+	for (uint32_t i = 0; i < f->group_nr; i++)
+		order[i] = &f->groups[i];
+	qsort(order, f->group_nr, sizeof(*order), by_group);
+	for (uint32_t i = 0; i < f->group_nr; i++) {
+		struct group *c = order[i];
 
 		for (uint32_t k = 0; k < i && c->diff_nr && !c->scope; k++)
 			if (same_views(order[k], c))
@@ -418,37 +466,37 @@ static const struct doc **pods_of(struct build *b, uint32_t *ret_nr)
 
 static void finding_free(struct finding *f)
 {
-	for (uint32_t i = 0; i < f->class_nr; i++) {
-		free(f->classes[i].hosts);
-		free(f->classes[i].views);
+	for (uint32_t i = 0; i < f->group_nr; i++) {
+		free(f->groups[i].hosts);
+		free(f->groups[i].views);
 	}
-	free(f->classes);
+	free(f->groups);
 	free(f->slots);
 	free(f->keys);
-	free(f->all.ns);
-	free(f->all.labels);
+	free(f->labels);
+	free(f->names.v);
+	free(f->names.asked);
+	free(f->names.slots);
 }
 
 void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint32_t nr, struct scopes *ret)
 {
 	struct finding f = { .b = b };
-	struct conds c = { 0 };
-	uint32_t pod_nr, *class_of_pod;
+	struct conds c = { .names = &f.names };
+	uint32_t pod_nr, *group_of_pod;
 	const struct doc **pods = pods_of(b, &pod_nr);
 
 	*ret = (struct scopes){ .scope_nr = 1, .conditional = xcalloc(nr + 1, sizeof(struct making *)) };
 	for (uint32_t i = 0; i < nr; i++) {
 		conds_of(&f, hosts[i], &c);
-		for (uint32_t k = 0; k < c.ns_nr; k++)
-			cond_ns(&f.all, c.ns[k]);
 		for (uint32_t k = 0; k < c.label_nr; k++)
-			cond_labels(&f.all, c.labels[k]);
+			add_labels(&f.labels, &f.label_nr, &f.label_cap, c.labels[k]);
 	}
 	collect_keys(&f);
-	class_of_pod = xcalloc(pod_nr + 1, sizeof(*class_of_pod));
-	for (uint32_t i = 0; i < pod_nr && (f.all.ns_nr || f.all.label_nr); i++)
-		class_of_pod[i] = class_of(&f, pods[i]);
-	for (uint32_t i = 0; i < nr && f.class_nr; i++) {
+	group_of_pod = xcalloc(pod_nr + 1, sizeof(*group_of_pod));
+	for (uint32_t i = 0; i < pod_nr && (f.names.nr || f.label_nr); i++)
+		group_of_pod[i] = group_of(&f, pods[i]);
+	for (uint32_t i = 0; i < nr && f.group_nr; i++) {
 		conds_of(&f, hosts[i], &c);
 		if (c.ns_nr || c.label_nr)
 			ret->conditional[i] = resolve_host(&f, hosts[i], i, &c);
@@ -457,12 +505,11 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 	ret->clients = arena_array(arena, pod_nr, sizeof(*ret->clients));
 	for (uint32_t i = 0; i < pod_nr; i++) {
 		add_client(arena, ret, pods[i]);
-		if (f.class_nr)
-			ret->clients[i].scope = f.classes[class_of_pod[i]].scope;
+		if (f.group_nr)
+			ret->clients[i].scope = f.groups[group_of_pod[i]].scope;
 	}
-	free(class_of_pod);
+	free(group_of_pod);
 	free(pods);
-	free(c.ns);
 	free(c.labels);
 	finding_free(&f);
 }

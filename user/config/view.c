@@ -62,25 +62,24 @@ static uint32_t origin_of(struct making *mk, const struct doc *doc, struct str f
 	return mk->origin_nr;
 }
 
-/* The destination's number; its name is made when it is new. */
+/* The destination's number; its name is made when it is new. Only what is nowhere is told apart by its name. */
 static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int64_t port, struct str subset_name,
 			struct spec *want)
 {
-	char text[MESH_NAME_LEN * 2];
-	struct str name;
-	int len = snprintf(text, sizeof(text), "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset_name),
-			   STR_ARG(host));
-
-	name = (struct str){ text, len < (int)sizeof(text) ? (uint32_t)len : sizeof(text) - 1 };
+	if (!want->host)
+		want->name = arena_printf(&b->temp, "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset_name),
+					  STR_ARG(host));
 	for (uint32_t i = 0; i < mk->spec_nr; i++) {
 		const struct spec *s = &mk->specs[i];
 
 		if (s->host == want->host && s->port == want->port && s->subset == want->subset && s->v6 == want->v6 &&
-		    str_eq(s->name, name))
+		    (want->host || str_eq(s->name, want->name)))
 			return i;
 	}
+	if (want->host)
+		want->name = arena_printf(&b->temp, "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset_name),
+					  STR_ARG(host));
 	GROW(mk->specs, mk->spec_nr, &mk->spec_cap);
-	want->name = arena_str(&b->temp, name);
 	mk->specs[mk->spec_nr] = *want;
 	return mk->spec_nr++;
 }

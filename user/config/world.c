@@ -289,6 +289,10 @@ static void add_destination_rules(struct world *w, const struct model *m)
 			index_add(&w->dr_exact, str_hash(w->drs[i].host), i);
 	}
 	index_seal(&w->dr_exact, &w->arena);
+	index_init(&w->dr_wild_by, &w->arena, w->dr_wild_nr);
+	for (uint32_t i = 0; i < w->dr_wild_nr; i++)
+		index_add(&w->dr_wild_by, str_hash(docs[w->dr_wild[i]]->meta.ns), w->dr_wild[i]);
+	index_seal(&w->dr_wild_by, &w->arena);
 }
 
 static void add_routes(struct world *w, const struct model *m)

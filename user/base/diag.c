@@ -193,8 +193,8 @@ static void cut_source(struct diags *d, struct diag *g)
 		g->caret += !utf8_continues(line.p[i]);
 }
 
-void diag_add(struct diags *d, enum diag_level level, struct where at, struct str field,
-	      struct str hint, const char *fmt, ...)
+void diag_add(struct diags *d, enum diag_level level, struct where at, struct str field, struct str hint,
+	      const char *fmt, ...)
 {
 	char text[512];
 	struct diag *g;
@@ -265,12 +265,10 @@ static void put_source(struct buf *out, const struct diag *g, const char *on, co
 
 void diag_print(struct buf *out, const struct diag *g, bool colour)
 {
-	static const char *const names[] = {
-		[DIAG_ERROR] = "error", [DIAG_WARNING] = "warning", [DIAG_NOTE] = "note"
+	static const char *const names[] = { [DIAG_ERROR] = "error", [DIAG_WARNING] = "warning", [DIAG_NOTE] = "note" };
+	static const char *const colours[] = {
+		[DIAG_ERROR] = "\033[1;31m", [DIAG_WARNING] = "\033[1;33m", [DIAG_NOTE] = "\033[1;36m"
 	};
-	static const char *const colours[] = { [DIAG_ERROR] = "\033[1;31m",
-					       [DIAG_WARNING] = "\033[1;33m",
-					       [DIAG_NOTE] = "\033[1;36m" };
 	const char *on = colour ? colours[g->level] : "", *off = colour ? "\033[0m" : "";
 
 	put_safe(out, g->at.file);

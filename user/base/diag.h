@@ -17,7 +17,7 @@ enum diag_level { DIAG_ERROR, DIAG_WARNING, DIAG_NOTE };
 
 /* Where in the user's text. line and column count from 1; 0: the whole document. */
 struct where {
-	struct str file; /* as the user named it; "-" for standard input */
+	struct str file;   /* as the user named it; "-" for standard input */
 	uint32_t document; /* 1-based in the file */
 	uint32_t line, column;
 	uint32_t item; /* 1-based item of the List that is the document; 0: not a List */
@@ -56,8 +56,8 @@ void diags_release(struct diags *d);
  * by `indent` columns. An empty text: no source lines. */
 void diags_source(struct diags *d, struct str text, uint32_t line, uint32_t indent);
 /* Texts are copied. */
-void diag_add(struct diags *d, enum diag_level level, struct where at, struct str field, struct str hint, const char *fmt,
-	      ...) __attribute__((format(printf, 6, 7)));
+void diag_add(struct diags *d, enum diag_level level, struct where at, struct str field, struct str hint,
+	      const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* Errors of one document (of all its items, when it is a List) so far. */
 uint32_t diag_errors_in(const struct diags *d, struct str file, uint32_t document);
 /* Errors of exactly this document or List item so far; line and column do not count. */

@@ -12,7 +12,7 @@
 #define JSON_DEPTH_MAX 96
 
 struct json {
-	struct buf *out;   /* borrowed */
+	struct buf *out; /* borrowed */
 	uint32_t depth;
 	bool some[JSON_DEPTH_MAX]; /* something was already written at this depth */
 	bool after_key;

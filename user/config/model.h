@@ -36,7 +36,13 @@ struct meta {
 };
 
 /* ---- v1 ---- */
-enum service_type { SERVICE_TYPE_NONE, SERVICE_CLUSTER_IP, SERVICE_NODE_PORT, SERVICE_LOAD_BALANCER, SERVICE_EXTERNAL_NAME };
+enum service_type {
+	SERVICE_TYPE_NONE,
+	SERVICE_CLUSTER_IP,
+	SERVICE_NODE_PORT,
+	SERVICE_LOAD_BALANCER,
+	SERVICE_EXTERNAL_NAME
+};
 
 struct m_port {
 	struct str name;
@@ -100,8 +106,8 @@ struct m_pod {
 	uint32_t ip_nr;
 	struct str node, service_account; /* "default" when not given */
 	bool host_network;
-	bool ready;    /* condition Ready is True, or no conditions at all are given */
-	bool finished; /* phase Succeeded or Failed */
+	bool ready;			/* condition Ready is True, or no conditions at all are given */
+	bool finished;			/* phase Succeeded or Failed */
 	struct m_container_port *ports; /* of all containers and restartable init containers, in order */
 	uint32_t port_nr;
 };
@@ -142,14 +148,14 @@ struct m_rule {
 	uint32_t match_nr;
 	struct m_destination *routes;
 	uint32_t route_nr;
-	bool http; /* from spec.http; no field that needs bytes is left in it */
+	bool http;	/* from spec.http; no field that needs bytes is left in it */
 	uint32_t index; /* in spec.tcp or spec.http */
 	struct place at;
 };
 
 struct m_virtual_service {
 	struct strs hosts, gateways, export_to; /* gateways: "mesh" alone when none are given */
-	struct m_rule *rules; /* spec.tcp in order, then spec.http in order */
+	struct m_rule *rules;			/* spec.tcp in order, then spec.http in order */
 	uint32_t rule_nr;
 };
 
@@ -160,7 +166,7 @@ struct m_traffic_policy {
 	struct {
 		int64_t port;
 		enum lb_policy lb;
-	} *ports;
+	} * ports;
 	uint32_t port_nr;
 };
 
@@ -198,7 +204,7 @@ struct m_workload_entry {
 };
 
 struct m_se_port {
-	int64_t number, target; /* target 0: number */
+	int64_t number, target;	   /* target 0: number */
 	struct str name, protocol; /* protocol upper case; empty: TCP */
 	struct place at;
 };
@@ -286,16 +292,16 @@ struct doc {
 	uint32_t refs;
 	enum kind kind;
 	enum layer layer;
-	struct arena arena; /* owns everything below */
+	struct arena arena;		   /* owns everything below */
 	struct str api_version, kind_name; /* as the user wrote them */
-	struct where at;    /* first line of the document (List items: of the item) */
+	struct where at;		   /* first line of the document (List items: of the item) */
 	/*
 	 * The document's own text, for `get` and the journal: it reads alone, also when the document is an item of a List. Its first
 	 * line is number text_line of the file (0: not known), its lines were cut by text_indent columns.
 	 */
 	struct str text;
 	uint32_t text_line, text_indent;
-	uint32_t order;	    /* of reading, within its batch */
+	uint32_t order; /* of reading, within its batch */
 	struct meta meta;
 	union {
 		struct m_service *service;
@@ -330,7 +336,7 @@ struct batch {
 	uint32_t nr, cap;
 	uint32_t applied, skipped, refused;
 	struct diags diags; /* of reading; later stages add to it */
-	uint32_t *seen; /* rows by kind, namespace and name, to find duplicates; private */
+	uint32_t *seen;	    /* rows by kind, namespace and name, to find duplicates; private */
 	uint32_t seen_nr, seen_cap;
 };
 
@@ -346,8 +352,8 @@ void batch_refuse(struct batch *b, struct str file, uint32_t document, uint32_t 
 void batch_refuse_doc(struct batch *b, const struct doc *doc);
 
 /* A diag at a place in a document that was read before, with its line of text. */
-void doc_diag(struct diags *d, enum diag_level level, const struct doc *doc, struct place at, struct str field, struct str hint,
-	      const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+void doc_diag(struct diags *d, enum diag_level level, const struct doc *doc, struct place at, struct str field,
+	      struct str hint, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
 void doc_unref(struct doc *d); /* NULL is fine */
 struct doc *doc_ref(struct doc *d);
 
@@ -370,7 +376,8 @@ struct model *model_clone(const struct model *m);
  * reference that the caller drops. */
 struct doc *model_put(struct model *m, struct doc *d);
 /* Removes exactly this document of this layer. Returns it with a reference, or NULL. */
-struct doc *model_remove(struct model *m, enum layer layer, enum kind kind, struct str kind_name, struct str ns, struct str name);
+struct doc *model_remove(struct model *m, enum layer layer, enum kind kind, struct str kind_name, struct str ns,
+			 struct str name);
 /* The visible document (LAYER_APPLIED before LAYER_RULES), or NULL; borrowed. */
 struct doc *model_get(const struct model *m, enum kind kind, struct str kind_name, struct str ns, struct str name);
 /*

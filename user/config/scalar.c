@@ -46,9 +46,8 @@ static bool is_null(struct str s)
 /* Not a number, infinity. */
 static bool is_special_float(struct str s)
 {
-	static const char *const words[] = { ".nan",  ".NaN",  ".NAN",	".inf",	 ".Inf",
-					     ".INF",  "+.inf", "+.Inf", "+.INF", "-.inf",
-					     "-.Inf", "-.INF", NULL };
+	static const char *const words[] = { ".nan",  ".NaN",  ".NAN",	".inf",	 ".Inf",  ".INF", "+.inf",
+					     "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", NULL };
 
 	return is_word(s, words);
 }
@@ -104,8 +103,7 @@ static bool parse_int(const char *p, bool *ret_negative, uint64_t *ret, bool *re
 
 		if (digit >= base)
 			return false;
-		if (__builtin_mul_overflow(v, (uint64_t)base, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)digit, &v))
+		if (__builtin_mul_overflow(v, (uint64_t)base, &v) || __builtin_add_overflow(v, (uint64_t)digit, &v))
 			*ret_big = true;
 	}
 	*ret = v;

@@ -41,20 +41,20 @@ struct int_or_str {
 };
 
 enum field_type {
-	FIELD_STR,	/* struct str */
-	FIELD_BOOL,	/* bool */
-	FIELD_INT,	/* int64_t, between min and max (both 0: any) */
-	FIELD_DOUBLE,	/* double */
+	FIELD_STR,    /* struct str */
+	FIELD_BOOL,   /* bool */
+	FIELD_INT,    /* int64_t, between min and max (both 0: any) */
+	FIELD_DOUBLE, /* double */
 	FIELD_DURATION, /* int64_t nanoseconds; Go's time.ParseDuration as Istio reads it, or GEP-2257 with FIELD_GEP2257 */
 	FIELD_TIME,	/* int64_t seconds since 1970, RFC 3339 */
 	FIELD_ENUM,	/* uint32_t index + 1 into `names` (0: absent) */
-	FIELD_INTSTR,	/* struct int_or_str */
-	FIELD_STRS,	/* struct strs */
-	FIELD_KVS,	/* struct kvs, map of string to string; null counts as the empty string */
-	FIELD_OBJECT,	/* embedded struct, decoded in place by `sub` */
+	FIELD_INTSTR,	  /* struct int_or_str */
+	FIELD_STRS,	  /* struct strs */
+	FIELD_KVS,	  /* struct kvs, map of string to string; null counts as the empty string */
+	FIELD_OBJECT,	  /* embedded struct, decoded in place by `sub` */
 	FIELD_OBJECT_PTR, /* pointer to a struct in the arena, NULL when absent */
-	FIELD_LIST,	/* struct list of structs decoded by `sub` */
-	FIELD_ANY,	/* nothing is stored; any value is fine (use with FIELD_INERT) */
+	FIELD_LIST,	  /* struct list of structs decoded by `sub` */
+	FIELD_ANY,	  /* nothing is stored; any value is fine (use with FIELD_INERT) */
 };
 
 struct list {
@@ -68,8 +68,8 @@ enum field_flags {
 	FIELD_REFUSED = 1 << 2, /* exists upstream, not enforced yet: refused with `note` */
 	FIELD_GEP2257 = 1 << 3,
 	FIELD_OPEN_ENUM = 1 << 4, /* a value outside `names` is refused as not enforced instead of as unknown */
-	FIELD_NONEMPTY = 1 << 5, /* string, list or map must not be empty */
-	FIELD_SCRATCH = 1 << 6,	 /* STR, STRS: only looked at while decoding, not kept */
+	FIELD_NONEMPTY = 1 << 5,  /* string, list or map must not be empty */
+	FIELD_SCRATCH = 1 << 6,	  /* STR, STRS: only looked at while decoding, not kept */
 };
 
 struct schema;
@@ -95,10 +95,10 @@ struct oneof {
 struct schema {
 	const char *name;
 	uint32_t size;
-	const struct field *fields; /* ends with a row without a name */
-	const struct oneof *oneofs; /* ends with a row without names; may be NULL */
+	const struct field *fields;  /* ends with a row without a name */
+	const struct oneof *oneofs;  /* ends with a row without names; may be NULL */
 	uint32_t place_offset_plus1; /* of a struct place for the object itself, + 1; 0: none */
-	bool open; /* unknown fields are fine */
+	bool open;		     /* unknown fields are fine */
 };
 
 struct decode {

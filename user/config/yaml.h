@@ -18,9 +18,9 @@ enum ynode_kind { YNODE_NULL, YNODE_SCALAR, YNODE_SEQ, YNODE_MAP };
 #define YAML_NODES_MAX (16u << 20)
 
 struct ynode {
-	uint8_t kind;  /* enum ynode_kind; a key is always a SCALAR */
-	bool quoted;   /* scalar: not plain, so it is a string whatever it looks like */
-	bool flow;     /* SEQ, MAP: written in brackets */
+	uint8_t kind;	       /* enum ynode_kind; a key is always a SCALAR */
+	bool quoted;	       /* scalar: not plain, so it is a string whatever it looks like */
+	bool flow;	       /* SEQ, MAP: written in brackets */
 	uint32_t line, column; /* 1-based; column counts characters */
 	uint32_t begin, end;   /* byte offsets of the node in the text of the stream */
 	union {

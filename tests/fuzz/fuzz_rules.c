@@ -170,6 +170,41 @@ static void change(struct model *m, struct batch *b, bool remove, struct changes
 	}
 }
 
+static void show_diags(const struct batch *batch, const struct batch *second, int err, int err_full)
+{
+	struct buf out = { 0 };
+
+	buf_printf(&out, "--- incremental %d\n", err);
+	report_text(batch, &out, false);
+	buf_printf(&out, "--- full %d\n", err_full);
+	report_text(second, &out, false);
+	fprintf(stderr, "%s", out.data);
+	buf_release(&out);
+}
+
+static void changes_release(struct changes *c)
+{
+	for (uint32_t i = 0; i < c->nr; i++)
+		doc_unref(c->v[i]);
+	free(c->v);
+}
+
+/* The same transaction from nothing: errors depend on what is new, so the text is read again. */
+static int build_again(const struct model *before, struct str text, bool remove, enum layer layer, struct batch *b,
+		       struct snapshot **ret)
+{
+	struct model *m = model_clone(before);
+	struct changes changes = { 0 };
+	int err;
+
+	batch_read(b, layer, STR("rules.yaml"), text);
+	change(m, b, remove, &changes);
+	err = snapshot_build(m, &options, NULL, NULL, 0, b, ret);
+	changes_release(&changes);
+	model_free(m);
+	return err;
+}
+
 /* One part of the input: a transaction, as meshd makes it. */
 static void step(struct run *r, struct str text, bool remove, enum layer layer)
 {
@@ -187,7 +222,9 @@ static void step(struct run *r, struct str text, bool remove, enum layer layer)
 	MUST(!err == !!incremental);
 	report(&batch, r);
 	if (r->snapshot) {
-		err_full = snapshot_build(next, &options, NULL, NULL, 0, &second, &full);
+		err_full = build_again(r->model, text, remove, layer, &second, &full);
+		if (err != err_full)
+			show_diags(&batch, &second, err, err_full);
 		MUST(err == err_full);
 	}
 	if (incremental) {
@@ -212,9 +249,7 @@ static void step(struct run *r, struct str text, bool remove, enum layer layer)
 	} else {
 		model_free(next);
 	}
-	for (uint32_t i = 0; i < changes.nr; i++)
-		doc_unref(changes.v[i]);
-	free(changes.v);
+	changes_release(&changes);
 	batch_release(&batch);
 	batch_release(&second);
 }

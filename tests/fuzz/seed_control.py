@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes seeds for fuzz_control: one well-formed frame of each request, two frames in one stream, and a journal record.
+"""Writes seeds for fuzz_control: a well-formed frame of each request, two frames in one stream, journals, and broken ones.
 Usage: seed_control.py DIR. The frame format is user/base/wire.h's."""
 import os
 import struct
@@ -37,6 +37,11 @@ def main():
         "journal": frame(100, (b"put:Service/default/s", RULES), (b"del:Service/default/t", b"")),
         "bad-magic": b"TULX" + frame(1)[4:],
         "short": frame(2, (b"file:a", RULES))[:-7],
+        "socket": b"S" + apply,
+        "socket-short": b"S" + apply[:-9],
+        "socket-get": b"S" + frame(4, (b"kind", b"all"), (b"output", b"wide")),
+        "journal-file": b"J" + frame(100, (b"put:Service/default/s", RULES), (b"vips:Service/default/s", b"10.96.0.1")) * 2,
+        "journal-torn": b"J" + frame(100, (b"put:Service/default/s", RULES))[:-5],
         "long": struct.pack("<4sHHII", b"TULL", 1, 2, 0xFFFFFFFF, 1),
     }
     for name, data in seeds.items():

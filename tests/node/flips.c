@@ -39,7 +39,7 @@ struct counts {
 };
 
 struct shared {
-	volatile uint32_t stop;
+	volatile uint32_t stop, pod_ready, server_ready;
 	volatile uint64_t first_epoch; /* epoch of set 0's first apply; sets alternate from there */
 	struct counts counts[CLIENTS_MAX];
 };
@@ -135,14 +135,11 @@ static void make_place(void)
 	signal(SIGINT, on_end);
 	make_dir(opt.cgroup);
 	make_dir(opt.pod);
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		die("unshare");
 	make_dir(opt.mount);
 	if (mount("bpf", opt.mount, "bpf", 0, "mode=0700"))
 		die("mount bpf");
-	/* One namespace holds both ends: clients at 10.7.0.1, every endpoint's address local. */
-	command("ip link set lo up && ip addr add 10.7.0.1/32 dev lo && ip route add local 10.64.0.0/10 dev lo && "
-		"sysctl -qw net.ipv4.tcp_congestion_control=reno net.ipv4.ip_local_port_range='10000 65000'");
 }
 
 static const char *pin_dir(void)
@@ -232,8 +229,7 @@ static _Noreturn void serve(void)
 		e.data.fd = l[i];
 		epoll_ctl(ep, EPOLL_CTL_ADD, l[i], &e);
 	}
-	if (write(1, "", 0))
-		_exit(2);
+	shared->server_ready = 1;
 	for (;;) {
 		int n = epoll_wait(ep, events, 128, -1);
 
@@ -326,6 +322,19 @@ static void connect_once(struct counts *n, const struct mesh_control *control, i
 	close(fd);
 }
 
+/* The network namespace of the first child, the pod. */
+static void enter_netns(void)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", children[0]);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		die(path);
+	close(fd);
+}
+
 static void enter_pod(void)
 {
 	char path[700];
@@ -344,6 +353,7 @@ static _Noreturn void client(uint32_t id)
 	uint64_t rng = id + 1;
 	struct mesh_control *control;
 
+	enter_netns();
 	enter_pod();
 	control = mmap(NULL, (size_t)getpagesize(), PROT_READ, MAP_SHARED, control_fd, 0);
 	if (control == MAP_FAILED)
@@ -370,33 +380,22 @@ static void spawn(void (*fn)(uint32_t), uint32_t arg)
 
 static void server(uint32_t unused)
 {
+	enter_netns();
 	serve();
 }
 
-/* The pod's network namespace is known by a process of its cgroup. */
-static void pause_in_pod(uint32_t unused)
+/* One network namespace holds both ends: clients at 10.7.0.1, and every endpoint's address is local. This process keeps it, and
+ * by its cgroup it is known as the pod's. */
+static void pod(uint32_t unused)
 {
+	if (unshare(CLONE_NEWNET))
+		die("unshare");
+	command("ip link set lo up && ip addr add 10.7.0.1/32 dev lo && ip route add local 10.64.0.0/10 dev lo && "
+		"sysctl -qw net.ipv4.tcp_congestion_control=reno net.ipv4.ip_local_port_range='10000 65000'");
 	enter_pod();
+	shared->pod_ready = 1;
 	for (;;)
 		pause();
-}
-
-static void wait_in_pod(void)
-{
-	char path[700], text[16];
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", opt.pod);
-	for (;;) {
-		FILE *f = fopen(path, "r");
-
-		if (f && fgets(text, sizeof(text), f)) {
-			fclose(f);
-			return;
-		}
-		if (f)
-			fclose(f);
-		sched_yield();
-	}
 }
 
 /* ---- the test ---- */
@@ -490,6 +489,15 @@ static void sum_up(void)
 	check("every-flow-recorded", !sum.unrecorded, "%lu without a record", sum.unrecorded);
 }
 
+static void wait_for(const volatile uint32_t *flag)
+{
+	while (!*flag) {
+		if (waitpid(children[child_nr - 1], NULL, WNOHANG))
+			exit(2);
+		usleep(1000);
+	}
+}
+
 static struct plane *open_plane(void)
 {
 	static char text_services[16], text_endpoints[16];
@@ -543,9 +551,10 @@ int main(int argc, char **argv)
 	make_place();
 	sets[0] = compile(0);
 	sets[1] = compile(1);
-	spawn(pause_in_pod, 0);
+	spawn(pod, 0);
+	wait_for(&shared->pod_ready);
 	spawn(server, 0);
-	wait_in_pod();
+	wait_for(&shared->server_ready);
 	plane = open_plane();
 	if (plane_apply(plane, sets[0], &applied, &err)) {
 		fprintf(stderr, "flips: %s\n", err.data ? err.data : "");

@@ -5,8 +5,8 @@ with numbers that fit a CI run (FLIPS=full: the numbers of the acceptance test),
 import os
 import signal
 
+import peers # first: it finds tests/lib
 import labs
-import peers
 from suite import check, main, test
 
 FULL = os.environ.get("FLIPS") == "full"

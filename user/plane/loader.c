@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pins, programs, links and the lock of the pin directory. The only file that sees the skeleton. Order is everything here: maps are
- * pinned before the first link, what ends flows is attached before what opens them, so that whatever is left after a kill at any
- * system call is either nothing that runs, or a data path that is whole and that the next start adopts.
+ * Pinned maps, programs and the lock of the pin directory. The only file that sees the skeleton. Order is everything here: maps are
+ * pinned before the first link (links.c), so that whatever is left after a kill at any system call is either nothing that runs, or
+ * a data path that is whole and that the next start adopts.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -27,7 +26,6 @@
 #define BPF_FS_MAGIC 0xcafe4a11
 #endif
 #define CGROUP2_MAGIC 0x63677270
-#define PATH_LEN 4096
 
 #define X(id, name) [PLANE_MAP_##id] = #name,
 const char *const plane_map_names[] = { PLANE_MAPS(X) };
@@ -46,44 +44,29 @@ static int keep_warning(enum libbpf_print_level level, const char *fmt, va_list 
 	return 0;
 }
 
-static int fail(struct buf *err, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-static int fail(struct buf *err, int rc, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	buf_vprintf(err, fmt, ap);
-	va_end(ap);
-	return rc;
-}
-
-static const char *pin_path(const char *pin, const char *prefix, const char *name, const char *suffix, char *out)
-{
-	snprintf(out, PATH_LEN, "%s/%s%s%s", pin, prefix, name, suffix);
-	return out;
-}
-
 /* ---- the pin directory ---- */
 
 static int pin_dir_open(const char *pin, bool create, struct buf *err)
 {
 	struct statfs fs;
+	bool made = false;
 	int fd;
 
-	if (strlen(pin) > PATH_LEN - 64)
-		return fail(err, -ENAMETOOLONG, "%.64s...: path is too long", pin);
-	if (create && mkdir(pin, 0700) && errno != EEXIST)
-		return fail(err, -errno, "cannot create %s: %s; is a bpf file system mounted there? (mount -t bpf bpf /sys/fs/bpf)",
+	if (strlen(pin) > PLANE_PATH_LEN - 64)
+		return plane_fail(err, -ENAMETOOLONG, "%.64s...: path is too long", pin);
+	if (create)
+		made = !mkdir(pin, 0700);
+	if (create && !made && errno != EEXIST)
+		return plane_fail(err, -errno, "cannot create %s: %s; is a bpf file system mounted there? (mount -t bpf bpf /sys/fs/bpf)",
 			    pin, strerror(errno));
 	fd = open(pin, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
-		return fail(err, -errno, "cannot open %s: %s", pin, strerror(errno));
+		return plane_fail(err, -errno, "cannot open %s: %s", pin, strerror(errno));
 	if (fstatfs(fd, &fs) || (uint32_t)fs.f_type != BPF_FS_MAGIC) {
 		close(fd);
-		if (create)
+		if (made)
 			rmdir(pin);
-		return fail(err, -EINVAL, "%s is not in a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf", pin);
+		return plane_fail(err, -EINVAL, "%s is not in a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf", pin);
 	}
 	return fd;
 }
@@ -94,9 +77,9 @@ static int pin_dir_lock(const char *pin, int fd, struct buf *err)
 	struct stat locked, now;
 
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		return fail(err, errno == EWOULDBLOCK ? -EBUSY : -errno, "another meshd uses %s: %s", pin, strerror(errno));
+		return plane_fail(err, errno == EWOULDBLOCK ? -EBUSY : -errno, "another meshd uses %s: %s", pin, strerror(errno));
 	if (fstat(fd, &locked) || stat(pin, &now) || locked.st_ino != now.st_ino)
-		return fail(err, -EBUSY, "another meshd has just removed %s; start again", pin);
+		return plane_fail(err, -EBUSY, "another meshd has just removed %s; start again", pin);
 	return 0;
 }
 
@@ -157,7 +140,7 @@ static int check_settings(const struct settings *s, struct buf *err)
 
 	for (uint32_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
 		if (!limits[i].value || limits[i].value > 1u << 26)
-			return fail(err, -EINVAL, "%s must be between 1 and %u", limits[i].name, 1u << 26);
+			return plane_fail(err, -EINVAL, "%s must be between 1 and %u", limits[i].name, 1u << 26);
 	return 0;
 }
 
@@ -182,13 +165,13 @@ static int map_matches(int fd, const struct bpf_map *map, const char *name, stru
 	uint32_t len = sizeof(info);
 
 	if (bpf_obj_get_info_by_fd(fd, &info, &len))
-		return fail(err, -errno, "cannot read the pinned %s: %s", name, strerror(errno));
+		return plane_fail(err, -errno, "cannot read the pinned %s: %s", name, strerror(errno));
 	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
 	    info.value_size != bpf_map__value_size(map) || info.map_flags != bpf_map__map_flags(map))
-		return fail(err, -EEXIST,
+		return plane_fail(err, -EEXIST,
 			    "the pinned %s has another layout than this meshd uses; run meshd --unload, then start again", name);
 	if (info.max_entries != bpf_map__max_entries(map))
-		return fail(err, -EEXIST,
+		return plane_fail(err, -EEXIST,
 			    "the pinned %s has room for %u entries, the settings ask for %u; restore the max-* settings it was "
 			    "made with, or run meshd --unload, then start again",
 			    name, info.max_entries, bpf_map__max_entries(map));
@@ -201,47 +184,37 @@ static int control_layout(int fd, struct buf *err)
 	uint32_t zero = 0;
 
 	if (bpf_map_lookup_elem(fd, &zero, &control))
-		return fail(err, -errno, "cannot read the pinned mesh_control: %s", strerror(errno));
+		return plane_fail(err, -errno, "cannot read the pinned mesh_control: %s", strerror(errno));
 	if (control.layout != MESH_LAYOUT)
-		return fail(err, -EEXIST, "the pinned maps have layout %u, this meshd uses %u; run meshd --unload, then start again",
+		return plane_fail(err, -EEXIST, "the pinned maps have layout %u, this meshd uses %u; run meshd --unload, then start again",
 			    control.layout, MESH_LAYOUT);
 	return 0;
 }
 
-static bool links_pinned(const char *pin)
-{
-	char path[PATH_LEN];
-
-	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
-		if (!access(pin_path(pin, "link_", plane_prog_names[i], "", path), F_OK))
-			return true;
-	return false;
-}
-
 static void maps_unpin(const char *pin)
 {
-	char path[PATH_LEN];
+	char path[PLANE_PATH_LEN];
 
 	for (uint32_t i = PLANE_MAP_NR; i-- > 0;)
-		unlink(pin_path(pin, "", plane_map_names[i], "", path));
+		unlink(plane_pin_path(pin, "", plane_map_names[i], "", path));
 }
 
 /* Opens every pinned map into fds (-1: not pinned) and checks it. 0: all are there and fit; -ENOENT: some are missing. */
 static int maps_find(struct plane *p, struct bpf_map **maps, int *fds, struct buf *err)
 {
 	const char *missing = NULL;
-	char path[PATH_LEN];
+	char path[PLANE_PATH_LEN];
 	int rc = 0;
 
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
-		fds[i] = bpf_obj_get(pin_path(p->pin, "", plane_map_names[i], "", path));
+		fds[i] = bpf_obj_get(plane_pin_path(p->pin, "", plane_map_names[i], "", path));
 		if (fds[i] < 0)
 			missing = plane_map_names[i];
 		else if (!rc)
 			rc = map_matches(fds[i], maps[i], plane_map_names[i], err);
 	}
 	if (!rc && missing)
-		rc = fail(err, -ENOENT, "%s is not pinned any more; run meshd --unload, then start again", missing);
+		rc = plane_fail(err, -ENOENT, "%s is not pinned any more; run meshd --unload, then start again", missing);
 	if (!rc)
 		rc = control_layout(fds[PLANE_MAP_CONTROL], err);
 	return rc;
@@ -273,16 +246,16 @@ static int maps_reuse(struct plane *p, struct bpf_map **maps, struct buf *err)
 static int maps_pin(struct plane *p, struct buf *err)
 {
 	struct mesh_control control = { .layout = MESH_LAYOUT };
-	char path[PATH_LEN];
+	char path[PLANE_PATH_LEN];
 	uint32_t zero = 0;
 
 	if (p->adopted_pins)
 		return 0;
 	if (bpf_map_update_elem(p->map_fd[PLANE_MAP_CONTROL], &zero, &control, BPF_ANY))
-		return fail(err, -errno, "cannot write mesh_control: %s", strerror(errno));
+		return plane_fail(err, -errno, "cannot write mesh_control: %s", strerror(errno));
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
-		if (bpf_obj_pin(p->map_fd[i], pin_path(p->pin, "", plane_map_names[i], "", path)))
-			return fail(err, -errno, "cannot pin %s: %s", path, strerror(errno));
+		if (bpf_obj_pin(p->map_fd[i], plane_pin_path(p->pin, "", plane_map_names[i], "", path)))
+			return plane_fail(err, -errno, "cannot pin %s: %s", path, strerror(errno));
 	return 0;
 }
 
@@ -305,7 +278,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 		int rc = marray_init(arrays[i].array, p->map_fd[arrays[i].id], arrays[i].value_size, p->map_max[arrays[i].id]);
 
 		if (rc)
-			return fail(err, rc, "no address space for %s: %s", plane_map_names[arrays[i].id], strerror(-rc));
+			return plane_fail(err, rc, "no address space for %s: %s", plane_map_names[arrays[i].id], strerror(-rc));
 	}
 	p->control = marray_at(&p->control_array, 0, 1);
 	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
@@ -317,7 +290,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 	return 0;
 }
 
-/* ---- programs and links ---- */
+/* ---- programs ---- */
 
 /* Takes the fds out of the skeleton, so that libbpf's copy of the object can go. */
 static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, struct bpf_program **progs)
@@ -360,7 +333,7 @@ static int load(struct plane *p, struct buf *err)
 	int rc = 0;
 
 	if (!skel)
-		return fail(err, -errno, "cannot read the BPF object: %s", strerror(errno));
+		return plane_fail(err, -errno, "cannot read the BPF object: %s", strerror(errno));
 	skel_maps(skel, maps);
 	skel_progs(skel, progs);
 	for (uint32_t i = 0; i < PLANE_MAP_NR && !rc; i++)
@@ -369,111 +342,24 @@ static int load(struct plane *p, struct buf *err)
 	skel->rodata->closed_mask = p->closed_nr - 1;
 	skip_absent(skel);
 	if (rc)
-		fail(err, rc, "cannot size the maps: %s", strerror(-rc));
+		plane_fail(err, rc, "cannot size the maps: %s", strerror(-rc));
 	else
 		rc = maps_reuse(p, maps, err);
 	if (!rc) {
 		rc = mesh__load(skel);
 		if (rc)
-			fail(err, rc, "the kernel does not load the programs: %s\n%s", strerror(-rc),
+			plane_fail(err, rc, "the kernel does not load the programs: %s\n%s", strerror(-rc),
 			     libbpf_said.data ? libbpf_said.data : "");
 	}
 	if (!rc) {
 		rc = keep_fds(p, skel, maps, progs);
 		if (rc)
-			fail(err, rc, "cannot keep the programs: %s", strerror(-rc));
+			plane_fail(err, rc, "cannot keep the programs: %s", strerror(-rc));
 	}
 	mesh__destroy(skel);
 	buf_release(&libbpf_said);
 	malloc_trim(0);
 	return rc;
-}
-
-/* The link is attached to this very cgroup. */
-static bool link_here(const struct plane *p, int link_fd)
-{
-	struct bpf_link_info info = { 0 };
-	uint32_t len = sizeof(info);
-	struct stat st;
-
-	return !bpf_obj_get_info_by_fd(link_fd, &info, &len) && info.type == BPF_LINK_TYPE_CGROUP &&
-	       !fstat(p->cgroup_fd, &st) && info.cgroup.cgroup_id == st.st_ino;
-}
-
-/*
- * A pinned link on our cgroup gets the new program in place. Where an old pin leads to another cgroup, or to a tracepoint (whose
- * links cannot change their program), a new link is pinned under another name first, and then takes the name in one step.
- */
-static int attach_one(struct plane *p, uint32_t i, struct buf *err)
-{
-	const char *name = plane_prog_names[i];
-	char path[PATH_LEN], fresh[PATH_LEN];
-	int fd, rc = 0;
-
-	pin_path(p->pin, "link_", name, "", path);
-	pin_path(p->pin, "link_", name, "_new", fresh);
-	unlink(fresh);
-	fd = bpf_obj_get(path);
-	if (fd >= 0 && link_here(p, fd)) {
-		rc = plane_errno(bpf_link_update(fd, p->prog_fd[i], NULL));
-		close(fd);
-		return rc ? fail(err, rc, "cannot replace %s: %s", name, strerror(-rc)) : 0;
-	}
-	if (fd >= 0)
-		close(fd);
-	fd = bpf_link_create(p->prog_fd[i], p->attach_type[i] == BPF_TRACE_RAW_TP ? 0 : p->cgroup_fd, p->attach_type[i], NULL);
-	if (fd < 0)
-		return fail(err, -errno, "cannot attach %s to %s: %s", name, p->cgroup, strerror(errno));
-	if (bpf_obj_pin(fd, fresh) || rename(fresh, path)) {
-		rc = fail(err, -errno, "cannot pin %s: %s", path, strerror(errno));
-		unlink(fresh);
-	}
-	close(fd);
-	return rc;
-}
-
-static bool prog_known(const char *name)
-{
-	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
-		if (!strcmp(name, plane_prog_names[i]))
-			return true;
-	return false;
-}
-
-/* Takes off what another version of meshd attached and this one does not have. */
-static void links_prune(const char *pin)
-{
-	static const char prefix[] = "link_";
-	DIR *dir = opendir(pin);
-	struct dirent *e;
-	char path[PATH_LEN];
-
-	while (dir && (e = readdir(dir))) {
-		int fd;
-
-		if (strncmp(e->d_name, prefix, sizeof(prefix) - 1) || prog_known(e->d_name + sizeof(prefix) - 1))
-			continue;
-		fd = bpf_obj_get(pin_path(pin, "", e->d_name, "", path));
-		if (fd < 0)
-			continue;
-		bpf_link_detach(fd);
-		unlink(path);
-		close(fd);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-static int attach(struct plane *p, struct buf *err)
-{
-	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
-		int rc = p->prog_fd[i] < 0 ? 0 : attach_one(p, i, err);
-
-		if (rc)
-			return rc;
-	}
-	links_prune(p->pin);
-	return 0;
 }
 
 static int cgroup_open(struct plane *p, struct buf *err)
@@ -482,9 +368,9 @@ static int cgroup_open(struct plane *p, struct buf *err)
 
 	p->cgroup_fd = open(p->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (p->cgroup_fd < 0)
-		return fail(err, -errno, "cannot open the cgroup %s: %s", p->cgroup, strerror(errno));
+		return plane_fail(err, -errno, "cannot open the cgroup %s: %s", p->cgroup, strerror(errno));
 	if (fstatfs(p->cgroup_fd, &fs) || fs.f_type != CGROUP2_MAGIC)
-		return fail(err, -EINVAL, "%s is not in a cgroup2 file system; on a hybrid host it is /sys/fs/cgroup/unified", p->cgroup);
+		return plane_fail(err, -EINVAL, "%s is not in a cgroup2 file system; on a hybrid host it is /sys/fs/cgroup/unified", p->cgroup);
 	return 0;
 }
 
@@ -531,17 +417,17 @@ static int open_all(struct plane *p, struct buf *err)
 	if (!rc) {
 		rc = barrier_init(p);
 		if (rc)
-			fail(err, rc, "cannot start the grace period thread: %s", strerror(-rc));
+			plane_fail(err, rc, "cannot start the grace period thread: %s", strerror(-rc));
 	}
 	if (!rc)
 		rc = adopt(p, err);
 	if (!rc) {
 		rc = podscan_init(p);
 		if (rc)
-			fail(err, rc, "cannot watch the cgroup %s: %s", p->cgroup, strerror(-rc));
+			plane_fail(err, rc, "cannot watch the cgroup %s: %s", p->cgroup, strerror(-rc));
 	}
 	if (!rc)
-		rc = attach(p, err);
+		rc = links_attach(p, err);
 	/* A first start that failed before anything ran leaves nothing behind. */
 	if (rc && !links_pinned(p->pin)) {
 		maps_unpin(p->pin);
@@ -617,25 +503,6 @@ void plane_close(struct plane *p)
 	free(p);
 }
 
-/* Links one by one, connect hooks first, each taken off its cgroup even if somebody else holds it too. */
-static void links_remove(const char *pin)
-{
-	static const char *const suffixes[] = { "", "_new" };
-	char path[PATH_LEN];
-
-	for (uint32_t i = PLANE_PROG_NR; i-- > 0;) {
-		for (uint32_t k = 0; k < 2; k++) {
-			int fd = bpf_obj_get(pin_path(pin, "link_", plane_prog_names[i], suffixes[k], path));
-
-			if (fd < 0)
-				continue;
-			bpf_link_detach(fd);
-			unlink(path);
-			close(fd);
-		}
-	}
-}
-
 int plane_unload(const struct settings *s, struct buf *err)
 {
 	struct stat st;
@@ -650,26 +517,10 @@ int plane_unload(const struct settings *s, struct buf *err)
 	rc = pin_dir_lock(s->pin, fd, err);
 	if (!rc) {
 		links_remove(s->pin);
-		links_prune(s->pin);
 		maps_unpin(s->pin);
 		if (rmdir(s->pin))
-			rc = fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin, strerror(errno));
+			rc = plane_fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin, strerror(errno));
 	}
 	close(fd);
 	return rc;
-}
-
-int loader_foreign(struct plane *p)
-{
-	static const enum bpf_attach_type types[] = { BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT };
-	int others = 0;
-
-	for (uint32_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
-		uint32_t ids[64], nr = sizeof(ids) / sizeof(*ids);
-
-		if (bpf_prog_query(p->cgroup_fd, types[i], BPF_F_QUERY_EFFECTIVE, NULL, ids, &nr) && errno != ENOSPC)
-			return -errno;
-		others += nr ? (int)nr - 1 : 0;
-	}
-	return others;
 }

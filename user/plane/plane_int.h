@@ -2,10 +2,11 @@
 /*
  * Inside of user/plane: the one struct plane and what its files call of each other. Nobody outside this room includes it.
  *
- *   loader.c  pins, links, programs, the lock          retire.c  grace periods, slots that wait for one
- *   adopt.c   what an earlier meshd left in the maps    names.c   ids and their texts
- *   lower.c   a unit -> rows, clusters, alias tables    pods.c    network namespaces of pods -> mesh_netns
- *   apply.c   difference, hash updates, commit, undo    podscan.c the cgroup tree, inotify, processes
+ *   loader.c  maps, pins, programs, the lock           links.c   programs on their hooks
+ *   adopt.c   what an earlier meshd left in the maps    retire.c  grace periods, slots that wait for one
+ *   apply.c   difference, commit, undo                  rows.c    keys and versions of their rows
+ *   lower.c   a unit -> rows, clusters, alias tables    names.c   ids and their texts
+ *   pods.c    mesh_netns: who a namespace is            podscan.c the cgroup tree, inotify, processes
  *   flows.c   flow records                              status.c  plane_status
  */
 #ifndef PLANE_PLANE_INT_H
@@ -304,8 +305,18 @@ void podscan_match(struct plane *p, const struct snapshot *s, bool all);
 /* The uid in a pod cgroup's name ("pod<uid>", "...-pod<uid with _ for ->.slice"), to be freed; NULL: not one. */
 char *podscan_uid(const char *dir_name);
 
-/* ---- loader.c ---- */
+/* ---- links.c ---- */
+#define PLANE_PATH_LEN 4096
+/* Adds a sentence to err and returns rc. */
+int plane_fail(struct buf *err, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* "<pin>/<prefix><name><suffix>" in out, which has PLANE_PATH_LEN bytes; returns out. */
+const char *plane_pin_path(const char *pin, const char *prefix, const char *name, const char *suffix, char *out);
+bool links_pinned(const char *pin);
+/* Puts every program on its hook: 0 or -errno with a sentence. */
+int links_attach(struct plane *p, struct buf *err);
+/* Takes everything off its hooks, connect first, even if somebody else holds a link too. */
+void links_remove(const char *pin);
 /* Number of programs of others that run for the mesh cgroup at the connect hooks, or -errno. */
-int loader_foreign(struct plane *p);
+int links_foreign(struct plane *p);
 
 #endif

@@ -146,7 +146,7 @@ static void programs_json(struct json *j, const struct plane *p)
 static void limits_json(struct json *j, struct plane *p)
 {
 	struct buf text = { 0 };
-	int others = loader_foreign(p);
+	int others = links_foreign(p);
 
 	json_key(j, "limits");
 	json_array(j);

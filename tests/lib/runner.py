@@ -44,8 +44,9 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def run(name, command, timeout, env=None):
-    """Runs one program; its Totals. Its lines are shown as they come; the closing one under the program's name."""
+def run(name, command, timeout, env=None, quiet=False):
+    """Runs one program; its Totals. Its lines are shown as they come, quiet: only when it fails, but what it skips always; the
+    closing one under the program's name."""
     result = Totals()
     begin = time.monotonic()
     try:
@@ -63,15 +64,17 @@ def run(name, command, timeout, env=None):
 
     timer = threading.Timer(timeout, expire)
     timer.start()
-    closing = None
+    closing, held = None, []
     try:
         for line in process.stdout:
             match = CLOSING.fullmatch(line.strip())
             if match:
                 closing = match
                 continue
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            held.append(line)
+            if not quiet or line.startswith("skip"):
+                sys.stdout.write(line)
+                sys.stdout.flush()
         code = process.wait()
     finally:
         timer.cancel()
@@ -89,16 +92,20 @@ def run(name, command, timeout, env=None):
         why = f"ended with {code}"
     if why:
         result.failed += 1
-        print(f"FAIL {name}: {why}")
+        held.append(f"FAIL {name}: {why}\n")
+    if quiet and result.failed:
+        sys.stdout.writelines(line for line in held if not line.startswith("skip"))
+    elif why:
+        print(held[-1], end="")
     print(f"{name}: {result} ({time.monotonic() - begin:.1f} s)", flush=True)
     return result
 
 
-def run_all(programs, timeout, env=None, after=None):
+def run_all(programs, timeout, env=None, after=None, quiet=False):
     """programs: (name, command) pairs. Prints the sum last; the exit code."""
     totals = Totals()
     for name, command in programs:
-        one = run(name, command, timeout, env)
+        one = run(name, command, timeout, env, quiet)
         totals.add(one.passed, one.failed, one.skipped)
         if after:
             after()

@@ -25,7 +25,7 @@ PKG_LIBS   := $(shell $(PKG_CONFIG) --libs libbpf yaml-0.1 libelf zlib 2>/dev/nu
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter $(WERROR)
 ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -Iuser -Ibpf -Itests/unit -I$(O) $(PKG_CFLAGS) \
-	-D_GNU_SOURCE -DTULLE_VERSION='"$(VERSION)"' $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
+	-D_GNU_SOURCE $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
 	$(if $(COVERAGE),--coverage -O0)
 ALL_LDFLAGS := $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)
 BPF_CFLAGS := -std=gnu11 -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
@@ -60,7 +60,9 @@ UNITS    := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_SRC))
 NODEBINS := $(patsubst tests/node/%.c,$(O)/tests/node/%,$(NODE_SRC))
 BENCHBINS := $(patsubst tests/bench/%.c,$(O)/tests/bench/%,$(BENCH_SRC))
 
-.PHONY: all test itest bench fuzz check cov install clean help testbins
+.DEFAULT_GOAL := all
+FORCE:
+.PHONY: FORCE all test itest bench fuzz check cov install clean help testbins
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -73,6 +75,13 @@ $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call msg,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Changes only when the version does.
+$(O)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+$(O)/user/base/version.o: ALL_CFLAGS += -DTULLE_VERSION='"$(VERSION)"'
+$(O)/user/base/version.o: $(O)/version
 
 $(O)/%.bpf.o: %.bpf.c
 	@mkdir -p $(@D)

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/version.h"
 #include "plane/control.h"
 #include "plane/notify.h"
 #include "plane/plane.h"
@@ -161,7 +162,7 @@ static int run(struct meshd *m)
 		log_err("cannot start: %s", err.len ? err.data : strerror(-rc));
 		goto out;
 	}
-	log_info("ready version=%s socket=%s", TULLE_VERSION, m->settings.socket);
+	log_info("ready version=%s socket=%s", tulle_version.p, m->settings.socket);
 	tell_status(m);
 	notify("READY=1");
 	rc = loop_run(m->loop);
@@ -192,7 +193,7 @@ int main(int argc, char **argv)
 		if (m.settings.help)
 			settings_help(&text);
 		else
-			buf_printf(&text, "meshd %s\n", TULLE_VERSION);
+			buf_printf(&text, "meshd %s\n", tulle_version.p);
 		rc = fputs(text.data, stdout) < 0 || fflush(stdout) ? 1 : 0;
 		goto out;
 	}

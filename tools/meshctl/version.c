@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "base/version.h"
 #include "mesh_abi.h"
 #include "meshctl.h"
 
@@ -23,7 +24,7 @@ static void version_json(struct buf *text, struct str server)
 	json_object(&j);
 	json_key(&j, "client");
 	json_object(&j);
-	json_kstr(&j, "version", STR(TULLE_VERSION));
+	json_kstr(&j, "version", tulle_version);
 	json_kuint(&j, "protocol", WIRE_VERSION);
 	json_kuint(&j, "layout", MESH_LAYOUT);
 	json_object_end(&j);
@@ -48,7 +49,7 @@ int verb_version(struct args *a)
 	if (a->value[FLAG_OUTPUT]) {
 		version_json(&text, reply ? STR("") : trimmed(&out));
 	} else {
-		buf_printf(&text, "meshctl %s\n", TULLE_VERSION);
+		buf_printf(&text, "meshctl %s\n", tulle_version.p);
 		buf_add(&text, out.data, out.len);
 	}
 	rc = print_out((struct str){ text.data, (uint32_t)text.len });

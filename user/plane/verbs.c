@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "base/version.h"
 #include "config/explain.h"
 #include "config/kinds.h"
 #include "mesh_abi.h"
@@ -58,12 +59,12 @@ static int verb_version(struct verbs *v, const struct request *q, struct reply *
 	struct json j;
 
 	if (q->output != OUTPUT_JSON) {
-		buf_printf(&r->out, "meshd %s\n", TULLE_VERSION);
+		buf_printf(&r->out, "meshd %s\n", tulle_version.p);
 		return EXIT_DONE;
 	}
 	json_init(&j, &r->out);
 	json_object(&j);
-	json_kstr(&j, "version", STR(TULLE_VERSION));
+	json_kstr(&j, "version", tulle_version);
 	json_kuint(&j, "protocol", WIRE_VERSION);
 	json_kuint(&j, "layout", MESH_LAYOUT);
 	json_object_end(&j);

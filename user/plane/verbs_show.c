@@ -7,6 +7,7 @@
 
 #include "base/loop.h"
 #include "base/table.h"
+#include "base/version.h"
 #include "config/yaml.h"
 #include "mesh_abi.h"
 #include "plane/verbs_local.h"
@@ -197,7 +198,7 @@ static void daemon_json(const struct verbs *v, struct json *j)
 	const struct settings *s = v->settings;
 
 	json_object(j);
-	json_kstr(j, "version", STR(TULLE_VERSION));
+	json_kstr(j, "version", tulle_version);
 	json_kuint(j, "pid", (uint64_t)getpid());
 	json_kuint(j, "uptime_s", (loop_now_ms() - v->started_ms) / 1000);
 	json_kuint(j, "resident_bytes", resident_bytes());

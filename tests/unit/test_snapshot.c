@@ -240,6 +240,59 @@ TEST(changes_equal_a_whole_build)
 	compiled_release(&c);
 }
 
+/* More units replaced than a snapshot keeps count of. */
+TEST(very_many_changes)
+{
+	static struct compiled c;
+	static struct buf text;
+	struct snapshot *first;
+	const struct unit *last;
+
+	for (int i = 0; i < 1200; i++)
+		buf_printf(&text, SERVICE("s%d", "default", "10.96.%d.%d", "tcp", "80"), i, i / 250, i % 250 + 1, i);
+	compiled_apply(&c, text.data, false);
+	CHECK_INT(c.rc, 0);
+	first = snapshot_ref(c.snapshot);
+	last = first->units[first->unit_nr - 1];
+	for (int i = 0; i < 1190; i++) {
+		char one[512];
+
+		snprintf(one, sizeof(one), SLICE("e%d", "s%d", "default", "10.2.%d.%d", "80"), i, i, i / 250,
+			 i % 250 + 1);
+		compiled_apply(&c, one, true);
+	}
+	CHECK_STR(dial(&c, NULL, "10.96.4.1", 80, TCP), "1>10.2.4.1:80");
+	CHECK_INT(c.snapshot->endpoint_nr, 1190);
+	CHECK(first->units[0] != c.snapshot->units[0]);
+	CHECK(last == c.snapshot->units[c.snapshot->unit_nr - 1] || last->endpoint_nr == 0);
+	snapshot_unref(first);
+	CHECK_STR(dial(&c, NULL, "10.96.0.1", 80, TCP), "1>10.2.0.1:80");
+	buf_release(&text);
+	compiled_release(&c);
+}
+
+TEST(clients_carry_who_they_are)
+{
+	struct compiled c =
+		compiled_from("apiVersion: v1\nkind: Pod\nmetadata: {name: b, namespace: z, uid: u-1, annotations: "
+			      "{tulle.dev/cgroup: pods/b}}\n"
+			      "spec: {nodeName: n1, serviceAccountName: acc, containers: [{name: c, image: i}]}\n"
+			      "status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}\n---\n"
+			      "apiVersion: v1\nkind: Pod\nmetadata: {name: done, namespace: z}\nspec: {containers: "
+			      "[{name: c, image: i}]}\n"
+			      "status: {podIP: 10.0.0.2, phase: Succeeded}\n---\n" POD("a", "z", "10.0.0.3", "k: v"));
+	const struct client *b;
+
+	CHECK_INT(c.snapshot->client_nr, 2);
+	CHECK(str_is(c.snapshot->clients[0].name, "a"));
+	b = &c.snapshot->clients[1];
+	CHECK(str_is(b->name, "b") && str_is(b->uid, "u-1") && str_is(b->node, "n1") &&
+	      str_is(b->service_account, "acc"));
+	CHECK(str_is(b->cgroup, "pods/b"));
+	CHECK_INT(b->ip_nr, 2);
+	compiled_release(&c);
+}
+
 TEST(endpoints_never_change_scopes)
 {
 	static const char rules[] = ECHO ECHO_PODS SUBSETS("echo", "default") POD("a", "a", "10.1.1.1", "x: z")

@@ -22,7 +22,7 @@ static const struct snapshot_options compiled_options = { STR("cluster.local"), 
  * replaced only when that works. */
 static void __attribute__((unused)) compiled_apply(struct compiled *c, const char *text, bool changes)
 {
-	static struct doc *changed[1024];
+	struct doc **changed;
 	struct snapshot *next = NULL;
 	uint32_t nr = 0;
 
@@ -31,7 +31,8 @@ static void __attribute__((unused)) compiled_apply(struct compiled *c, const cha
 	batch_release(&c->batch);
 	c->batch = (struct batch){ 0 };
 	batch_read(&c->batch, LAYER_RULES, STR("t.yaml"), str_of(text));
-	for (uint32_t i = 0; i < c->batch.nr && nr + 2 <= 1024; i++) {
+	changed = xcalloc(c->batch.nr * 2 + 1, sizeof(*changed));
+	for (uint32_t i = 0; i < c->batch.nr; i++) {
 		struct doc *old;
 
 		if (!c->batch.results[i].doc)
@@ -45,6 +46,7 @@ static void __attribute__((unused)) compiled_apply(struct compiled *c, const cha
 			       &c->batch, &next);
 	while (nr)
 		doc_unref(changed[--nr]);
+	free(changed);
 	if (c->rc)
 		return;
 	snapshot_unref(c->snapshot);

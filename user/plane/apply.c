@@ -240,8 +240,9 @@ int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err)
 		p->next_epoch--;
 	if (rc) {
 		pods_undo(p, changes, nr, written);
-	} else if (nr) {
-		__atomic_store_n(&p->control->live, epoch, __ATOMIC_RELEASE);
+	} else {
+		if (nr)
+			__atomic_store_n(&p->control->live, epoch, __ATOMIC_RELEASE);
 		pods_commit(p, changes, nr);
 	}
 	*ret_changed = rc ? 0 : nr;

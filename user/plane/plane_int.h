@@ -126,7 +126,6 @@ struct pod {
 	char *cgroup;  /* path below the mesh cgroup, owned */
 	bool seen;     /* in the scan that is going on */
 	bool annotated;
-	bool inspected;
 	uint32_t client; /* index + 1 in the snapshot of the last match, 0: none */
 	uint64_t netns_dev, netns_ino; /* 0: none found */
 	uint64_t cookie; /* 0: none found */
@@ -160,6 +159,7 @@ struct podset {
 	uint64_t userns_dev, userns_ino;
 	const struct client *matched; /* array that pod.client points into; only compared */
 	uint32_t matched_nr;
+	bool dirty; /* mesh_netns was not compared with what was found since */
 	uint64_t scanned_ms; /* time of the last scan, 0: never */
 	uint32_t retry_ms;   /* until the next look at pods that have processes but no namespace yet */
 	uint32_t waiting;    /* how many of them there are */
@@ -286,6 +286,8 @@ void cidr_key(const struct mesh_key *key, struct mesh_cidr_key *ret);
 int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err);
 
 /* ---- pods.c ---- */
+/* One of the addresses is the client's. */
+bool pod_carries(const struct addr *addrs, uint32_t nr, const struct client *c);
 /* What mesh_netns must say under `s`: change set in *ret (caller frees), rows written under `epoch`. 0 or -errno. */
 int pods_prepare(struct plane *p, const struct snapshot *s, uint64_t epoch, struct pod_change **ret, uint32_t *ret_nr,
 		 struct buf *err);

@@ -21,11 +21,11 @@ static struct enrolled *enrolled_find(struct podset *s, uint64_t cookie)
 	return NULL;
 }
 
-static bool carries(const struct pod *pod, const struct client *c)
+bool pod_carries(const struct addr *addrs, uint32_t nr, const struct client *c)
 {
-	for (uint32_t i = 0; i < pod->addr_nr; i++)
+	for (uint32_t i = 0; i < nr; i++)
 		for (uint32_t k = 0; k < c->ip_nr; k++)
-			if (!addr_cmp(&pod->addrs[i], &c->ips[k]))
+			if (!addr_cmp(&addrs[i], &c->ips[k]))
 				return true;
 	return false;
 }
@@ -92,17 +92,22 @@ static bool enrols(const struct podset *s, uint32_t at, const struct snapshot *s
 	const struct pod *pod = &s->items[at];
 
 	return pod->cookie && pod->client && pod->client <= snap->client_nr &&
-	       carries(pod, &snap->clients[pod->client - 1]) && !claimed(s, at, pod->cookie);
+	       pod_carries(pod->addrs, pod->addr_nr, &snap->clients[pod->client - 1]) && !claimed(s, at, pod->cookie);
 }
 
 int pods_prepare(struct plane *p, const struct snapshot *snap, uint64_t epoch, struct pod_change **ret, uint32_t *ret_nr,
 		 struct buf *err)
 {
 	struct podset *s = &p->pods;
-	bool *keep = xcalloc(s->enrolled_nr, sizeof(*keep));
 	uint32_t nr = 0, live = 0;
+	bool *keep;
 	int rc = 0;
 
+	*ret_nr = 0;
+	*ret = NULL;
+	if (!s->dirty)
+		return 0;
+	keep = xcalloc(s->enrolled_nr, sizeof(*keep));
 	*ret = xcalloc(s->nr + s->enrolled_nr, sizeof(**ret));
 	for (uint32_t i = 0; i < s->nr && !rc; i++) {
 		struct enrolled *e;
@@ -171,6 +176,7 @@ void pods_commit(struct plane *p, const struct pod_change *c, uint32_t nr)
 {
 	struct podset *s = &p->pods;
 
+	s->dirty = false;
 	for (uint32_t i = 0; i < nr; i++) {
 		struct enrolled *e = enrolled_find(s, c[i].cookie);
 

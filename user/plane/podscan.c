@@ -216,15 +216,6 @@ static void take(struct pod *pod, uint64_t dev, uint64_t ino, struct netns_facts
 	f->addrs = NULL;
 }
 
-static bool has_address(const struct netns_facts *f, const struct client *c)
-{
-	for (uint32_t i = 0; i < f->addr_nr; i++)
-		for (uint32_t k = 0; k < c->ip_nr; k++)
-			if (!addr_cmp(&f->addrs[i], &c->ips[k]))
-				return true;
-	return false;
-}
-
 /* Judges one namespace. `known`: it is the one the pod has already, and must only be the same still. */
 static void judge(struct look *l, int fd, uint64_t dev, uint64_t ino, bool known)
 {
@@ -235,7 +226,7 @@ static void judge(struct look *l, int fd, uint64_t dev, uint64_t ino, bool known
 		netns_facts_release(&f);
 		return;
 	}
-	if (known ? f.cookie == pod->cookie : has_address(&f, l->client)) {
+	if (known ? f.cookie == pod->cookie : pod_carries(f.addrs, f.addr_nr, l->client)) {
 		take(pod, dev, ino, &f);
 		l->done = true;
 	}
@@ -315,7 +306,6 @@ static void inspect(struct plane *p, struct pod *pod, const struct client *c)
 {
 	struct look l = { .p = p, .pod = pod, .client = c };
 
-	pod->inspected = true;
 	if (pod->cookie) {
 		look_tree(&l, pod->cgroup, true, 0);
 		if (l.done)
@@ -387,8 +377,9 @@ void podscan_match(struct plane *p, const struct snapshot *snap, bool all)
 	struct podset *s = &p->pods;
 
 	/* Snapshots that differ in endpoints only share their clients. */
-	if (!all && s->scanned_ms && !s->waiting && snap && snap->clients == s->matched && snap->client_nr == s->matched_nr)
+	if (!all && s->scanned_ms && snap && snap->clients == s->matched && snap->client_nr == s->matched_nr)
 		return;
+	s->dirty = true;
 	if (!s->scanned_ms)
 		podscan_tree(p);
 	for (uint32_t i = 0; i < s->nr; i++)
@@ -411,8 +402,13 @@ void podscan_match(struct plane *p, const struct snapshot *snap, bool all)
 	for (uint32_t i = 0; i < s->nr; i++) {
 		struct pod *pod = &s->items[i];
 
-		if (pod->client && (all || !pod->cookie))
-			inspect(p, pod, &snap->clients[pod->client - 1]);
+		const struct client *c = pod->client ? &snap->clients[pod->client - 1] : NULL;
+
+		if (c && (all || !pod->cookie))
+			inspect(p, pod, c);
+		/* The address may come later than the process; no event tells. */
+		if (c && pod->cookie && !pod_carries(pod->addrs, pod->addr_nr, c))
+			s->waiting++;
 	}
 	retry_arm(s);
 }

@@ -527,7 +527,7 @@ def a_refused_apply_changes_nothing():
         epoch = d.epoch()
         bad = SERVICE.replace("reviews", "other") + "---\n" + SERVICE.replace("port: 9080", "port: 99999")
         code, out, err = d.call(APPLY, ("bad.yaml", bad))
-        check(code == 1 and "bad.yaml:13:" in out + err, f"{code} {out} {err}")
+        check(code == 1 and "bad.yaml:13:" in out and "nothing was changed" in err, f"{code} {out} {err}")
         code, out, _ = d.call(APPLY, ("bad.yaml", bad), output="json")
         report = json.loads(out)
         check(code == 1 and report["summary"]["refused"] == 1, out)

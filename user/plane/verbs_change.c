@@ -24,12 +24,14 @@ static void read_files(const struct request *q, struct batch *b)
 static int refused(const struct request *q, const struct batch *b, const struct rules_result *res, int rc,
 		   struct reply *r)
 {
-	if (res->err.len)
+	if (res->err.len) {
 		reply_error(r, EXIT_REFUSED, "%.*s", STR_ARG(buf_text(&res->err)));
-	else if (q->output == OUTPUT_JSON)
+	} else if (q->output == OUTPUT_JSON) {
 		report_json(b, &r->out);
-	else
+	} else {
 		report_text(b, &r->out, q->colour);
+		reply_error(r, EXIT_REFUSED, "refused, nothing was changed");
+	}
 	/* Rules that do not fit are refused, too; what else goes wrong is meshd's trouble. */
 	return rc == -EINVAL || rc == -ENOSPC || rc == -E2BIG ? EXIT_REFUSED : EXIT_FAILED;
 }

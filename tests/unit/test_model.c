@@ -501,7 +501,7 @@ TEST(a_change_costs_what_it_touches)
 	struct batch b = { 0 }, one[2];
 	struct buf text = { 0 };
 	double from, put, cloned;
-	uint32_t nr;
+	uint32_t nr, found = 0;
 
 	for (int i = 0; i < 10000; i++)
 		buf_printf(&text, "---\n" SERVICE("s%d") SLICE("s%d-x", "s%d"), i, i, i);
@@ -509,7 +509,16 @@ TEST(a_change_costs_what_it_touches)
 	CHECK_INT(b.applied, 20000);
 	for (uint32_t i = 0; i < b.nr; i++)
 		doc_unref(model_put(m, b.results[i].doc));
+	for (uint32_t i = 0; i < b.nr; i += 2) {
+		const struct doc *d = b.results[i].doc;
+
+		found += model_get(m, KIND_SERVICE, STR(""), d->meta.ns, d->meta.name) == d;
+		model_slices_of(m, d->meta.ns, d->meta.name, &nr);
+		found += nr;
+	}
+	CHECK_INT(found, 20000);
 	model_list(m, KIND_SLICE, &nr);
+	CHECK_INT(nr, 10000);
 	memset(one, 0, sizeof(one));
 	for (int i = 0; i < 2; i++)
 		batch_read(&one[i], LAYER_RULES, STR("f"), STR(SLICE("s777-x", "s777")));

@@ -87,7 +87,8 @@ static int measure_parse(const char *path)
 	}
 	qsort(read_ns, 5, sizeof(*read_ns), by_value);
 	qsort(build_ns, 5, sizeof(*build_ns), by_value);
-	printf("{\"bytes\":%u,\"rows\":%lu,\"read_ns\":%lu,\"read_min_ns\":%lu,\"read_max_ns\":%lu,\"build_ns\":%lu,\"build_min_ns\":%lu,"
+	printf("{\"bytes\":%u,\"rows\":%lu,\"read_ns\":%lu,\"read_min_ns\":%lu,\"read_max_ns\":%lu,\"build_ns\":%lu,"
+	       "\"build_min_ns\":%lu,"
 	       "\"build_max_ns\":%lu}\n",
 	       text.len, rows, read_ns[2], read_ns[0], read_ns[4], build_ns[2], build_ns[0], build_ns[4]);
 	return 0;
@@ -99,7 +100,8 @@ static void request(struct buf *frame, uint32_t i)
 	struct buf text = { 0 };
 
 	buf_printf(&text, "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
-			  "metadata: {name: s1-ipv4, namespace: bench, labels: {kubernetes.io/service-name: s1}}\naddressType: IPv4\n"
+			  "metadata: {name: s1-ipv4, namespace: bench, labels: {kubernetes.io/service-name: "
+			  "s1}}\naddressType: IPv4\n"
 			  "ports: [{name: tcp, port: 8080, protocol: TCP}]\nendpoints:\n");
 	for (uint32_t j = 0; j < 9; j++)
 		buf_printf(&text, "- {addresses: [\"172.16.0.%u\"], conditions: {ready: true}}\n", 11 + j);
@@ -124,7 +126,8 @@ static void ask(const char *path, const struct buf *frame)
 	if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) ||
 	    send(fd, frame->data, frame->len, MSG_NOSIGNAL) != (ssize_t)frame->len ||
 	    recv(fd, reply, WIRE_HEADER_LEN, MSG_WAITALL) != WIRE_HEADER_LEN || wire_header_decode(reply, &header) ||
-	    header.body_len > sizeof(reply) || recv(fd, reply, header.body_len, MSG_WAITALL) != (ssize_t)header.body_len)
+	    header.body_len > sizeof(reply) ||
+	    recv(fd, reply, header.body_len, MSG_WAITALL) != (ssize_t)header.body_len)
 		die(path);
 	close(fd);
 	while (wire_part_next((struct str){ (char *)reply, header.body_len }, &at, &part) == 1) {
@@ -151,8 +154,8 @@ static int measure_change(const char *path, uint32_t nr)
 			took[i - 20] = peer_now_ns() - start;
 	}
 	qsort(took, nr, sizeof(*took), by_value);
-	printf("{\"requests\":%u,\"p50_ns\":%lu,\"p99_ns\":%lu,\"min_ns\":%lu,\"max_ns\":%lu}\n", nr, took[nr / 2], took[nr * 99 / 100],
-	       took[0], took[nr - 1]);
+	printf("{\"requests\":%u,\"p50_ns\":%lu,\"p99_ns\":%lu,\"min_ns\":%lu,\"max_ns\":%lu}\n", nr, took[nr / 2],
+	       took[nr * 99 / 100], took[0], took[nr - 1]);
 	return 0;
 }
 
@@ -183,8 +186,8 @@ static int show_programs(const char *pinned_map)
 		close(fd);
 		if (!uses)
 			continue;
-		printf("%s{\"name\":\"%s\",\"verified_insns\":%u,\"runs\":%llu,\"ns\":%llu}", comma, prog.name, prog.verified_insns,
-		       prog.run_cnt, prog.run_time_ns);
+		printf("%s{\"name\":\"%s\",\"verified_insns\":%u,\"runs\":%llu,\"ns\":%llu}", comma, prog.name,
+		       prog.verified_insns, prog.run_cnt, prog.run_time_ns);
 		comma = ",";
 	}
 	printf("]\n");

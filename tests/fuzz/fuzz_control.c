@@ -32,12 +32,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 #define INPUT_MAX 16384
 #define FRAMES_MAX 8
 
-#define MUST(cond)                                                                                                     \
-	do {                                                                                                           \
-		if (!(cond)) {                                                                                         \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond);                         \
-			abort();                                                                                       \
-		}                                                                                                      \
+#define MUST(cond)                                                                             \
+	do {                                                                                   \
+		if (!(cond)) {                                                                 \
+			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
+			abort();                                                               \
+		}                                                                              \
 	} while (0)
 
 /* ---- the kernel's side ---- */
@@ -58,9 +58,15 @@ int plane_apply(struct plane *p, struct snapshot *s, struct plane_applied *ret, 
 int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *data)
 {
 	static const struct mesh_flow open = { .cookie = 1, .proto = MESH_PROTO_TCP, .state = MESH_STATE_ESTABLISHED };
-	static const struct mesh_flow closed = { .seq = 1, .seq_end = 1, .closed_ns = 2, .proto = 255, .state = 255, .reason = 65535 };
-	struct flow_view v = { .flow = &open, .opened_realtime_ns = 1, .client = STR("a/b/c"), .server = STR("d/e/f"),
-			       .service = STR("a/s.example.com"), .cluster = STR("outbound|80||s.example.com") };
+	static const struct mesh_flow closed = {
+		.seq = 1, .seq_end = 1, .closed_ns = 2, .proto = 255, .state = 255, .reason = 65535
+	};
+	struct flow_view v = { .flow = &open,
+			       .opened_realtime_ns = 1,
+			       .client = STR("a/b/c"),
+			       .server = STR("d/e/f"),
+			       .service = STR("a/s.example.com"),
+			       .cluster = STR("outbound|80||s.example.com") };
 
 	if (!fn(data, &v))
 		return 0;
@@ -140,7 +146,8 @@ static void check_reply(struct str frame)
 	MUST(h.type == WIRE_REPLY && h.body_len == frame.len - WIRE_HEADER_LEN);
 	while ((rc = wire_part_next(str_sub(frame, WIRE_HEADER_LEN, h.body_len), &at, &part)) == 1) {
 		nr++;
-		has_exit |= str_is(part.name, "exit") && part.data.len == 1 && part.data.p[0] >= '0' && part.data.p[0] <= '3';
+		has_exit |= str_is(part.name, "exit") && part.data.len == 1 && part.data.p[0] >= '0' &&
+			    part.data.p[0] <= '3';
 	}
 	MUST(!rc && has_exit && nr == h.part_nr);
 }
@@ -150,7 +157,8 @@ static uint32_t answer_frame(struct str in)
 {
 	struct wire_header h;
 
-	if (in.len < WIRE_HEADER_LEN || wire_header_decode((const uint8_t *)in.p, &h) || h.body_len > in.len - WIRE_HEADER_LEN)
+	if (in.len < WIRE_HEADER_LEN || wire_header_decode((const uint8_t *)in.p, &h) ||
+	    h.body_len > in.len - WIRE_HEADER_LEN)
 		return 0;
 	buf_clear(&m.reply);
 	verbs_answer(&m.verbs, &h, str_sub(in, WIRE_HEADER_LEN, h.body_len), &m.reply);
@@ -278,21 +286,48 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	if (mkdir(m.dir, 0700))
 		abort();
 	atexit(remove_dir);
-	m.settings = (struct settings){ .config = "", .cgroup = "", .pin = "", .rules = "", .state = m.dir, .socket = m.socket,
-					.socket_group = "", .node_name = "n1", .cluster_domain = "cluster.local",
-					.root_namespace = "istio-system", .log_level = "err", .max_services = 1024,
-					.max_endpoints = 1024, .max_pods = 16, .max_flows = 16, .max_closed_flows = 16 };
+	m.settings = (struct settings){ .config = "",
+					.cgroup = "",
+					.pin = "",
+					.rules = "",
+					.state = m.dir,
+					.socket = m.socket,
+					.socket_group = "",
+					.node_name = "n1",
+					.cluster_domain = "cluster.local",
+					.root_namespace = "istio-system",
+					.log_level = "err",
+					.max_services = 1024,
+					.max_endpoints = 1024,
+					.max_pods = 16,
+					.max_flows = 16,
+					.max_closed_flows = 16 };
 	m.verbs = (struct verbs){ .settings = &m.settings, .plane = &m.plane };
 	return 0;
 }
 
 /* ---- mutation: parts of a frame, the lengths put right again ---- */
 
-static const char *const part_names[] = { "file:a.yaml", "file:-", "dry-run", "output", "colour", "kind", "namespace", "name", "source",
-					  "destination", "protocol", "workload", "service", "state", "live",
-					  "put:Service/default/s", "del:Service/default/s" };
-static const char *const part_values[] = { "1", "0", "table", "wide", "json", "yaml", "name", "all", "svc", "service/s", "vs",
-					   "endpointslices", "tcp", "udp", "open", "closed", "s:80", "[::1]:80", "default", "" };
+static const char *const part_names[] = { "file:a.yaml",
+					  "file:-",
+					  "dry-run",
+					  "output",
+					  "colour",
+					  "kind",
+					  "namespace",
+					  "name",
+					  "source",
+					  "destination",
+					  "protocol",
+					  "workload",
+					  "service",
+					  "state",
+					  "live",
+					  "put:Service/default/s",
+					  "del:Service/default/s" };
+static const char *const part_values[] = { "1",	   "0",	     "table",	  "wide",     "json",		"yaml", "name",
+					   "all",  "svc",    "service/s", "vs",	      "endpointslices", "tcp",	"udp",
+					   "open", "closed", "s:80",	  "[::1]:80", "default",	"" };
 
 #define PICK(list, rng) str_of((list)[mutate_next(rng) % (sizeof(list) / sizeof(*(list)))])
 
@@ -306,7 +341,8 @@ static size_t mutate_frame(uint8_t *data, size_t size, size_t max, uint64_t *rng
 	struct wire_part part;
 	struct buf out = { 0 };
 
-	if (size < prefix + WIRE_HEADER_LEN || wire_header_decode(data + prefix, &h) || h.body_len > size - prefix - WIRE_HEADER_LEN)
+	if (size < prefix + WIRE_HEADER_LEN || wire_header_decode(data + prefix, &h) ||
+	    h.body_len > size - prefix - WIRE_HEADER_LEN)
 		return LLVMFuzzerMutate(data, size, max);
 	body.len = h.body_len;
 	target = mutate_next(rng) % (h.part_nr + 2);

@@ -20,15 +20,16 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-#define MUST(cond)                                                                                                             \
-	do {                                                                                                                   \
-		if (!(cond)) {                                                                                                 \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond);                                 \
-			abort();                                                                                               \
-		}                                                                                                              \
+#define MUST(cond)                                                                             \
+	do {                                                                                   \
+		if (!(cond)) {                                                                 \
+			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
+			abort();                                                               \
+		}                                                                              \
 	} while (0)
 
-static const struct snapshot_options options = { .cluster_domain = STR("cluster.local"), .root_namespace = STR("istio-system") };
+static const struct snapshot_options options = { .cluster_domain = STR("cluster.local"),
+						 .root_namespace = STR("istio-system") };
 
 /* One input in progress: the rules so far, and the snapshot of them (NULL while they have errors). */
 struct run {
@@ -37,7 +38,8 @@ struct run {
 	struct buf a, b; /* scratch, kept over inputs */
 };
 
-static void check_row(const struct snapshot *s, const struct unit *u, const struct u_row *row, const struct u_row *before)
+static void check_row(const struct snapshot *s, const struct unit *u, const struct u_row *row,
+		      const struct u_row *before)
 {
 	const struct unit *found_unit;
 
@@ -49,10 +51,11 @@ static void check_row(const struct snapshot *s, const struct unit *u, const stru
 	for (uint32_t i = 0; i < row->dest_nr; i++)
 		MUST(u->dests[row->dest + i].weight && u->dests[row->dest + i].cluster < u->cluster_nr);
 	if (before)
-		MUST(before->scope != row->scope || addr_cmp(&before->addr, &row->addr) || before->prefix_len != row->prefix_len ||
-		     before->port != row->port || before->proto != row->proto);
+		MUST(before->scope != row->scope || addr_cmp(&before->addr, &row->addr) ||
+		     before->prefix_len != row->prefix_len || before->port != row->port || before->proto != row->proto);
 	if (row->prefix_len == 128)
-		MUST(snapshot_find(s, row->scope, &row->addr, row->port, row->proto, &found_unit) == row && found_unit == u);
+		MUST(snapshot_find(s, row->scope, &row->addr, row->port, row->proto, &found_unit) == row &&
+		     found_unit == u);
 	else
 		MUST(snapshot_find(s, row->scope, &row->addr, row->port, row->proto, &found_unit));
 }
@@ -280,7 +283,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	run.snapshot = NULL;
 	for (uint32_t i = 0; i < 4 && at <= text.len; i++) {
 		end = next_cut(text, at);
-		step(&run, str_sub(text, at, end - at), remove, again && !remove && i == 2 ? LAYER_APPLIED : LAYER_RULES);
+		step(&run, str_sub(text, at, end - at), remove,
+		     again && !remove && i == 2 ? LAYER_APPLIED : LAYER_RULES);
 		if (end == text.len)
 			break;
 		remove = text.p[end + 3] == 'd';

@@ -156,8 +156,11 @@ static size_t mutate_replace(uint8_t *data, size_t size, size_t max, uint64_t *r
 
 static size_t mutate_number(uint8_t *data, size_t size, size_t max, uint64_t *rng)
 {
-	static const char *const numbers[] = { "0", "1", "-1", "2", "99", "100", "101", "80", "65535", "65536", "2147483647",
-					       "2147483648", "4294967296", "9223372036854775807", "1.5", "1e3", "0x10", "007" };
+	static const char *const numbers[] = {
+		"0",   "1",	"-1",	 "2",	       "99",	     "100",	   "101",
+		"80",  "65535", "65536", "2147483647", "2147483648", "4294967296", "9223372036854775807",
+		"1.5", "1e3",	"0x10",	 "007"
+	};
 	size_t at = mutate_next(rng) % size, end;
 	const char *number = numbers[mutate_next(rng) % (sizeof(numbers) / sizeof(*numbers))];
 

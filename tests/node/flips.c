@@ -177,10 +177,15 @@ static void add_service(struct buf *b, uint32_t set, uint32_t i)
 {
 	uint32_t vip = 0x0a600000 + i + 1, base = (set ? 0x0a500000u : 0x0a400000u) + i * 8;
 
-	buf_printf(b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%u}\nspec: {clusterIP: %u.%u.%u.%u, ports: [{name: tcp, port: 80}]}\n",
+	buf_printf(b,
+		   "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%u}\nspec: {clusterIP: %u.%u.%u.%u, ports: "
+		   "[{name: tcp, port: 80}]}\n",
 		   i, vip >> 24, vip >> 16 & 255, vip >> 8 & 255, vip & 255);
-	buf_printf(b, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%u, labels: {kubernetes.io/service-name: s%u}}\naddressType: IPv4\nports: [{name: tcp, port: %u}]\nendpoints:\n",
-		   i, i, set ? PORT_B : PORT_A);
+	buf_printf(
+		b,
+		"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%u, labels: "
+		"{kubernetes.io/service-name: s%u}}\naddressType: IPv4\nports: [{name: tcp, port: %u}]\nendpoints:\n",
+		i, i, set ? PORT_B : PORT_A);
 	for (uint32_t j = 0; j < endpoint_nr(set, i); j++) {
 		uint32_t a = base + j;
 
@@ -196,7 +201,8 @@ static struct snapshot *compile(uint32_t set)
 	struct batch batch = { 0 };
 	struct buf text = { 0 };
 
-	buf_printf(&text, "apiVersion: v1\nkind: Pod\nmetadata: {name: client, uid: flips-client}\nspec: {nodeName: flips, containers: []}\n"
+	buf_printf(&text, "apiVersion: v1\nkind: Pod\nmetadata: {name: client, uid: flips-client}\nspec: {nodeName: "
+			  "flips, containers: []}\n"
 			  "status: {podIP: 10.7.0.1}\n");
 	for (uint32_t i = 0; i < opt.services; i++)
 		add_service(&text, set, i);
@@ -289,7 +295,9 @@ static void judge(struct counts *n, const struct seen *s)
 
 static void connect_once(struct counts *n, const struct mesh_control *control, int flows_fd, uint32_t service)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(0x0a600000 + service + 1) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_port = htons(80),
+				  .sin_addr.s_addr = htonl(0x0a600000 + service + 1) };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct seen s = { .service = service };
 	struct mesh_flow flow;
@@ -309,7 +317,8 @@ static void connect_once(struct counts *n, const struct mesh_control *control, i
 	s.after = *(volatile const __u64 *)&control->live;
 	if (err) {
 		note(n, &n->failures, "connect to service %u: %s", service, strerror(errno));
-	} else if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) || bpf_map_lookup_elem(flows_fd, &cookie, &flow)) {
+	} else if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) ||
+		   bpf_map_lookup_elem(flows_fd, &cookie, &flow)) {
 		note(n, &n->unrecorded, "no flow of service %u", service);
 	} else if (recv(fd, word, sizeof(word), MSG_WAITALL) != sizeof(word)) {
 		note(n, &n->failures, "recv from service %u: %s", service, strerror(errno));
@@ -421,7 +430,8 @@ static void report_closed(void)
 		if (ntohs(f.chosen_port_be) != (set ? PORT_B : PORT_A) || !f.closed_ns || f.epoch > control.live)
 			wrong++;
 	}
-	check("closed-records", whole && !wrong, "%lu records of the ring, %lu whose endpoint is not of their epoch", whole, wrong);
+	check("closed-records", whole && !wrong, "%lu records of the ring, %lu whose endpoint is not of their epoch",
+	      whole, wrong);
 	close(control_fd);
 	close(closed_fd);
 }
@@ -460,8 +470,9 @@ static void flip(struct plane *plane, struct snapshot *sets[2])
 			worst = peer_now_ns() - start;
 	}
 	buf_release(&err);
-	check("flips", done == opt.flips, "%u of %u flips of %u services, %.1f ms each, worst %.1f ms, %lu connections meanwhile", done,
-	      opt.flips, opt.services, (double)(peer_now_ns() - began) / 1e6 / (done ? done : 1), (double)worst / 1e6,
+	check("flips", done == opt.flips,
+	      "%u of %u flips of %u services, %.1f ms each, worst %.1f ms, %lu connections meanwhile", done, opt.flips,
+	      opt.services, (double)(peer_now_ns() - began) / 1e6 / (done ? done : 1), (double)worst / 1e6,
 	      connections() - before);
 }
 
@@ -482,10 +493,12 @@ static void sum_up(void)
 		if (c->first[0])
 			fprintf(stderr, "client %u: %s\n", i, c->first);
 	}
-	check("no-failed-connection", sum.connections && !sum.failures, "%lu connections, %lu failed", sum.connections, sum.failures);
-	check("epoch-was-live", sum.connections && !sum.outside, "%lu outside what was live during their connect()", sum.outside);
-	check("endpoint-of-epoch", !sum.foreign && sum.by_set[0] && sum.by_set[1], "%lu answered by another set or service; sets %lu and %lu",
-	      sum.foreign, sum.by_set[0], sum.by_set[1]);
+	check("no-failed-connection", sum.connections && !sum.failures, "%lu connections, %lu failed", sum.connections,
+	      sum.failures);
+	check("epoch-was-live", sum.connections && !sum.outside, "%lu outside what was live during their connect()",
+	      sum.outside);
+	check("endpoint-of-epoch", !sum.foreign && sum.by_set[0] && sum.by_set[1],
+	      "%lu answered by another set or service; sets %lu and %lu", sum.foreign, sum.by_set[0], sum.by_set[1]);
 	check("every-flow-recorded", !sum.unrecorded, "%lu without a record", sum.unrecorded);
 }
 
@@ -501,15 +514,17 @@ static void wait_for(const volatile uint32_t *flag)
 static struct plane *open_plane(void)
 {
 	static char text_services[16], text_endpoints[16];
-	char *argv[] = { "meshd", "--cgroup", opt.cgroup, "--pin", (char *)pin_dir(), "--node-name", "flips", "--max-services",
-			 text_services, "--max-endpoints", text_endpoints, "--log-level", "warn", NULL };
+	char *argv[] = { "meshd",	 "--cgroup",	opt.cgroup,	  "--pin",	 (char *)pin_dir(),
+			 "--node-name",	 "flips",	"--max-services", text_services, "--max-endpoints",
+			 text_endpoints, "--log-level", "warn",		  NULL };
 	struct settings settings;
 	struct plane *plane;
 	struct buf err = { 0 };
 
 	snprintf(text_services, sizeof(text_services), "%u", opt.services * 4 + 64);
 	snprintf(text_endpoints, sizeof(text_endpoints), "%u", opt.services * 32 + 64);
-	if (settings_read(&settings, (int)(sizeof(argv) / sizeof(*argv)) - 1, argv, &err) || plane_open(&settings, &plane, &err)) {
+	if (settings_read(&settings, (int)(sizeof(argv) / sizeof(*argv)) - 1, argv, &err) ||
+	    plane_open(&settings, &plane, &err)) {
 		fprintf(stderr, "flips: %s\n", err.data ? err.data : "");
 		exit(2);
 	}

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""kill -9 of meshd at its n-th bpf() call, for all n: of a start with nothing there, of a start that adopts, and of an apply. All
-the while a client connects thousands of times a second: no connection fails, and none is answered by a stranger. After each kill
-meshd starts again, adopts what it finds and serves; a service with two ports is the old one or the new one, whole; what is
-pinned and attached is what a start that was not disturbed leaves; and after --unload there is nothing."""
+"""kill -9 of meshd at its n-th bpf() call, for all n: of a start with nothing there, of a start that adopts, and of an apply;
+of an apply at each other system call too. All the while a client connects thousands of times a second: no connection fails, and
+none is answered by a stranger. After each kill meshd starts again, adopts what it finds and serves; a service with two ports is
+the old one or the new one, whole; what is pinned and attached is what a start that was not disturbed leaves; and after --unload
+there is nothing."""
 import json
 import os
 import select
@@ -224,7 +225,17 @@ def start_that_adopts():
 
 
 @test
-def apply():
+def apply_killed_at_bpf_calls():
+    kill_applies("bpf() call")
+
+
+@test
+def apply_killed_at_system_calls():
+    """Between the journal's write, the writes to the maps, the commit and the reply."""
+    kill_applies("system call", "--any")
+
+
+def kill_applies(what, *options):
     with peers.PeerLab(PODS) as lab:
         k = Killing(lab)
         files = {id(s): lab.file(peers.text(rule_set(s))) for s in (A, B)}
@@ -235,7 +246,7 @@ def apply():
         n = 0
         while True:
             n += 1
-            out = labs.run(KILLAT, "--at", str(n), "--attach", str(k.pid), "--", *meshctl_argv(lab, "apply", "-f", files[id(B)]))
+            out = labs.run(KILLAT, *options, "--at", str(n), "--attach", str(k.pid), "--", *meshctl_argv(lab, "apply", "-f", files[id(B)]))
             _, how, _ = parse(out)
             live = k.whole([A[2], B[2]], f"apply killed at {n}")
             k.traffic_is_well(f"apply killed at {n}")
@@ -250,7 +261,7 @@ def apply():
             meshctl(lab, "apply", "-f", files[id(A)])
             k.whole([A[2]], f"apply after a kill at {n}")
             delete_only(lab, B)
-        print(f"killed at each of {n - 1} bpf() calls of an apply; {k.stop_traffic()} connections")
+        print(f"killed at each of {n - 1} {what}s of an apply; {k.stop_traffic()} connections")
         k.stop()
         k.unload()
         check(k.made() == ([], []), f"after --unload: {k.made()}")

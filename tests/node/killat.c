@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Kills a program at its n-th bpf() call, before the kernel carries that call out, or counts the calls.
+ * Kills a program at its n-th bpf() call (--any: at its n-th system call of any kind), before the kernel carries that call out, or
+ * counts the calls.
  *
- *   killat [--at N] -- CMD ARG...              from exec until CMD says READY=1 on NOTIFY_SOCKET, or exits; then lets it run
- *   killat [--at N] --attach PID -- CMD ...    of the running PID, while CMD (not traced) runs
+ *   killat [--any] [--at N] -- CMD ARG...              from exec until CMD says READY=1 on NOTIFY_SOCKET, or exits; then lets it run
+ *   killat [--any] [--at N] --attach PID -- CMD ...    of the running PID, while CMD (not traced) runs
  *
  * The last line of standard output: "bpf <calls> ready|exited|killed|done <pid> <exit status of CMD>". Exit status 0 unless killat
  * itself failed. All threads count. It never touches another process.
@@ -30,6 +31,7 @@
 struct run {
 	unsigned long at, calls; /* at 0: only count */
 	pid_t traced, command;	 /* traced: thread group that is counted; command: our child */
+	bool any;		 /* every system call counts */
 	bool attached;		 /* traced is not our child */
 	bool killed, ready, command_over;
 	int command_status;
@@ -129,8 +131,8 @@ static void on_stop(struct run *r, pid_t tid, int status)
 	int sig = WSTOPSIG(status), event = status >> 16, deliver = 0;
 
 	if (sig == (SIGTRAP | 0x80)) {
-		if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) > 0 && info.op == PTRACE_SYSCALL_INFO_ENTRY &&
-		    info.entry.nr == SYS_bpf && !r->ready) {
+		if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) > 0 &&
+		    info.op == PTRACE_SYSCALL_INFO_ENTRY && (r->any || info.entry.nr == SYS_bpf) && !r->ready) {
 			r->calls++;
 			if (r->at && r->calls == r->at) {
 				kill(r->traced, SIGKILL);
@@ -175,13 +177,15 @@ int main(int argc, char **argv)
 	for (i = 1; i < argc && strcmp(argv[i], "--"); i++) {
 		if (!strcmp(argv[i], "--at") && i + 1 < argc)
 			r.at = strtoul(argv[++i], NULL, 10);
+		else if (!strcmp(argv[i], "--any"))
+			r.any = true;
 		else if (!strcmp(argv[i], "--attach") && i + 1 < argc)
 			r.traced = (pid_t)atoi(argv[++i]);
 		else
 			break;
 	}
 	if (i + 1 >= argc || strcmp(argv[i], "--")) {
-		fprintf(stderr, "usage: killat [--at N] [--attach PID] -- CMD ARG...\n");
+		fprintf(stderr, "usage: killat [--any] [--at N] [--attach PID] -- CMD ARG...\n");
 		return 2;
 	}
 	r.attached = r.traced > 0;

@@ -94,8 +94,8 @@ struct load {
 
 static void load_print(const struct load *l)
 {
-	printf("{\"connections\":%lu,\"failures\":%lu,\"foreign\":%lu,\"first_error\":\"%s\",\"answers\":{", l->connections,
-	       l->failures, l->foreign, l->first_error);
+	printf("{\"connections\":%lu,\"failures\":%lu,\"foreign\":%lu,\"first_error\":\"%s\",\"answers\":{",
+	       l->connections, l->failures, l->foreign, l->first_error);
 	for (uint32_t i = 0; i < l->answer_nr; i++)
 		printf("%s\"%s\":%lu", i ? "," : "", l->answers[i].text, l->answers[i].nr);
 	printf("}}\n");
@@ -143,7 +143,8 @@ static void load_answer(struct load *l, const char *answer)
 static void load_failed(struct load *l, const char *what)
 {
 	if (!l->failures++)
-		snprintf(l->first_error, sizeof(l->first_error), "%s: %s after %lu connections", what, strerror(errno), l->connections);
+		snprintf(l->first_error, sizeof(l->first_error), "%s: %s after %lu connections", what, strerror(errno),
+			 l->connections);
 }
 
 static void load_once(struct load *l, const struct sockaddr_storage *sa, socklen_t len)
@@ -240,7 +241,8 @@ static int fail(const char *kind, const char *target)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = peer_parse(target, &sa);
-	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (strcmp(kind, "close") ? 0 : SOCK_NONBLOCK), 0), on = 1, err;
+	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (strcmp(kind, "close") ? 0 : SOCK_NONBLOCK), 0),
+	    on = 1, err;
 	char c;
 
 	if (fd < 0)
@@ -271,7 +273,8 @@ int main(int argc, char **argv)
 		return load(argv + 2, argc - 2);
 	if (argc > 3 && !strcmp(argv[1], "fail"))
 		return fail(argv[2], argv[3]);
-	fprintf(stderr, "usage: peer serve NAME PORT... | load ADDR:PORT... [--count N] [--allow NAME,...] [--period-us N] | "
-			"fail KIND ADDR:PORT\n");
+	fprintf(stderr,
+		"usage: peer serve NAME PORT... | load ADDR:PORT... [--count N] [--allow NAME,...] [--period-us N] | "
+		"fail KIND ADDR:PORT\n");
 	return 2;
 }

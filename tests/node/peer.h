@@ -68,8 +68,8 @@ static inline const char *peer_text(const struct sockaddr_storage *sa, char *out
 
 static inline uint16_t peer_port(const struct sockaddr_storage *sa)
 {
-	return ntohs(sa->ss_family == AF_INET ? ((const struct sockaddr_in *)sa)->sin_port :
-						((const struct sockaddr_in6 *)sa)->sin6_port);
+	return ntohs(sa->ss_family == AF_INET ? ((const struct sockaddr_in *)sa)->sin_port
+					      : ((const struct sockaddr_in6 *)sa)->sin6_port);
 }
 
 /* A dual-stack listener on every address. */

@@ -26,7 +26,8 @@
 
 /* What a connection is to carry; the slot is v6 << 16 | client port. */
 struct plan {
-	volatile uint32_t up, down; /* down: sent by the server when it has all of `up`, or from the first byte on (duplex) */
+	volatile uint32_t up,
+		down; /* down: sent by the server when it has all of `up`, or from the first byte on (duplex) */
 	volatile uint32_t duplex, used;
 };
 
@@ -50,7 +51,8 @@ static struct plan *plan_open(const char *path)
 
 static uint32_t slot_of(const struct sockaddr_storage *client)
 {
-	bool v6 = client->ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)client)->sin6_addr);
+	bool v6 = client->ss_family == AF_INET6 &&
+		  !IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)client)->sin6_addr);
 
 	return (uint32_t)v6 << 16 | peer_port(client);
 }
@@ -65,7 +67,7 @@ static void raise_files(void)
 /* ---- serve ---- */
 
 struct conn {
-	int fd; /* 0: closed */
+	int fd;		   /* 0: closed */
 	struct conn *next; /* of all that were ever accepted */
 	struct plan *plan;
 	uint32_t got, put;
@@ -180,7 +182,8 @@ static void move(int fd, const struct plan *p)
 	uint32_t put = 0, got = 0;
 
 	while (put < p->up || got < p->down) {
-		struct pollfd pfd = { .fd = fd, .events = (short)((put < p->up ? POLLOUT : 0) | (got < p->down ? POLLIN : 0)) };
+		struct pollfd pfd = { .fd = fd,
+				      .events = (short)((put < p->up ? POLLOUT : 0) | (got < p->down ? POLLIN : 0)) };
 		uint32_t left = p->up - put;
 		ssize_t n;
 
@@ -273,7 +276,8 @@ static int run(struct plan *plans, char **args, int nr)
 	char line[16];
 
 	for (uint32_t i = 0; i < flow_nr; i++)
-		flows[i] = open_flow(plans, args[2 + peer_random(&rng) % (uint32_t)(nr - 2)], (uint16_t)(FIRST_PORT + i), &rng);
+		flows[i] = open_flow(plans, args[2 + peer_random(&rng) % (uint32_t)(nr - 2)],
+				     (uint16_t)(FIRST_PORT + i), &rng);
 	printf("open\n");
 	fflush(stdout);
 	if (!fgets(line, sizeof(line), stdin))

@@ -62,7 +62,7 @@ def parser():
     verbs = top.add_subparsers(dest="verb", required=True)
 
     def verb(name, fn, **kwargs):
-        p = verbs.add_parser(name, prog=f"tools/lab {name}", **kwargs)
+        p = verbs.add_parser(name, prog=f"tools/lab {name}", allow_abbrev=False, **kwargs)
         p.add_argument("--name", default=os.environ.get("TULLE_LAB") or "lab")
         p.set_defaults(fn=fn)
         return p
@@ -92,7 +92,7 @@ def main():
     args, rest = parser().parse_known_args()
     if rest and args.verb != "mesh":
         parser().error("unrecognized arguments: " + " ".join(rest))
-    args.options = rest
+    args.options = rest[1:] if rest[:1] == ["--"] else rest
     if args.verb == "up":
         args.file = [path for group in args.file for path in group]
     try:

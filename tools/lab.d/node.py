@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from inventory import NODE_IPS, POD_NET, Inventory, LabError
-from place import Place, program, start_time
+from place import Place, program
 
 BRIDGE = "cni0"
 ROUTED_GATEWAY = ("169.254.1.1", "fe80::1")
@@ -192,8 +192,7 @@ def write_records(place, inventory, args, node_pid):
     write(place.path("pods"), "".join(table))
     # Last: a lab with this file is whole.
     record = {"name": place.name, "shape": args.shape, "node": args.node, "cgroup": place.pods_cgroup,
-              "node_ips": NODE_IPS, "node_pid": node_pid, "node_start": start_time(node_pid), "pods": pods,
-              "services": services}
+              "node_ips": NODE_IPS, "node_pid": node_pid, "pods": pods, "services": services}
     write(place.path("lab.json"), json.dumps(record, indent=1) + "\n")
 
 

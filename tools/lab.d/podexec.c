@@ -83,6 +83,26 @@ static void find_pod(const char *lab, const char *ns, const char *name, struct p
 	free(copy);
 }
 
+/* The pod's namespace is known by its holder's pid, which may have become another's: is it still in the pod's cgroup? */
+static void check_holder(const struct place *place, const char *name)
+{
+	const char *pod_dir = strrchr(place->cgroup, '/');
+	char path[64], line[PATH_MAX] = "";
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%ld/cgroup", strtol(place->netns + strlen("/proc/"), NULL, 10));
+	f = fopen(path, "re");
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		found = !strncmp(line, "0::", 3) && strrchr(line, '/') && !strcmp(strrchr(line, '/'), pod_dir);
+	}
+	if (f)
+		fclose(f);
+	if (!found)
+		errx(125, "pod \"%s\" does not live any more", name);
+}
+
 static void usage(void)
 {
 	fputs("usage: tools/lab exec [--name LAB] POD [-n NAMESPACE] -- COMMAND...\n"
@@ -129,6 +149,7 @@ int main(int argc, char **argv)
 		usage();
 	if (pod) {
 		find_pod(lab, ns, pod, &place);
+		check_holder(&place, pod);
 		cgroup = place.cgroup;
 		netns = place.netns;
 	}

@@ -3,9 +3,10 @@
  * What the files that turn a model into a snapshot share; private to them (snapshot.h is the interface). In the order of use:
  *   world.c      indexes over the model: hosts with their ports, workloads by address, name and label, rules by host
  *   dests.c      names: hosts, ports, subsets and DestinationRules as one client sees them
- *   route.c      which rule a client meets at {host, address, port}, and what it says
+ *   route.c      which rule a client meets at {host, address, port}
+ *   view.c       what one client sees of a host: rows with destinations
  *   gateway.c    hosts that stand for the TCP servers of Istio Gateways
- *   scope.c      classes of clients, and which of them see the same
+ *   scope.c      groups of clients, and which of them see the same
  *   endpoints.c  the endpoints of one destination
  *   unit.c       packs one host's rows and endpoints into a unit
  *   analyze.c    references that do not exist, conflicts: errors and warnings
@@ -157,7 +158,7 @@ const struct m_subset *drs_subset(const struct drs *drs, struct str name);
 enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port,
 			  const struct doc **ret_by);
 
-/* ---- one unit in the making (route.c, unit.c) ---- */
+/* ---- one unit in the making (view.c, unit.c) ---- */
 
 /* A destination: what its cluster is named, and where its endpoints come from. */
 struct spec {

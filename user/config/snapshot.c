@@ -280,30 +280,26 @@ static bool only_slices(struct doc *const *changed, uint32_t nr)
 static uint32_t affected(const struct snap *prev, struct doc *const *changed, uint32_t nr, uint32_t **ret)
 {
 	const struct index *ix = &prev->plan->by_service;
+	uint64_t *seen = xcalloc(prev->s.unit_nr / 64 + 1, sizeof(*seen)); /* a bit a unit */
 	uint32_t *list = NULL, list_nr = 0, cap = 0;
 	struct buf key = { 0 };
 
 	for (uint32_t i = 0; i < nr; i++) {
 		for (uint32_t k = 0; k < changed[i]->slice_nr; k++) {
-			struct str text;
-
 			buf_clear(&key);
 			buf_printf(&key, "%.*s/%.*s", STR_ARG(changed[i]->meta.ns),
 				   STR_ARG(changed[i]->slices[k].service));
-			text = (struct str){ key.data, (uint32_t)key.len };
-			for (index_each(ix, str_hash(text), at, position)) {
-				bool there = false;
-
-				for (uint32_t n = 0; n < list_nr && !there; n++)
-					there = list[n] == position;
-				if (there)
+			for (index_each(ix, str_hash((struct str){ key.data, (uint32_t)key.len }), at, position)) {
+				if (seen[position / 64] & (1ull << position % 64))
 					continue;
+				seen[position / 64] |= 1ull << position % 64;
 				GROW(list, list_nr, &cap);
 				list[list_nr++] = position;
 			}
 		}
 	}
 	buf_release(&key);
+	free(seen);
 	*ret = list;
 	return list_nr;
 }

@@ -192,9 +192,10 @@ int names_flush(struct plane *p, struct buf *err)
 			n->items[n->pending[at + i]].written = true;
 		at += nr;
 	}
-	memmove(n->pending, n->pending + at, (n->pending_nr - at) * sizeof(*n->pending));
 	n->pending_nr -= at;
-	if (!n->pending_nr) {
+	if (n->pending_nr) {
+		memmove(n->pending, n->pending + at, n->pending_nr * sizeof(*n->pending));
+	} else {
 		free(n->pending);
 		n->pending = NULL;
 		n->pending_cap = 0;

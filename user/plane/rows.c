@@ -58,7 +58,8 @@ static int join(struct rowset *r, struct buf *err)
 {
 	uint32_t nr = 0;
 
-	qsort(r->items, r->nr, sizeof(*r->items), change_cmp);
+	if (r->nr)
+		qsort(r->items, r->nr, sizeof(*r->items), change_cmp);
 	for (uint32_t i = 0; i < r->nr; i++) {
 		struct row_change *c = &r->items[i], *last = nr ? &r->items[nr - 1] : NULL;
 
@@ -174,7 +175,7 @@ int rowset_prepare(struct plane *p, struct rowset *r, uint64_t epoch, struct buf
 		struct row_change *c = &r->items[i];
 		const struct gone *g;
 
-		if (!c->old) {
+		if (!c->old && p->gone_nr) {
 			g = bsearch(&c->key, p->gone, p->gone_nr, sizeof(*p->gone), gone_cmp);
 			c->old = g ? g->slot : 0;
 			c->old_gone = g;

@@ -140,7 +140,8 @@ static void servers_start(void)
 
 static void connect_once(const struct ask *a, struct answer *out)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(a->port), .sin_addr.s_addr = htonl(a->ip) }, peer;
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(a->port), .sin_addr.s_addr = htonl(a->ip) },
+			   peer;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(peer);
 	uint16_t port;
@@ -151,8 +152,8 @@ static void connect_once(const struct ask *a, struct answer *out)
 		close(fd);
 		return;
 	}
-	out->peer_wrong += getpeername(fd, (struct sockaddr *)&peer, &len) || peer.sin_addr.s_addr != sa.sin_addr.s_addr ||
-			   peer.sin_port != sa.sin_port;
+	out->peer_wrong += getpeername(fd, (struct sockaddr *)&peer, &len) ||
+			   peer.sin_addr.s_addr != sa.sin_addr.s_addr || peer.sin_port != sa.sin_port;
 	if (read(fd, &port, sizeof(port)) == sizeof(port) && port < PORTS) {
 		out->by_port[port]++;
 		out->ok++;
@@ -211,7 +212,8 @@ static void pod_start_as(uint32_t i, const char *dir_name, const char *ip, bool 
 
 	pod_stop(pod);
 	snprintf(pod->cgroup, sizeof(pod->cgroup), "%s/%s", cgroup, dir_name);
-	if ((mkdir(pod->cgroup, 0755) && errno != EEXIST) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+	if ((mkdir(pod->cgroup, 0755) && errno != EEXIST) ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		die("pod");
 	pod->pid = fork();
 	if (!pod->pid)
@@ -274,7 +276,8 @@ static void add_pods(struct buf *b)
 {
 	for (uint32_t i = 0; i < PODS; i++)
 		buf_printf(b,
-			   "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p%u, uid: uid-%u}\nspec: {nodeName: node, containers: []}\n"
+			   "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p%u, uid: uid-%u}\nspec: {nodeName: node, "
+			   "containers: []}\n"
 			   "status: {podIP: 10.1.0.%u}\n",
 			   i, i, i + 1);
 }
@@ -282,11 +285,14 @@ static void add_pods(struct buf *b)
 /* Service `name` at 10.96.0.`vip`:80 with `nr` endpoints at 10.1.0.1, ports from PORT + first on. */
 static void add_service(struct buf *b, const char *name, uint32_t vip, uint32_t first, uint32_t nr)
 {
-	buf_printf(b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {clusterIP: 10.96.%u.%u, ports: [{name: a, port: 80}]}\n",
+	buf_printf(b,
+		   "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {clusterIP: 10.96.%u.%u, ports: "
+		   "[{name: a, port: 80}]}\n",
 		   name, vip >> 8, vip & 255);
 	for (uint32_t i = 0; i < nr; i++)
 		buf_printf(b,
-			   "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s-%u, labels: {kubernetes.io/service-name: %s}}\n"
+			   "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s-%u, labels: "
+			   "{kubernetes.io/service-name: %s}}\n"
 			   "addressType: IPv4\nports: [{name: a, port: %u}]\nendpoints: [{addresses: [10.1.0.1]}]\n",
 			   name, i, name, PORT + first + i);
 }
@@ -304,8 +310,8 @@ static struct snapshot *compile(struct buf *text, const struct snapshot *prev)
 			doc_unref(model_put(model, batch.results[i].doc));
 	if (snapshot_build(model, &options, prev, NULL, 0, &batch, &s) || batch.refused) {
 		for (uint32_t i = 0; i < batch.diags.nr; i++)
-			fprintf(stderr, "%u: %.*s: %.*s\n", batch.diags.items[i].at.line, STR_ARG(batch.diags.items[i].field),
-				STR_ARG(batch.diags.items[i].message));
+			fprintf(stderr, "%u: %.*s: %.*s\n", batch.diags.items[i].at.line,
+				STR_ARG(batch.diags.items[i].field), STR_ARG(batch.diags.items[i].message));
 		exit(2);
 	}
 	batch_release(&batch);

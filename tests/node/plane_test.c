@@ -415,7 +415,8 @@ TEST(pods_are_found_and_impostors_are_not)
 	pod_stop(&procs[0]);
 	add_pods(&text);
 	add_service(&text, "a", 1, 0, 2);
-	buf_printf(&text, "---\napiVersion: v1\nkind: Pod\nmetadata: {name: noted, uid: u9, annotations: {tulle.dev/cgroup: some/where}}\n"
+	buf_printf(&text, "---\napiVersion: v1\nkind: Pod\nmetadata: {name: noted, uid: u9, annotations: "
+			  "{tulle.dev/cgroup: some/where}}\n"
 			  "spec: {nodeName: node, containers: []}\nstatus: {podIP: 10.1.0.9}\n");
 	s = compile(&text, NULL);
 	apply(p, s);
@@ -522,14 +523,18 @@ static struct snapshot *networks(bool narrow, uint32_t wide_port)
 	struct buf b = { 0 };
 
 	add_pods(&b);
-	buf_printf(&b, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: wide}\n"
-		       "spec: {hosts: [wide.example], addresses: [10.50.0.0/16], resolution: STATIC, "
-		       "ports: [{number: 80, name: tcp, protocol: TCP}], endpoints: [{address: 10.1.0.1, ports: {tcp: %u}}]}\n",
+	buf_printf(&b,
+		   "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: wide}\n"
+		   "spec: {hosts: [wide.example], addresses: [10.50.0.0/16], resolution: STATIC, "
+		   "ports: [{number: 80, name: tcp, protocol: TCP}], endpoints: [{address: 10.1.0.1, ports: {tcp: "
+		   "%u}}]}\n",
 		   PORT + wide_port);
 	if (narrow)
-		buf_printf(&b, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: narrow}\n"
-			       "spec: {hosts: [narrow.example], addresses: [10.50.1.0/24], resolution: STATIC, "
-			       "ports: [{number: 80, name: tcp, protocol: TCP}], endpoints: [{address: 10.1.0.1, ports: {tcp: %u}}]}\n",
+		buf_printf(&b,
+			   "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: narrow}\n"
+			   "spec: {hosts: [narrow.example], addresses: [10.50.1.0/24], resolution: STATIC, "
+			   "ports: [{number: 80, name: tcp, protocol: TCP}], endpoints: [{address: 10.1.0.1, ports: "
+			   "{tcp: %u}}]}\n",
 			   PORT + 3);
 	return compile(&b, NULL);
 }
@@ -596,14 +601,19 @@ TEST(big_rule_sets_are_fast_and_small)
 			char name[16];
 
 			snprintf(name, sizeof(name), "s%u", i);
-			buf_printf(&text, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {clusterIP: 10.96.%u.%u, ports: [{name: a, port: 80}]}\n",
+			buf_printf(&text,
+				   "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {clusterIP: "
+				   "10.96.%u.%u, ports: [{name: a, port: 80}]}\n",
 				   name, i >> 8, i & 255);
-			buf_printf(&text, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s, labels: {kubernetes.io/service-name: %s}}\n"
-					  "addressType: IPv4\nports: [{name: a, port: 8000}]\nendpoints:\n",
+			buf_printf(&text,
+				   "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s, "
+				   "labels: {kubernetes.io/service-name: %s}}\n"
+				   "addressType: IPv4\nports: [{name: a, port: 8000}]\nendpoints:\n",
 				   name, name);
 			for (uint32_t e = 0; e < 10; e++)
 				buf_printf(&text, "- addresses: [10.%u.%u.%u]\n", 128 + (i * 10 + e) / 65536,
-					   (i * 10 + e) / 256 % 256, (i * 10 + e + (k && i == 5000 && e == 5 ? 77 : 0)) % 256);
+					   (i * 10 + e) / 256 % 256,
+					   (i * 10 + e + (k && i == 5000 && e == 5 ? 77 : 0)) % 256);
 		}
 		s[k] = compile(&text, k ? s[0] : NULL);
 	}

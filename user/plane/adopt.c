@@ -151,8 +151,8 @@ static void put_back(struct adoption *a, const struct mesh_key *key, uint32_t sl
 		k = &cidr;
 		map = PLANE_MAP_CIDRS;
 	}
-	rc = slot ? bpf_map_update_elem(a->p->map_fd[map], k, &slot, BPF_ANY) :
-		    bpf_map_delete_elem(a->p->map_fd[map], k);
+	rc = slot ? bpf_map_update_elem(a->p->map_fd[map], k, &slot, BPF_ANY)
+		  : bpf_map_delete_elem(a->p->map_fd[map], k);
 	if (rc)
 		log_warn("cannot roll back a row error=%s", strerror(errno));
 	a->rolled_back++;
@@ -279,8 +279,8 @@ static void take_pod(struct adoption *a, uint64_t cookie, uint32_t slot)
 		return;
 	}
 	if (at != slot) {
-		int rc = at ? bpf_map_update_elem(p->map_fd[PLANE_MAP_NETNS], &cookie, &at, BPF_ANY) :
-			      bpf_map_delete_elem(p->map_fd[PLANE_MAP_NETNS], &cookie);
+		int rc = at ? bpf_map_update_elem(p->map_fd[PLANE_MAP_NETNS], &cookie, &at, BPF_ANY)
+			    : bpf_map_delete_elem(p->map_fd[PLANE_MAP_NETNS], &cookie);
 
 		if (rc)
 			log_warn("cannot roll back a pod error=%s", strerror(errno));

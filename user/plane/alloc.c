@@ -294,7 +294,8 @@ void marray_release(struct marray *m)
 
 static void window_map(struct marray *m, uint32_t window)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), from = (size_t)window * WINDOW_LEN, end = (size_t)m->elem_size * m->nr, len;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), from = (size_t)window * WINDOW_LEN,
+	       end = (size_t)m->elem_size * m->nr, len;
 	void *got;
 
 	/* The last window ends with the map's last page. */

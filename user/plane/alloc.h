@@ -12,14 +12,14 @@
 
 /* Slots 1 .. max-1 of an array, lowest free first; slot 0 is never given out. */
 struct slots {
-	uint64_t *used; /* bitmap, owned */
+	uint64_t *used;	  /* bitmap, owned */
 	uint32_t max, nr; /* nr: in use, without slot 0 */
 	uint32_t hint;	  /* no free slot in words before it */
 };
 
 void slots_init(struct slots *s, uint32_t max);
 void slots_release(struct slots *s);
-uint32_t slots_get(struct slots *s); /* 0: none is free */
+uint32_t slots_get(struct slots *s);	       /* 0: none is free */
 bool slots_take(struct slots *s, uint32_t at); /* false: out of range or taken already */
 bool slots_used(const struct slots *s, uint32_t at);
 void slots_put(struct slots *s, uint32_t at);

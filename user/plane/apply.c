@@ -101,7 +101,8 @@ static int check_limits(const struct apply *a)
 {
 	if (a->s->row_nr <= a->p->max_services)
 		return 0;
-	buf_printf(a->err, "the rules need %u rows (address, port and scope), max-services allows %u; raise max-services",
+	buf_printf(a->err,
+		   "the rules need %u rows (address, port and scope), max-services allows %u; raise max-services",
 		   a->s->row_nr, a->p->max_services);
 	return -ENOSPC;
 }

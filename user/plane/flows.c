@@ -33,7 +33,7 @@ struct reading {
 	uint64_t real_minus_boot_ns;
 	struct mesh_flow *live;
 	uint32_t live_nr, live_cap;
-	struct mesh_flow *ring; /* the whole map, mapped for the call */
+	struct mesh_flow *ring;	    /* the whole map, mapped for the call */
 	uint64_t head_before, head; /* of the ring: before and after the live ones were read */
 	bool stopped;
 };
@@ -270,7 +270,8 @@ static void json_address(struct json *j, const struct mesh_addr *addr, uint16_t 
 }
 
 /* "namespace/pod/serviceaccount" */
-static void json_workload(struct json *j, const char *key, struct str text, const struct mesh_addr *addr, uint16_t port_be)
+static void json_workload(struct json *j, const char *key, struct str text, const struct mesh_addr *addr,
+			  uint16_t port_be)
 {
 	struct str part[3] = { { 0 } };
 

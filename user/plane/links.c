@@ -70,7 +70,8 @@ static int attach_one(struct plane *p, uint32_t i, struct buf *err)
 	}
 	if (fd >= 0)
 		close(fd);
-	fd = bpf_link_create(p->prog_fd[i], p->attach_type[i] == BPF_TRACE_RAW_TP ? 0 : p->cgroup_fd, p->attach_type[i], NULL);
+	fd = bpf_link_create(p->prog_fd[i], p->attach_type[i] == BPF_TRACE_RAW_TP ? 0 : p->cgroup_fd, p->attach_type[i],
+			     NULL);
 	if (fd < 0)
 		return plane_fail(err, -errno, "cannot attach %s to %s: %s", name, p->cgroup, strerror(errno));
 	if (bpf_obj_pin(fd, fresh) || rename(fresh, path)) {

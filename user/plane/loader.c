@@ -57,8 +57,10 @@ static int pin_dir_open(const char *pin, bool create, struct buf *err)
 	if (create)
 		made = !mkdir(pin, 0700);
 	if (create && !made && errno != EEXIST)
-		return plane_fail(err, -errno, "cannot create %s: %s; is a bpf file system mounted there? (mount -t bpf bpf /sys/fs/bpf)",
-			    pin, strerror(errno));
+		return plane_fail(
+			err, -errno,
+			"cannot create %s: %s; is a bpf file system mounted there? (mount -t bpf bpf /sys/fs/bpf)", pin,
+			strerror(errno));
 	fd = open(pin, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return plane_fail(err, -errno, "cannot open %s: %s", pin, strerror(errno));
@@ -66,7 +68,8 @@ static int pin_dir_open(const char *pin, bool create, struct buf *err)
 		close(fd);
 		if (made)
 			rmdir(pin);
-		return plane_fail(err, -EINVAL, "%s is not in a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf", pin);
+		return plane_fail(err, -EINVAL,
+				  "%s is not in a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf", pin);
 	}
 	return fd;
 }
@@ -77,7 +80,8 @@ static int pin_dir_lock(const char *pin, int fd, struct buf *err)
 	struct stat locked, now;
 
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		return plane_fail(err, errno == EWOULDBLOCK ? -EBUSY : -errno, "another meshd uses %s: %s", pin, strerror(errno));
+		return plane_fail(err, errno == EWOULDBLOCK ? -EBUSY : -errno, "another meshd uses %s: %s", pin,
+				  strerror(errno));
 	if (fstat(fd, &locked) || stat(pin, &now) || locked.st_ino != now.st_ino)
 		return plane_fail(err, -EBUSY, "another meshd has just removed %s; start again", pin);
 	return 0;
@@ -168,13 +172,16 @@ static int map_matches(int fd, const struct bpf_map *map, const char *name, stru
 		return plane_fail(err, -errno, "cannot read the pinned %s: %s", name, strerror(errno));
 	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
 	    info.value_size != bpf_map__value_size(map) || info.map_flags != bpf_map__map_flags(map))
-		return plane_fail(err, -EEXIST,
-			    "the pinned %s has another layout than this meshd uses; run meshd --unload, then start again", name);
+		return plane_fail(
+			err, -EEXIST,
+			"the pinned %s has another layout than this meshd uses; run meshd --unload, then start again",
+			name);
 	if (info.max_entries != bpf_map__max_entries(map))
 		return plane_fail(err, -EEXIST,
-			    "the pinned %s has room for %u entries, the settings ask for %u; restore the max-* settings it was "
-			    "made with, or run meshd --unload, then start again",
-			    name, info.max_entries, bpf_map__max_entries(map));
+				  "the pinned %s has room for %u entries, the settings ask for %u; restore the max-* "
+				  "settings it was "
+				  "made with, or run meshd --unload, then start again",
+				  name, info.max_entries, bpf_map__max_entries(map));
 	return 0;
 }
 
@@ -186,8 +193,10 @@ static int control_layout(int fd, struct buf *err)
 	if (bpf_map_lookup_elem(fd, &zero, &control))
 		return plane_fail(err, -errno, "cannot read the pinned mesh_control: %s", strerror(errno));
 	if (control.layout != MESH_LAYOUT)
-		return plane_fail(err, -EEXIST, "the pinned maps have layout %u, this meshd uses %u; run meshd --unload, then start again",
-			    control.layout, MESH_LAYOUT);
+		return plane_fail(
+			err, -EEXIST,
+			"the pinned maps have layout %u, this meshd uses %u; run meshd --unload, then start again",
+			control.layout, MESH_LAYOUT);
 	return 0;
 }
 
@@ -214,7 +223,8 @@ static int maps_find(struct plane *p, struct bpf_map **maps, int *fds, struct bu
 			rc = map_matches(fds[i], maps[i], plane_map_names[i], err);
 	}
 	if (!rc && missing)
-		rc = plane_fail(err, -ENOENT, "%s is not pinned any more; run meshd --unload, then start again", missing);
+		rc = plane_fail(err, -ENOENT, "%s is not pinned any more; run meshd --unload, then start again",
+				missing);
 	if (!rc)
 		rc = control_layout(fds[PLANE_MAP_CONTROL], err);
 	return rc;
@@ -275,10 +285,12 @@ static int arrays_map(struct plane *p, struct buf *err)
 	};
 
 	for (uint32_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) {
-		int rc = marray_init(arrays[i].array, p->map_fd[arrays[i].id], arrays[i].value_size, p->map_max[arrays[i].id]);
+		int rc = marray_init(arrays[i].array, p->map_fd[arrays[i].id], arrays[i].value_size,
+				     p->map_max[arrays[i].id]);
 
 		if (rc)
-			return plane_fail(err, rc, "no address space for %s: %s", plane_map_names[arrays[i].id], strerror(-rc));
+			return plane_fail(err, rc, "no address space for %s: %s", plane_map_names[arrays[i].id],
+					  strerror(-rc));
 	}
 	p->control = marray_at(&p->control_array, 0, 1);
 	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
@@ -349,7 +361,7 @@ static int load(struct plane *p, struct buf *err)
 		rc = mesh__load(skel);
 		if (rc)
 			plane_fail(err, rc, "the kernel does not load the programs: %s\n%s", strerror(-rc),
-			     libbpf_said.data ? libbpf_said.data : "");
+				   libbpf_said.data ? libbpf_said.data : "");
 	}
 	if (!rc) {
 		rc = keep_fds(p, skel, maps, progs);
@@ -370,7 +382,9 @@ static int cgroup_open(struct plane *p, struct buf *err)
 	if (p->cgroup_fd < 0)
 		return plane_fail(err, -errno, "cannot open the cgroup %s: %s", p->cgroup, strerror(errno));
 	if (fstatfs(p->cgroup_fd, &fs) || fs.f_type != CGROUP2_MAGIC)
-		return plane_fail(err, -EINVAL, "%s is not in a cgroup2 file system; on a hybrid host it is /sys/fs/cgroup/unified", p->cgroup);
+		return plane_fail(err, -EINVAL,
+				  "%s is not in a cgroup2 file system; on a hybrid host it is /sys/fs/cgroup/unified",
+				  p->cgroup);
 	return 0;
 }
 
@@ -519,7 +533,8 @@ int plane_unload(const struct settings *s, struct buf *err)
 		links_remove(s->pin);
 		maps_unpin(s->pin);
 		if (rmdir(s->pin))
-			rc = plane_fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin, strerror(errno));
+			rc = plane_fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin,
+					strerror(errno));
 	}
 	close(fd);
 	return rc;

@@ -194,7 +194,7 @@ struct lowering {
 		uint32_t dest, dest_nr, at, nr;
 		uint64_t sum;
 		uint8_t proto;
-	} *tables; /* row tables made so far */
+	} * tables; /* row tables made so far */
 	uint32_t table_nr;
 	uint64_t *weights;
 	uint32_t *ids;

@@ -101,7 +101,9 @@ static int addrs_dump(int sock, struct netns_facts *f)
 	struct {
 		struct nlmsghdr h;
 		struct ifaddrmsg m;
-	} ask = { .h = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP } };
+	} ask = {
+		.h = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP }
+	};
 	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
 
 	if (send(sock, &ask, sizeof(ask), 0) < 0)

@@ -19,34 +19,34 @@
 #include "plane/plane.h"
 
 /* Every map, in the order of pinning. */
-#define PLANE_MAPS(X)                                                                              \
-	X(CONTROL, mesh_control)                                                                   \
-	X(SERVICES, mesh_services)                                                                 \
-	X(CIDRS, mesh_cidrs)                                                                       \
-	X(ROWS, mesh_rows)                                                                         \
-	X(CHOICES, mesh_choices)                                                                   \
-	X(CLUSTERS, mesh_clusters)                                                                 \
-	X(BACKENDS, mesh_backends)                                                                 \
-	X(NETNS, mesh_netns)                                                                       \
-	X(PODS, mesh_pods)                                                                         \
-	X(NAMES, mesh_names)                                                                       \
-	X(COUNTERS, mesh_counters)                                                                 \
-	X(FLOWS, mesh_flows)                                                                       \
-	X(CLOSED, mesh_closed)                                                                     \
-	X(DIALS, mesh_dials)                                                                       \
+#define PLANE_MAPS(X)              \
+	X(CONTROL, mesh_control)   \
+	X(SERVICES, mesh_services) \
+	X(CIDRS, mesh_cidrs)       \
+	X(ROWS, mesh_rows)         \
+	X(CHOICES, mesh_choices)   \
+	X(CLUSTERS, mesh_clusters) \
+	X(BACKENDS, mesh_backends) \
+	X(NETNS, mesh_netns)       \
+	X(PODS, mesh_pods)         \
+	X(NAMES, mesh_names)       \
+	X(COUNTERS, mesh_counters) \
+	X(FLOWS, mesh_flows)       \
+	X(CLOSED, mesh_closed)     \
+	X(DIALS, mesh_dials)       \
 	X(BARRIER, mesh_barrier)
 
 /* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
-#define PLANE_PROGS(X)                                                                             \
-	X(RELEASE, mesh_release)                                                                   \
-	X(SOCKOPS, mesh_sockops)                                                                   \
-	X(GETPEER4, mesh_getpeer4)                                                                 \
-	X(GETPEER6, mesh_getpeer6)                                                                 \
-	X(RECVMSG4, mesh_recvmsg4)                                                                 \
-	X(RECVMSG6, mesh_recvmsg6)                                                                 \
-	X(SEND, mesh_send)                                                                         \
-	X(RECV, mesh_recv)                                                                         \
-	X(CONNECT4, mesh_connect4)                                                                 \
+#define PLANE_PROGS(X)             \
+	X(RELEASE, mesh_release)   \
+	X(SOCKOPS, mesh_sockops)   \
+	X(GETPEER4, mesh_getpeer4) \
+	X(GETPEER6, mesh_getpeer6) \
+	X(RECVMSG4, mesh_recvmsg4) \
+	X(RECVMSG6, mesh_recvmsg6) \
+	X(SEND, mesh_send)         \
+	X(RECV, mesh_recv)         \
+	X(CONNECT4, mesh_connect4) \
 	X(CONNECT6, mesh_connect6)
 
 #define X(id, name) PLANE_MAP_##id,
@@ -110,7 +110,7 @@ struct barrier {
 	pthread_mutex_t mutex; /* of what follows */
 	pthread_cond_t cond;
 	bool stop;
-	uint64_t started, done;	 /* numbers of barriers */
+	uint64_t started, done;	      /* numbers of barriers */
 	uint64_t live_at_start, safe; /* epochs; no reader is older than `safe` */
 };
 
@@ -122,14 +122,14 @@ struct cidr_row {
 
 /* A pod cgroup of this node, and the network namespace that was found in it. */
 struct pod {
-	char *uid;     /* of its cgroup's name; of the client where an annotation names the cgroup; owned */
-	char *cgroup;  /* path below the mesh cgroup, owned */
-	bool seen;     /* in the scan that is going on */
+	char *uid;    /* of its cgroup's name; of the client where an annotation names the cgroup; owned */
+	char *cgroup; /* path below the mesh cgroup, owned */
+	bool seen;    /* in the scan that is going on */
 	bool annotated;
-	uint32_t client; /* index + 1 in the snapshot of the last match, 0: none */
+	uint32_t client;	       /* index + 1 in the snapshot of the last match, 0: none */
 	uint64_t netns_dev, netns_ino; /* 0: none found */
-	uint64_t cookie; /* 0: none found */
-	struct addr *addrs; /* what that namespace carries, owned */
+	uint64_t cookie;	       /* 0: none found */
+	struct addr *addrs;	       /* what that namespace carries, owned */
 	uint32_t addr_nr;
 };
 
@@ -159,7 +159,7 @@ struct podset {
 	uint64_t userns_dev, userns_ino;
 	const struct client *matched; /* array that pod.client points into; only compared */
 	uint32_t matched_nr;
-	bool dirty; /* mesh_netns was not compared with what was found since */
+	bool dirty;	     /* mesh_netns was not compared with what was found since */
 	uint64_t scanned_ms; /* time of the last scan, 0: never */
 	uint32_t retry_ms;   /* until the next look at pods that have processes but no namespace yet */
 	uint32_t waiting;    /* how many of them there are */
@@ -186,10 +186,10 @@ struct plane {
 	struct names names;
 
 	uint64_t next_epoch;
-	struct snapshot *snapshot;  /* live; NULL before the first apply */
-	struct lowered **lowered;   /* of snapshot->units, same index */
+	struct snapshot *snapshot;     /* live; NULL before the first apply */
+	struct lowered **lowered;      /* of snapshot->units, same index */
 	struct snapshot *old_snapshot; /* to be dropped when idle */
-	struct lowered *adopted;    /* what an earlier meshd left live; NULL after the first apply */
+	struct lowered *adopted;       /* what an earlier meshd left live; NULL after the first apply */
 	struct cidr_row *cidrs;
 	uint32_t cidr_nr;
 
@@ -230,7 +230,7 @@ uint32_t name_ref(struct plane *p, enum mesh_name_kind kind, struct str text);
 void name_hold(struct plane *p, uint32_t id); /* unknown ids and 0 are fine */
 void name_drop(struct plane *p, uint32_t id);
 struct str name_text(const struct plane *p, uint32_t id); /* empty: unknown */
-int names_flush(struct plane *p, struct buf *err); /* writes what is pending: 0 or -errno */
+int names_flush(struct plane *p, struct buf *err);	  /* writes what is pending: 0 or -errno */
 void names_trim(struct plane *p);
 
 /* ---- lower.c ---- */
@@ -264,7 +264,7 @@ struct row_change {
 struct rowset {
 	struct row_change *items;
 	uint32_t nr, cap;
-	uint32_t written; /* items whose hash value was changed */
+	uint32_t written;	/* items whose hash value was changed */
 	struct cidr_row *cidrs; /* live networks afterwards */
 	uint32_t cidr_nr;
 	bool cidrs_change;

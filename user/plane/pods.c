@@ -60,7 +60,8 @@ static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)
 }
 
 /* Takes over the caller's reference on the row's name. */
-static int change(struct plane *p, struct mesh_pod *row, uint32_t old, uint64_t epoch, struct pod_change *ret, struct buf *err)
+static int change(struct plane *p, struct mesh_pod *row, uint32_t old, uint64_t epoch, struct pod_change *ret,
+		  struct buf *err)
 {
 	uint32_t slot = slots_get(&p->pod_slots);
 
@@ -95,8 +96,8 @@ static bool enrols(const struct podset *s, uint32_t at, const struct snapshot *s
 	       pod_carries(pod->addrs, pod->addr_nr, &snap->clients[pod->client - 1]) && !claimed(s, at, pod->cookie);
 }
 
-int pods_prepare(struct plane *p, const struct snapshot *snap, uint64_t epoch, struct pod_change **ret, uint32_t *ret_nr,
-		 struct buf *err)
+int pods_prepare(struct plane *p, const struct snapshot *snap, uint64_t epoch, struct pod_change **ret,
+		 uint32_t *ret_nr, struct buf *err)
 {
 	struct podset *s = &p->pods;
 	uint32_t nr = 0, live = 0;
@@ -186,7 +187,9 @@ void pods_commit(struct plane *p, const struct pod_change *c, uint32_t nr)
 			s->enrolled = plane_grow(s->enrolled, s->enrolled_nr, &s->enrolled_cap, sizeof(*s->enrolled));
 			e = &s->enrolled[s->enrolled_nr++];
 		}
-		*e = (struct enrolled){ .cookie = c[i].cookie, .slot = c[i].slot, .gone = c[i].gone, .tag = retire_tag(p) };
+		*e = (struct enrolled){
+			.cookie = c[i].cookie, .slot = c[i].slot, .gone = c[i].gone, .tag = retire_tag(p)
+		};
 	}
 }
 

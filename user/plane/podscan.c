@@ -23,7 +23,7 @@
 #include "plane/plane_int.h"
 
 #define PATH_LEN 4096
-#define BURST_MS 20	/* scans are at least this far apart */
+#define BURST_MS 20	 /* scans are at least this far apart */
 #define RETRY_MIN_MS 100 /* a pod has processes, but no address yet */
 #define RETRY_MAX_MS 10000
 #define TREE_DEPTH_MAX 24

@@ -71,7 +71,8 @@ int barrier_init(struct plane *p)
 	int err;
 
 	b->map_fd = p->map_fd[PLANE_MAP_BARRIER];
-	b->inner_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mesh_barrier_in", sizeof(uint32_t), sizeof(uint32_t), 1, NULL);
+	b->inner_fd =
+		bpf_map_create(BPF_MAP_TYPE_ARRAY, "mesh_barrier_in", sizeof(uint32_t), sizeof(uint32_t), 1, NULL);
 	if (b->inner_fd < 0)
 		return -errno;
 	b->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

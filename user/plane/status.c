@@ -151,13 +151,17 @@ static void limits_json(struct json *j, struct plane *p)
 	json_key(j, "limits");
 	json_array(j);
 	if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval, NULL) != 1)
-		json_str(j, STR("this kernel has no bpf_set_retval (5.18): a refused connect() fails with EPERM instead of "
-				"ECONNREFUSED"));
+		json_str(
+			j,
+			STR("this kernel has no bpf_set_retval (5.18): a refused connect() fails with EPERM instead of "
+			    "ECONNREFUSED"));
 	if (p->iter_link_fd < 0)
-		json_str(j, STR("this kernel has no iterator over socket storage: bytes of open flows are those of the last round "
+		json_str(j, STR("this kernel has no iterator over socket storage: bytes of open flows are those of the "
+				"last round "
 				"trip"));
 	if (p->prog_fd[PLANE_PROG_SEND] < 0)
-		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not counted"));
+		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not "
+				"counted"));
 	if (others > 0) {
 		buf_printf(&text, "%d other programs run at the connect hooks of this cgroup", others);
 		json_str(j, (struct str){ text.data, (uint32_t)text.len });

@@ -6,28 +6,6 @@
 #include "mesh_abi.h"
 #include "meshctl.h"
 
-/* "host:port", "1.2.3.4:port" or "[v6]:port"; *ret_host is without brackets. */
-static bool split_destination(struct str text, struct str *ret_host, uint16_t *ret_port)
-{
-	struct addr addr;
-	uint64_t port;
-	uint32_t colon;
-
-	for (colon = text.len; colon && text.p[colon - 1] != ':'; colon--)
-		;
-	if (colon < 2 || !str_to_u64(str_sub(text, colon, text.len), 65535, &port) || !port)
-		return false;
-	*ret_host = str_sub(text, 0, colon - 1);
-	*ret_port = (uint16_t)port;
-	if (ret_host->p[0] == '[') {
-		if (ret_host->len < 3 || ret_host->p[ret_host->len - 1] != ']')
-			return false;
-		*ret_host = str_sub(*ret_host, 1, ret_host->len - 2);
-		return addr_parse(*ret_host, &addr) && str_find(*ret_host, ':') >= 0;
-	}
-	return str_find(*ret_host, ':') < 0;
-}
-
 static int explain_offline(const struct args *a, struct str host, uint16_t port, uint8_t proto)
 {
 	struct snapshot_options opts = compile_options(a);
@@ -80,7 +58,7 @@ int verb_explain(struct args *a)
 	if (a->word_nr != 2)
 		return usage_error(
 			"explain: SRC and DST:PORT are needed, for instance `explain default/client reviews:9080`");
-	if (!split_destination(str_of(a->words[1]), &host, &port))
+	if (!addr_split_port(str_of(a->words[1]), &host, &port))
 		return usage_error("explain: `%s` is not HOST:PORT, ADDRESS:PORT or [ADDRESS]:PORT", a->words[1]);
 	if (a->given & FLAG(FILENAME))
 		return explain_offline(a, host, port, strcmp(protocol, "udp") ? MESH_PROTO_TCP : MESH_PROTO_UDP);

@@ -106,6 +106,7 @@ static struct {
 	struct plane plane;
 	struct verbs verbs;
 	struct buf reply;
+	bool dirty; /* the store may hold what this input gave it: the next one gets a new store */
 } m;
 
 /* False: the journal is refused, which a sentence must say. */
@@ -129,6 +130,7 @@ static void store_close(void)
 {
 	rules_free(m.verbs.rules);
 	m.verbs.rules = NULL;
+	m.dirty = false;
 	snapshot_unref(m.plane.live);
 	m.plane.live = NULL;
 	unlink(m.journal);
@@ -160,6 +162,7 @@ static uint32_t answer_frame(struct str in)
 	if (in.len < WIRE_HEADER_LEN || wire_header_decode((const uint8_t *)in.p, &h) ||
 	    h.body_len > in.len - WIRE_HEADER_LEN)
 		return 0;
+	m.dirty |= h.type == WIRE_APPLY || h.type == WIRE_DELETE;
 	buf_clear(&m.reply);
 	verbs_answer(&m.verbs, &h, str_sub(in, WIRE_HEADER_LEN, h.body_len), &m.reply);
 	check_reply((struct str){ m.reply.data, (uint32_t)m.reply.len });
@@ -257,15 +260,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size > INPUT_MAX || !size)
 		return 0;
 	if (data[0] == 'J') {
+		store_close();
 		run_journal(str_sub(in, 1, in.len - 1));
+		m.dirty = true;
 	} else {
-		MUST(store_open(false));
+		MUST(m.verbs.rules || store_open(false));
+		m.dirty |= data[0] == 'S';
 		if (data[0] == 'S')
 			run_socket(str_sub(in, 1, in.len - 1));
 		else
 			run_frames(in);
 	}
-	store_close();
+	if (m.dirty)
+		store_close();
 	return 0;
 }
 

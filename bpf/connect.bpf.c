@@ -205,8 +205,9 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow 
 }
 
 /* Fills what a flow record says of the decision. */
-static __always_inline void flow_begin(struct bpf_sock_addr *ctx, const struct mesh_key *key, const struct mesh_pod *pod,
-				       const struct mesh_row *row, __u64 live, struct mesh_flow *flow)
+static __always_inline void flow_begin(struct bpf_sock_addr *ctx, const struct mesh_key *key,
+				       const struct mesh_pod *pod, const struct mesh_row *row, __u64 live,
+				       struct mesh_flow *flow)
 {
 	flow->cookie = bpf_get_socket_cookie(ctx);
 	flow->netns_cookie = pod->netns_cookie;

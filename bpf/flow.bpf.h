@@ -10,8 +10,17 @@
 #include "decide.bpf.h"
 #include "maps.bpf.h"
 
-enum { TCP_ESTABLISHED_ = 1, TCP_SYN_SENT_ = 2, TCP_FIN_WAIT1_ = 4, TCP_FIN_WAIT2_ = 5, TCP_TIME_WAIT_ = 6, TCP_CLOSE_ = 7,
-       TCP_CLOSE_WAIT_ = 8, TCP_LAST_ACK_ = 9, TCP_CLOSING_ = 11 };
+enum {
+	TCP_ESTABLISHED_ = 1,
+	TCP_SYN_SENT_ = 2,
+	TCP_FIN_WAIT1_ = 4,
+	TCP_FIN_WAIT2_ = 5,
+	TCP_TIME_WAIT_ = 6,
+	TCP_CLOSE_ = 7,
+	TCP_CLOSE_WAIT_ = 8,
+	TCP_LAST_ACK_ = 9,
+	TCP_CLOSING_ = 11
+};
 
 /* Errors of sk_err that the ends of a flow are told apart by. */
 enum { E_CONNREFUSED = 111, E_TIMEDOUT = 110, E_CONNRESET = 104, E_HOSTUNREACH = 113, E_NETUNREACH = 101, E_PIPE = 32 };

@@ -72,12 +72,12 @@ enum mesh_action {
 /* Element of mesh_rows: what {scope, address, port} means from `epoch` on. Row 0 is never used. */
 struct mesh_row {
 	struct mesh_key key;
-	__u64 epoch;	    /* first epoch in which this row holds */
-	__u32 prev;	    /* row that held before, 0: none */
-	__u32 action;	    /* enum mesh_action */
-	__u32 service_id;   /* mesh_names */
-	__u32 choice;	    /* first column in mesh_choices, over mesh_clusters */
-	__u32 choice_nr;    /* columns; 0: refuse */
+	__u64 epoch;	  /* first epoch in which this row holds */
+	__u32 prev;	  /* row that held before, 0: none */
+	__u32 action;	  /* enum mesh_action */
+	__u32 service_id; /* mesh_names */
+	__u32 choice;	  /* first column in mesh_choices, over mesh_clusters */
+	__u32 choice_nr;  /* columns; 0: refuse */
 	__u32 pad;
 	__u64 weight_sum;
 };
@@ -94,9 +94,9 @@ _Static_assert(sizeof(struct mesh_choice) == 16, "mesh_choice");
 /* Element of mesh_clusters: one destination {host, subset, port} as one row version sees it. Owned by one row's unit. */
 struct mesh_cluster {
 	__u64 weight_sum;
-	__u32 choice;	   /* first column in mesh_choices, over mesh_backends */
-	__u32 choice_nr;   /* columns; 0: no endpoint, refuse */
-	__u32 cluster_id;  /* mesh_names, stable across rule changes */
+	__u32 choice;	  /* first column in mesh_choices, over mesh_backends */
+	__u32 choice_nr;  /* columns; 0: no endpoint, refuse */
+	__u32 cluster_id; /* mesh_names, stable across rule changes */
 	__u32 pad;
 };
 _Static_assert(sizeof(struct mesh_cluster) == 24, "mesh_cluster");
@@ -106,7 +106,7 @@ struct mesh_backend {
 	struct mesh_addr addr;
 	__be16 port_be;
 	__u8 proto;
-	__u8 used;	    /* 1: slot taken */
+	__u8 used;	   /* 1: slot taken */
 	__u32 workload_id; /* mesh_names, 0: unknown */
 	__u64 pad;
 };
@@ -222,10 +222,10 @@ _Static_assert(MESH_HOOK_NR <= MESH_HOOK_MAX, "hooks");
  * that arrived in order (received); for UDP, payload of the datagrams that the application sent and received.
  */
 struct mesh_flow {
-	__u64 seq;	/* mesh_closed: index of the record + 1, written last; live: 0 */
+	__u64 seq; /* mesh_closed: index of the record + 1, written last; live: 0 */
 	__u64 cookie;
 	__u64 netns_cookie;
-	__u64 epoch;	/* rule epoch that chose */
+	__u64 epoch; /* rule epoch that chose */
 	__u64 opened_ns;
 	__u64 closed_ns; /* 0: open */
 	__u64 bytes_sent;
@@ -237,7 +237,7 @@ struct mesh_flow {
 	__be16 dialled_port_be;
 	__be16 chosen_port_be;
 	__u8 proto;
-	__u8 state;  /* enum mesh_state */
+	__u8 state;   /* enum mesh_state */
 	__u16 reason; /* enum mesh_reason */
 	__u16 pad;
 	__u32 client_id; /* mesh_names: workloads, service, cluster */
@@ -255,7 +255,7 @@ _Static_assert(sizeof(struct mesh_flow) == 160, "mesh_flow");
 struct mesh_dial {
 	struct mesh_addr dialled;
 	struct mesh_addr chosen;
-	__u64 cookie;	/* of the flow; 0: no flow recorded */
+	__u64 cookie;	  /* of the flow; 0: no flow recorded */
 	__u64 bytes_sent; /* UDP only */
 	__u64 bytes_received;
 	__be16 dialled_port_be;

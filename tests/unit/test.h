@@ -27,39 +27,39 @@ static void __attribute__((unused)) test_register(const char *name, test_fn fn)
 	test_entries[test_nr++] = (struct test_entry){ name, fn };
 }
 
-#define TEST(name)                                                                                 \
-	static void test__##name(void);                                                            \
-	static void __attribute__((constructor)) test_ctor__##name(void)                           \
-	{                                                                                          \
-		test_register(#name, test__##name);                                                \
-	}                                                                                          \
+#define TEST(name)                                                       \
+	static void test__##name(void);                                  \
+	static void __attribute__((constructor)) test_ctor__##name(void) \
+	{                                                                \
+		test_register(#name, test__##name);                      \
+	}                                                                \
 	static void test__##name(void)
 
-#define CHECK_MSG(cond, ...)                                                                       \
-	do {                                                                                       \
-		test_checks++;                                                                     \
-		if (!(cond)) {                                                                     \
-			test_bad++;                                                                \
-			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #cond);                 \
-			fprintf(stderr, __VA_ARGS__);                                              \
-			fputc('\n', stderr);                                                       \
-		}                                                                                  \
+#define CHECK_MSG(cond, ...)                                                       \
+	do {                                                                       \
+		test_checks++;                                                     \
+		if (!(cond)) {                                                     \
+			test_bad++;                                                \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #cond); \
+			fprintf(stderr, __VA_ARGS__);                              \
+			fputc('\n', stderr);                                       \
+		}                                                                  \
 	} while (0)
 #define CHECK(cond) CHECK_MSG(cond, "failed")
-#define CHECK_INT(got, want)                                                                       \
-	do {                                                                                       \
-		long long got_ = (long long)(got), want_ = (long long)(want);                      \
-		CHECK_MSG(got_ == want_, "got %lld, want %lld", got_, want_);                      \
+#define CHECK_INT(got, want)                                                  \
+	do {                                                                  \
+		long long got_ = (long long)(got), want_ = (long long)(want); \
+		CHECK_MSG(got_ == want_, "got %lld, want %lld", got_, want_); \
 	} while (0)
-#define CHECK_STR(got, want)                                                                       \
-	do {                                                                                       \
-		const char *got_ = (got), *want_ = (want);                                         \
-		CHECK_MSG(!strcmp(got_, want_), "got \"%s\", want \"%s\"", got_, want_);           \
+#define CHECK_STR(got, want)                                                             \
+	do {                                                                             \
+		const char *got_ = (got), *want_ = (want);                               \
+		CHECK_MSG(!strcmp(got_, want_), "got \"%s\", want \"%s\"", got_, want_); \
 	} while (0)
-#define SKIP(reason)                                                                               \
-	do {                                                                                       \
-		test_skip_reason = (reason);                                                       \
-		return;                                                                            \
+#define SKIP(reason)                         \
+	do {                                 \
+		test_skip_reason = (reason); \
+		return;                      \
 	} while (0)
 
 int main(int argc, char **argv)

@@ -39,8 +39,8 @@ static bool measure(const uint64_t *weights, uint32_t nr, uint64_t *ret_sum, uin
  * Column i starts with w_i * n of the n * W that all columns hold together; each column has room for W. One that holds less
  * is filled up from one that holds more, which then counts as the one or the other. The last ones are exactly full.
  */
-int alias_build(const uint64_t *weights, const uint32_t *ids, uint32_t nr, struct mesh_choice *columns, uint64_t *ret_sum,
-		void *scratch)
+int alias_build(const uint64_t *weights, const uint32_t *ids, uint32_t nr, struct mesh_choice *columns,
+		uint64_t *ret_sum, void *scratch)
 {
 	uint64_t *held = scratch, sum, divisor;
 	uint32_t *small = (uint32_t *)(held + nr), *large = small + nr;

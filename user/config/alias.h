@@ -22,8 +22,8 @@
  * divided by their greatest common divisor first. *ret_sum is W. scratch is 8-byte aligned and has ALIAS_SCRATCH(nr) bytes.
  * Returns 0; -ERANGE: the sum is 0 or over ALIAS_SUM_MAX, or nr is 0 or over ALIAS_NR_MAX.
  */
-#define ALIAS_SCRATCH(nr) ((size_t)(nr) * 16)
-int alias_build(const uint64_t *weights, const uint32_t *ids, uint32_t nr, struct mesh_choice *columns, uint64_t *ret_sum,
-		void *scratch);
+#define ALIAS_SCRATCH(nr) ((size_t)(nr)*16)
+int alias_build(const uint64_t *weights, const uint32_t *ids, uint32_t nr, struct mesh_choice *columns,
+		uint64_t *ret_sum, void *scratch);
 
 #endif

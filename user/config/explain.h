@@ -12,8 +12,8 @@
  * Writes what check's users read to `text` and the same facts to `json` (either may be NULL). Returns 0; -ENOENT: no such source,
  * host or port, with a sentence in `text`.
  */
-int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst, uint16_t port,
-	    uint8_t proto, struct buf *text, struct json *json);
+int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst,
+	    uint16_t port, uint8_t proto, struct buf *text, struct json *json);
 
 /* What `check` and `apply` print: the per-document results, as text (with diags, source and caret) or as JSON (DESIGN §8). */
 void report_text(const struct batch *b, struct buf *out, bool colour);

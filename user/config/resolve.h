@@ -93,7 +93,7 @@ struct world {
 	struct index route_by; /* {namespace, service} of a parent -> routes */
 	struct dr *drs;
 	uint32_t dr_nr;
-	struct index dr_exact; /* full host name -> drs */
+	struct index dr_exact;	 /* full host name -> drs */
 	struct index dr_wild_by; /* namespace -> drs with a wildcard host */
 	uint32_t *dr_wild;
 	uint32_t dr_wild_nr;

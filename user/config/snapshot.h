@@ -41,11 +41,11 @@ struct u_dest {
 struct u_row {
 	uint32_t scope;
 	struct addr addr;
-	uint16_t port; /* host order, never 0 */
+	uint16_t port;		   /* host order, never 0 */
 	uint8_t proto, prefix_len; /* prefix_len < 128: a CIDR row */
-	uint8_t action; /* enum mesh_action */
+	uint8_t action;		   /* enum mesh_action */
 	bool http_per_connection; /* several weighted destinations of an http: route, balanced per connection for now */
-	uint32_t dest; /* first in unit->dests */
+	uint32_t dest;		  /* first in unit->dests */
 	uint32_t dest_nr;
 	uint32_t origin; /* index + 1 into unit->origins, 0: the service's own default */
 };
@@ -61,8 +61,8 @@ struct u_origin {
 struct unit {
 	uint32_t refs;
 	struct arena arena;
-	uint64_t hash;	 /* of everything the kernel sees */
-	struct str ns, host; /* FQDN; unique in a snapshot together with ns */
+	uint64_t hash;		/* of everything the kernel sees */
+	struct str ns, host;	/* FQDN; unique in a snapshot together with ns */
 	struct str source_kind; /* "Service", "ServiceEntry", "Gateway" */
 	struct str file;
 	uint32_t line;
@@ -80,14 +80,16 @@ struct unit {
 	uint32_t origin_nr;
 	struct str *services; /* "ns/name" of the Services whose endpoints it uses, sorted */
 	uint32_t service_nr;
-	struct str *notes; /* for check, apply and explain: what is balanced per connection, what is not reachable ... */
+	struct str
+		*notes; /* for check, apply and explain: what is balanced per connection, what is not reachable ... */
 	uint32_t note_nr;
 };
 
 /* A pod as a client: every pod with an address, in the whole model. */
 struct client {
 	struct str ns, name, service_account, uid, node;
-	struct str cgroup; /* annotation tulle.dev/cgroup: path below the mesh cgroup, for hosts without a kubelet; may be empty */
+	struct str
+		cgroup; /* annotation tulle.dev/cgroup: path below the mesh cgroup, for hosts without a kubelet; may be empty */
 	struct addr *ips;
 	uint32_t ip_nr;
 	uint32_t scope; /* 0: the common view */
@@ -101,7 +103,7 @@ struct snapshot {
 	uint32_t unit_nr;
 	struct client *clients; /* sorted by ns, name */
 	uint32_t client_nr;
-	uint32_t scope_nr; /* scopes are 0 .. scope_nr-1 */
+	uint32_t scope_nr;	      /* scopes are 0 .. scope_nr-1 */
 	uint32_t row_nr, endpoint_nr; /* sums */
 };
 

@@ -116,8 +116,8 @@ static bool reported(const struct check *c, const char *path)
 	const struct diags *ds = c->d->diags;
 
 	/* What is being read now was reported last. */
-	for (uint32_t i = ds->nr; i-- && ds->items[i].at.document == c->d->document &&
-				  ds->items[i].at.item == c->d->item;)
+	for (uint32_t i = ds->nr;
+	     i-- && ds->items[i].at.document == c->d->document && ds->items[i].at.item == c->d->item;)
 		if (ds->items[i].level == DIAG_ERROR && str_is(ds->items[i].field, path) &&
 		    str_eq(ds->items[i].at.file, c->d->file))
 			return true;

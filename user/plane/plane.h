@@ -54,8 +54,8 @@ void plane_idle(struct plane *p);
 struct flow_view {
 	const struct mesh_flow *flow;
 	uint64_t opened_realtime_ns, closed_realtime_ns; /* 0: open */
-	struct str client, server;   /* "namespace/pod/serviceaccount", empty: unknown */
-	struct str service, cluster; /* "namespace/host", "outbound|..."; empty: none */
+	struct str client, server;			 /* "namespace/pod/serviceaccount", empty: unknown */
+	struct str service, cluster;			 /* "namespace/host", "outbound|..."; empty: none */
 };
 
 struct flow_filter {

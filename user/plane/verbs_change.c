@@ -81,17 +81,35 @@ static void add_unit_notes(void *data, const struct unit *before, const struct u
 	}
 }
 
+/* The diag speaks of a file of this request, not of what is live already. */
+static bool of_request(const struct request *q, const struct diag *d)
+{
+	for (uint32_t i = 0; i < q->file_nr; i++)
+		if (str_eq(q->files[i].name, d->at.file))
+			return true;
+	return false;
+}
+
 static void print_notes(const struct request *q, const struct batch *b, const struct rules_result *res, struct buf *out)
 {
 	struct notes n = { .out = out };
+	uint32_t others = 0;
 
 	for (uint32_t i = 0; i < b->diags.nr; i++) {
-		if (b->diags.items[i].level != DIAG_ERROR && n.nr++ < NOTES_MAX)
-			diag_print(out, &b->diags.items[i], q->colour);
+		const struct diag *d = &b->diags.items[i];
+
+		if (d->level == DIAG_ERROR)
+			continue;
+		if (!of_request(q, d))
+			others++;
+		else if (n.nr++ < NOTES_MAX)
+			diag_print(out, d, q->colour);
 	}
 	each_changed_unit(res->before, res->after, add_unit_notes, &n);
 	if (n.nr > NOTES_MAX)
 		buf_printf(out, "... and %u more warnings and notes\n", n.nr - NOTES_MAX);
+	if (others)
+		buf_printf(out, "%u warnings about documents that were live before\n", others);
 }
 
 static void print_document(struct buf *out, const struct doc_result *row, const char *what, bool dry_run)

@@ -26,22 +26,27 @@ enum { DENY = 0, ALLOW = 1 };
 /* The version of row `at` that is live: *ret is set when one is. ROW_NONE: the key was not there yet in that epoch. */
 static __always_inline int row_live(__u32 at, const struct mesh_key *key, __u64 live, struct mesh_row **ret)
 {
+	struct mesh_row *row = NULL;
 	int i;
 
 	for (i = 0; i < MESH_PREV_MAX; i++) {
-		struct mesh_row *row = bpf_map_lookup_elem(&mesh_rows, &at);
-
-		if (!row || !mesh_row_is(row, key))
+		row = bpf_map_lookup_elem(&mesh_rows, &at);
+		if (!row)
 			return ROW_RACED;
-		if (row->epoch <= live) {
-			*ret = row;
-			return row->action == MESH_GONE ? ROW_NONE : ROW_FOUND;
-		}
+		if (row->epoch <= live)
+			break;
 		at = row->prev;
 		if (!at)
-			return ROW_NONE;
+			break;
 	}
-	return ROW_RACED;
+	/* The key is compared once, with the row where the walk ended: all versions of a row have the same, and a comparison in
+	 * each round would cost the verifier dear. */
+	if (!row || !mesh_row_is(row, key))
+		return ROW_RACED;
+	if (row->epoch > live)
+		return at ? ROW_RACED : ROW_NONE;
+	*ret = row;
+	return row->action == MESH_GONE ? ROW_NONE : ROW_FOUND;
 }
 
 static __always_inline int row_exact(const struct mesh_key *key, __u64 live, struct mesh_row **ret)

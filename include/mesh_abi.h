@@ -26,7 +26,7 @@ extern "C" {
 #define MESH_PROTO_UDP 17
 
 /* Depth of the version chain a reader follows. Longer chains cannot form: the writer waits for a grace period first. */
-#define MESH_PREV_MAX 8
+#define MESH_PREV_MAX 64
 /* Draws of a random number before the choice gives up; a draw fails with p < 1/2, so giving up has p < 2^-32. */
 #define MESH_DRAWS_MAX 32
 #define MESH_NAME_LEN 192

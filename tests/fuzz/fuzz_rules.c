@@ -105,28 +105,28 @@ static void check_laws(const struct snapshot *s)
 		MUST(s->clients[i].scope < s->scope_nr);
 }
 
-/* Asks `explain` about the first rows, by name and by address, from the first clients. */
+/* Asks `explain` about the first rows, by name and by address, each from another client. */
 static void ask(const struct snapshot *s, struct run *r)
 {
 	char text[ADDR_TEXT_MAX];
 	struct json json;
+	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < s->unit_nr && i < 4; i++) {
+	for (uint32_t i = 0; i < s->unit_nr && i < 3 && s->client_nr; i++) {
 		const struct unit *u = s->units[i];
 
-		for (uint32_t j = 0; j < u->row_nr && j < 3; j++) {
-			for (uint32_t c = 0; c < s->client_nr && c < 2; c++) {
-				struct str src = s->clients[c].name;
+		for (uint32_t j = 0; j < u->row_nr && j < 2; j++) {
+			struct str src = s->clients[n++ % s->client_nr].name;
+			const struct u_row *row = &u->rows[j];
 
-				buf_clear(&r->a);
-				buf_clear(&r->b);
-				json_init(&json, &r->b);
-				explain(s, &options, src, u->host, u->rows[j].port, u->rows[j].proto, &r->a, &json);
-				buf_clear(&r->b);
-				json_init(&json, &r->b);
-				explain(s, &options, src, str_of(addr_text(&u->rows[j].addr, text)), u->rows[j].port,
-					u->rows[j].proto, &r->a, &json);
-			}
+			buf_clear(&r->a);
+			buf_clear(&r->b);
+			json_init(&json, &r->b);
+			explain(s, &options, src, u->host, row->port, row->proto, &r->a, &json);
+			buf_clear(&r->b);
+			json_init(&json, &r->b);
+			explain(s, &options, src, str_of(addr_text(&row->addr, text)), row->port, row->proto, &r->a,
+				&json);
 		}
 	}
 }
@@ -218,7 +218,6 @@ static void step(struct run *r, struct str text, bool remove, enum layer layer)
 	int err, err_full;
 
 	batch_read(&batch, layer, STR("rules.yaml"), text);
-	report(&batch, r);
 	change(next, &batch, remove, &changes);
 	err = snapshot_build(next, &options, r->snapshot, changes.v, changes.nr, &batch, &incremental);
 	MUST(err == 0 || err == -EINVAL);

@@ -6,6 +6,7 @@
  *   killat [--any] [--at N] -- CMD ARG...              from exec until CMD says READY=1 on NOTIFY_SOCKET, or exits; then lets it run
  *   killat [--any] [--at N] --attach PID -- CMD ...    of the running PID, while CMD (not traced) runs
  *
+ * --at 0 neither kills nor counts, so it costs nothing: it starts CMD and waits until it is ready.
  * The last line of standard output: "bpf <calls> ready|exited|killed|done <pid> <exit status of CMD>". Exit status 0 unless killat
  * itself failed. All threads count. It never touches another process.
  */
@@ -32,6 +33,7 @@ struct run {
 	unsigned long at, calls; /* at 0: only count */
 	pid_t traced, command;	 /* traced: thread group that is counted; command: our child */
 	bool any;		 /* every system call counts */
+	bool untraced;		 /* --at 0 */
 	bool attached;		 /* traced is not our child */
 	bool killed, ready, command_over;
 	int command_status;
@@ -72,8 +74,9 @@ static void notify_read(struct run *r)
 
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK)
 
-static void spawn(struct run *r, char **argv, bool traced)
+static void spawn(struct run *r, char **argv)
 {
+	bool traced = !r->attached && !r->untraced;
 	sigset_t none;
 
 	r->command = fork();
@@ -82,16 +85,17 @@ static void spawn(struct run *r, char **argv, bool traced)
 	if (!r->command) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		if (traced) {
+		if (!r->attached)
 			setenv("NOTIFY_SOCKET", r->notify_name, 1);
+		if (traced)
 			raise(SIGSTOP);
-		}
 		execvp(argv[0], argv);
 		die(argv[0]);
 	}
+	if (!r->attached)
+		r->traced = r->command;
 	if (!traced)
 		return;
-	r->traced = r->command;
 	if (waitpid(r->command, NULL, WUNTRACED) != r->command)
 		die("waitpid");
 	if (ptrace(PTRACE_SEIZE, r->command, 0, OPTIONS))
@@ -176,7 +180,7 @@ int main(int argc, char **argv)
 
 	for (i = 1; i < argc && strcmp(argv[i], "--"); i++) {
 		if (!strcmp(argv[i], "--at") && i + 1 < argc)
-			r.at = strtoul(argv[++i], NULL, 10);
+			r.at = strtoul(argv[++i], NULL, 10), r.untraced = !r.at;
 		else if (!strcmp(argv[i], "--any"))
 			r.any = true;
 		else if (!strcmp(argv[i], "--attach") && i + 1 < argc)
@@ -198,7 +202,7 @@ int main(int argc, char **argv)
 	notify_open(&r);
 	if (r.attached)
 		attach(&r);
-	spawn(&r, argv + i + 1, !r.attached);
+	spawn(&r, argv + i + 1);
 	for (;;) {
 		struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = r.notify, .events = POLLIN } };
 		struct signalfd_siginfo si;

@@ -54,6 +54,7 @@ class Killing:
             lab.ip("client", "route", "add", vip + "/32", "via", FALLBACK)
         labs.run("mount", "-t", "bpf", "-o", "mode=0700", "bpf", lab.path("bpf"))
         self.traffic = None
+        os.environ["KILLAT_DIR"] = lab.path()
         self.pid = None
 
     def start_traffic(self, names):

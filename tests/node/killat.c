@@ -38,7 +38,7 @@ struct run {
 	bool killed, ready, command_over;
 	int command_status;
 	int notify;
-	char notify_name[64];
+	char notify_name[100];
 };
 
 static void die(const char *what)
@@ -47,12 +47,14 @@ static void die(const char *what)
 	exit(2);
 }
 
-/* A socket for sd_notify. It has a path: abstract names are per network namespace, and CMD may enter another. */
+/* A socket for sd_notify, in the directory KILLAT_DIR (/run). It has a path: abstract names are per network namespace, and CMD may
+ * enter another. */
 static void notify_open(struct run *r)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	const char *dir = getenv("KILLAT_DIR");
 
-	snprintf(r->notify_name, sizeof(r->notify_name), "/run/tulle-killat-%d", getpid());
+	snprintf(r->notify_name, sizeof(r->notify_name), "%s/tulle-killat-%d", dir ? dir : "/run", getpid());
 	memcpy(sa.sun_path, r->notify_name, strlen(r->notify_name) + 1);
 	unlink(r->notify_name);
 	r->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

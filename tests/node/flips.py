@@ -17,8 +17,9 @@ NUMBERS = {"--services": 10000, "--flips": 1000, "--clients": 8} if FULL else {"
 def flips_through_the_plane():
     options = [str(word) for pair in NUMBERS.items() for word in pair]
     out = labs.run(os.path.join(peers.PROGRAMS, "flips"), *options, ok=None, timeout=3000 if FULL else 300)
-    print(out, end="")
-    check(" 0 failed" in out.splitlines()[-1] if out else False, "a law was broken, see above")
+    lines = out.splitlines() or ["nothing printed"]
+    print("\n".join(lines[:-1]))
+    check(" 0 failed" in lines[-1], f"a law was broken, see above: {lines[-1]}")
 
 
 def rule_set(ips, port):

@@ -39,9 +39,19 @@ static struct buf libbpf_said;
 
 static int keep_warning(enum libbpf_print_level level, const char *fmt, va_list args)
 {
-	if (level == LIBBPF_WARN && libbpf_said.len < 64 << 10)
+	if (level == LIBBPF_WARN)
 		buf_vprintf(&libbpf_said, fmt, args);
 	return 0;
+}
+
+/* The end of it: what the verifier objected to stands in its last lines. */
+static const char *libbpf_last_words(void)
+{
+	const size_t most = 600;
+
+	if (!libbpf_said.data)
+		return "";
+	return libbpf_said.data + (libbpf_said.len > most ? libbpf_said.len - most : 0);
 }
 
 /* ---- the pin directory ---- */
@@ -361,7 +371,7 @@ static int load(struct plane *p, struct buf *err)
 		rc = mesh__load(skel);
 		if (rc)
 			plane_fail(err, rc, "the kernel does not load the programs: %s\n%s", strerror(-rc),
-				   libbpf_said.data ? libbpf_said.data : "");
+				   libbpf_last_words());
 	}
 	if (!rc) {
 		rc = keep_fds(p, skel, maps, progs);

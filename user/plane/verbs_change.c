@@ -109,7 +109,7 @@ static void print_notes(const struct request *q, const struct batch *b, const st
 	if (n.nr > NOTES_MAX)
 		buf_printf(out, "... and %u more warnings and notes\n", n.nr - NOTES_MAX);
 	if (others)
-		buf_printf(out, "%u warnings about documents that were live before\n", others);
+		buf_printf(out, "%u warning%s about documents that were live before\n", others, others == 1 ? "" : "s");
 }
 
 static void print_document(struct buf *out, const struct doc_result *row, const char *what, bool dry_run)

@@ -49,7 +49,9 @@ static __always_inline int row_live(__u32 at, const struct mesh_key *key, __u64 
 	return row->action == MESH_GONE ? ROW_NONE : ROW_FOUND;
 }
 
-static __always_inline int row_exact(const struct mesh_key *key, __u64 live, struct mesh_row **ret)
+/* After a race the live epoch is read again: whoever was held up for more versions than a chain has finds the newest one then. */
+static __always_inline int row_exact(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live,
+				     struct mesh_row **ret)
 {
 	int i, found = ROW_NONE;
 
@@ -58,14 +60,16 @@ static __always_inline int row_exact(const struct mesh_key *key, __u64 live, str
 
 		if (!at)
 			return ROW_NONE;
-		found = row_live(*(volatile __u32 *)at, key, live, ret);
+		found = row_live(*(volatile __u32 *)at, key, *live, ret);
 		if (found != ROW_RACED)
 			break;
+		*live = *(const volatile __u64 *)&ctl->live;
 	}
 	return found;
 }
 
-static __always_inline int row_cidr(const struct mesh_key *key, __u64 live, struct mesh_row **ret)
+static __always_inline int row_cidr(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live,
+				    struct mesh_row **ret)
 {
 	struct mesh_cidr_key want = {
 		.prefix_len = 64 + 128,
@@ -81,31 +85,32 @@ static __always_inline int row_cidr(const struct mesh_key *key, __u64 live, stru
 
 		if (!at)
 			return ROW_NONE;
-		found = row_live(*(volatile __u32 *)at, key, live, ret);
+		found = row_live(*(volatile __u32 *)at, key, *live, ret);
 		if (found != ROW_RACED)
 			break;
+		*live = *(const volatile __u64 *)&ctl->live;
 	}
 	return found;
 }
 
 /* What the client of this scope meets at key: its own row, else the common one, else a network's. */
-static __always_inline int row_find(const struct mesh_control *ctl, struct mesh_key *key, __u64 live,
+static __always_inline int row_find(const struct mesh_control *ctl, struct mesh_key *key, __u64 *live,
 				    struct mesh_row **ret)
 {
 	__u32 scope = key->scope;
-	int found = row_exact(key, live, ret);
+	int found = row_exact(ctl, key, live, ret);
 
 	if (found == ROW_NONE && scope) {
 		key->scope = 0;
-		found = row_exact(key, live, ret);
+		found = row_exact(ctl, key, live, ret);
 	}
 	if (found != ROW_NONE || !ctl->cidr_nr)
 		return found;
 	key->scope = scope;
-	found = row_cidr(key, live, ret);
+	found = row_cidr(ctl, key, live, ret);
 	if (found == ROW_NONE && scope) {
 		key->scope = 0;
-		found = row_cidr(key, live, ret);
+		found = row_cidr(ctl, key, live, ret);
 	}
 	return found;
 }
@@ -282,7 +287,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_
 		return ALLOW;
 	key.scope = pod->scope;
 	ctx_user_addr(ctx, v6, &key.addr, &key.port_be);
-	found = row_find(ctl, &key, live, &row);
+	found = row_find(ctl, &key, &live, &row);
 	*ret_reason = MESH_REASON_ROW_RACED;
 	if (found == ROW_RACED)
 		return refuse();

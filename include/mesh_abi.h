@@ -25,7 +25,7 @@ extern "C" {
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
 
-/* Depth of the version chain a reader follows. Longer chains cannot form: the writer waits for a grace period first. */
+/* Depth of the version chain a reader follows. One that was held up for longer takes the live epoch again. */
 #define MESH_PREV_MAX 64
 /* Draws of a random number before the choice gives up; a draw fails with p < 1/2, so giving up has p < 2^-32. */
 #define MESH_DRAWS_MAX 32

@@ -124,18 +124,6 @@ static void cidrs_after(const struct plane *p, struct rowset *r)
 			r->cidrs[r->cidr_nr++] = (struct cidr_row){ r->items[i].key, r->items[i].new };
 }
 
-/* Versions that a reader of an older epoch may have to step over, from `slot` on. */
-static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)
-{
-	uint32_t nr = 0;
-
-	while (slot && row_at(p, slot)->epoch > safe) {
-		slot = row_at(p, slot)->prev;
-		nr++;
-	}
-	return nr;
-}
-
 /* The row that a removed key leads to from now on. */
 static int row_gone(struct plane *p, const struct rowset *r, struct row_change *c, uint64_t epoch, struct buf *err)
 {
@@ -160,7 +148,6 @@ static int row_gone(struct plane *p, const struct rowset *r, struct row_change *
 
 int rowset_prepare(struct plane *p, struct rowset *r, uint64_t epoch, struct buf *err)
 {
-	uint64_t safe = barrier_safe(p);
 	int rc = join(r, err);
 
 	if (rc)
@@ -190,11 +177,6 @@ int rowset_prepare(struct plane *p, struct rowset *r, uint64_t epoch, struct buf
 			if (!prev && c->key.prefix_len < 128)
 				prev = around(p->cidrs, p->cidr_nr, &c->key);
 			row_at(p, c->new)->prev = prev;
-		}
-		/* The reader looks at the new row, at those above `safe`, and at the one that is not. */
-		if (chain(p, row_at(p, c->new)->prev, safe) > MESH_PREV_MAX - 2) {
-			barrier_wait(p);
-			safe = barrier_safe(p);
 		}
 	}
 	return 0;

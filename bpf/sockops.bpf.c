@@ -32,19 +32,17 @@ static __always_inline __u16 on_connect(struct bpf_sock_ops *ops)
 	if (!flow || !dial)
 		return MESH_REASON_NOT_TRACKED;
 	ops_local(ops, &flow->client, &flow->client_port_be);
-	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 	dial->sent = 1;
 	return MESH_REASON_TRACKED;
 }
 
+/* on_state() has just seen the change to ESTABLISHED; the flag that on_connect() set says whose socket this is. */
 static __always_inline __u16 on_established(struct bpf_sock_ops *ops)
 {
-	struct mesh_dial *dial = NULL;
-	struct mesh_flow *flow = flow_of(ops, &dial);
-
-	if (!flow)
+	if (!(ops->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG))
 		return MESH_REASON_NOT_TRACKED;
-	flow->state = MESH_STATE_ESTABLISHED;
+	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
 	return MESH_REASON_TRACKED;
 }
 
@@ -94,15 +92,19 @@ static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 {
 	__u32 old = ops->args[0], new = ops->args[1];
 	struct mesh_dial *dial = NULL;
-	struct mesh_flow *flow = flow_of(ops, &dial);
+	int was_open = old == TCP_SYN_SENT_ || old == TCP_ESTABLISHED_;
+	struct mesh_flow *flow;
 	struct tcp_sock *tp;
 	__u16 reason;
 
+	/* From one state of closing to the next nothing changes for the flow. */
+	if (new != TCP_CLOSE_ && !was_open)
+		return MESH_REASON_TRACKED;
+	flow = flow_of(ops, &dial);
 	if (!flow || !dial || !ops->sk)
 		return MESH_REASON_NOT_TRACKED;
 	if (new != TCP_CLOSE_) {
-		if (new != TCP_ESTABLISHED_)
-			flow->state = MESH_STATE_CLOSING;
+		flow->state = new == TCP_ESTABLISHED_ ? MESH_STATE_ESTABLISHED : MESH_STATE_CLOSING;
 		return MESH_REASON_TRACKED;
 	}
 	tp = bpf_skc_to_tcp_sock(ops->sk);

@@ -103,6 +103,33 @@ TEST(fresh_start_routes_and_unload_leaves_nothing)
 	check_nothing_left(&made);
 }
 
+/* The tracepoints see every socket of the host, so they come with the first UDP service, and a restart keeps them. */
+TEST(udp_is_counted_from_the_first_udp_service_on)
+{
+	struct snapshot *s = two_services(false), *t;
+	struct plane *p = plane_start();
+	struct buf b = { 0 };
+	struct made made;
+
+	apply(p, s);
+	CHECK(!p->udp_counted);
+	add_pods(&b);
+	buf_printf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: dns}\nspec: {clusterIP: 10.96.0.9, ports: "
+		       "[{name: a, port: 53, protocol: UDP}]}\n");
+	t = compile(&b, NULL);
+	apply(p, t);
+	CHECK(p->udp_counted);
+	plane_close(p);
+	p = plane_start();
+	CHECK(p->udp_counted);
+	made = made_by(p);
+	CHECK(made.links[PLANE_PROG_SEND] && made.links[PLANE_PROG_RECV]);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+	check_nothing_left(&made);
+}
+
 TEST(changes_touch_what_changed)
 {
 	struct snapshot *s = two_services(false), *t = two_services(true);

@@ -25,6 +25,7 @@ struct apply {
 	struct pod_change *pods;
 	uint32_t pod_nr;
 	bool pods_written;
+	bool udp; /* a unit lowered now has a UDP row */
 };
 
 static uint64_t now_ns(void)
@@ -91,6 +92,8 @@ static int lower_all(struct apply *a)
 		if (rc)
 			return rc;
 		rowset_new(a->p, &a->rows, a->lowered[at]);
+		for (uint32_t k = 0; k < a->s->units[at]->row_nr; k++)
+			a->udp |= a->s->units[at]->rows[k].proto == MESH_PROTO_UDP;
 	}
 	for (uint32_t i = 0; i < a->old_nr; i++)
 		rowset_old(a->p, &a->rows, a->old[i]);
@@ -121,6 +124,8 @@ static int prepare(struct apply *a)
 		rc = pods_prepare(a->p, a->s, a->epoch, &a->pods, &a->pod_nr, a->err);
 	if (!rc)
 		rc = names_flush(a->p, a->err);
+	if (!rc && a->udp)
+		rc = links_count_udp(a->p, a->err);
 	return rc;
 }
 

@@ -114,15 +114,44 @@ static void links_prune(const char *pin)
 		closedir(dir);
 }
 
+static bool traces(const struct plane *p, uint32_t i)
+{
+	return p->attach_type[i] == BPF_TRACE_RAW_TP;
+}
+
 int links_attach(struct plane *p, struct buf *err)
 {
-	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
-		int rc = p->prog_fd[i] < 0 ? 0 : attach_one(p, i, err);
+	char path[PLANE_PATH_LEN];
 
+	p->udp_counted = true;
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
+		int rc;
+
+		if (p->prog_fd[i] < 0)
+			continue;
+		if (traces(p, i) && access(plane_pin_path(p->pin, "link_", plane_prog_names[i], "", path), F_OK)) {
+			p->udp_counted = false;
+			continue;
+		}
+		rc = attach_one(p, i, err);
 		if (rc)
 			return rc;
 	}
 	links_prune(p->pin);
+	return 0;
+}
+
+int links_count_udp(struct plane *p, struct buf *err)
+{
+	if (p->udp_counted)
+		return 0;
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
+		int rc = p->prog_fd[i] >= 0 && traces(p, i) ? attach_one(p, i, err) : 0;
+
+		if (rc)
+			return rc;
+	}
+	p->udp_counted = true;
 	return 0;
 }
 

@@ -174,6 +174,7 @@ struct plane {
 	uint32_t map_max[PLANE_MAP_NR];
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
+	bool udp_counted; /* nothing is left to attach for it */
 	int iter_link_fd; /* -1: this kernel has none */
 	bool adopted_pins;
 
@@ -316,6 +317,8 @@ const char *plane_pin_path(const char *pin, const char *prefix, const char *name
 bool links_pinned(const char *pin);
 /* Puts every program on its hook: 0 or -errno with a sentence. */
 int links_attach(struct plane *p, struct buf *err);
+/* Attaches the programs that count UDP bytes, from the first UDP service on: they see every socket of the host. 0 or -errno. */
+int links_count_udp(struct plane *p, struct buf *err);
 /* Takes everything off its hooks, connect first, even if somebody else holds a link too. */
 void links_remove(const char *pin);
 /* Number of programs of others that run for the mesh cgroup at the connect hooks, or -errno. */

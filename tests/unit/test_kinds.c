@@ -536,15 +536,14 @@ TEST(pod_and_node)
 
 TEST(istio_more_refusals)
 {
-	expect(VS
-	       "  hosts: [10.0.0.1]\n  tcp:\n  - match: [{sourceSubnet: 10.0.0.0/8, destinationSubnets: [10.0.0.1]}]\n"
-	       "    route: [{destination: {host: \"*\"}}]\n"
-	       "  - {match: [{sourceSubnet: 10.0.0.0/8, destinationSubnets: [10.0.0.1]}], route: [{destination: {host: "
-	       "a}}]}\n"
-	       "  - {match: [{destinationSubnets: [10.0.0.2], sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: "
-	       "a}}]}\n"
-	       "  http: [{match: [{sourceNamespace: a_b, gateways: [a.b]}], route: [{destination: {host: a}}]},\n"
-	       "    {match: [{gateways: [c.d]}], route: [{destination: {host: a}}]}]\n",
+	expect(VS "  hosts: [10.0.0.1]\n  tcp:\n  - match: [{sourceNamespace: a, destinationSubnets: [10.0.0.1]}]\n"
+		  "    route: [{destination: {host: \"*\"}}]\n"
+		  "  - {match: [{sourceNamespace: a, destinationSubnets: [10.0.0.1]}], route: [{destination: {host: "
+		  "a}}]}\n"
+		  "  - {match: [{destinationSubnets: [10.0.0.2], sourceNamespace: a}], route: [{destination: {host: "
+		  "a}}]}\n"
+		  "  http: [{match: [{sourceNamespace: a_b, gateways: [a.b]}], route: [{destination: {host: a}}]},\n"
+		  "    {match: [{gateways: [c.d]}], route: [{destination: {host: a}}]}]\n",
 	       "8:34: spec.tcp[0].route[0].destination.host: \"*\" must be a host\n"
 	       "warning: 11:53: spec.http[0].match[0].gateways[0]: old form of a gateway's name\n"
 	       "11:37: spec.http[0].match[0].sourceNamespace: \"a_b\" must be a DNS label: letters, digits and \"-\", "

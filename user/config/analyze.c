@@ -216,11 +216,6 @@ static void vs_rules(struct build *b, const struct doc *doc)
 			sum += (uint64_t)r->routes[k].weight;
 			destination(b, doc, &r->routes[k], FIELD(b, "spec.%s[%u].route[%u]", kind, r->index, k));
 		}
-		for (uint32_t k = 0; k < r->match_nr; k++)
-			if (r->matches[k].has_source_subnet)
-				report_error(b, doc, r->matches[k].at,
-					     FIELD(b, "spec.%s[%u].match[%u].sourceSubnet", kind, r->index, k), NO_HINT,
-					     "sourceSubnet is not enforced yet");
 		if (sum > UINT32_MAX)
 			report_error(b, doc, r->at, FIELD(b, "spec.%s[%u].route", kind, r->index), NO_HINT,
 				     "total weight is %llu; a proxy refuses more than %u, and so do we",

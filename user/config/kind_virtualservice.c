@@ -30,7 +30,7 @@ struct raw_route {
 
 struct raw_match {
 	struct strs subnets, gateways;
-	struct str source_subnet, source_ns;
+	struct str source_ns;
 	struct kvs source_labels;
 	int64_t port;
 	struct place at, port_at;
@@ -107,7 +107,7 @@ static const struct field tcp_match_fields[] = {
 	F_KVS("sourceLabels", struct raw_match, source_labels),
 	F_STRS("gateways", struct raw_match, gateways),
 	F_STR("sourceNamespace", struct raw_match, source_ns),
-	F_STR("sourceSubnet", struct raw_match, source_subnet),
+	F_REFUSED("sourceSubnet", "rules by the client's address are not kept"),
 	F_END,
 };
 static const struct schema tcp_match_schema = {
@@ -295,8 +295,6 @@ static void fill_match(const struct check *c, const struct raw_match *raw, bool 
 	for (uint32_t i = 0; i < raw->subnets.nr; i++)
 		m->subnet_nr += check_cidr(c, raw->subnets.v[i], &m->subnets[m->subnet_nr], "%s.destinationSubnets[%u]",
 					   base, i);
-	if (raw->source_subnet.len)
-		m->has_source_subnet = check_cidr(c, raw->source_subnet, &m->source_subnet, "%s.sourceSubnet", base);
 	if (raw->port && !port_ok(raw->port))
 		check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)raw->port), NULL, "%s.port",
 			   base);
@@ -324,8 +322,7 @@ static bool cidr_eq(const struct cidr *a, const struct cidr *b)
 
 static bool match_eq(const struct m_l4_match *a, const struct m_l4_match *b)
 {
-	if (a->port != b->port || !str_eq(a->source_ns, b->source_ns) || a->subnet_nr != b->subnet_nr ||
-	    a->has_source_subnet != b->has_source_subnet || !cidr_eq(&a->source_subnet, &b->source_subnet))
+	if (a->port != b->port || !str_eq(a->source_ns, b->source_ns) || a->subnet_nr != b->subnet_nr)
 		return false;
 	for (uint32_t i = 0; i < a->subnet_nr; i++)
 		if (!cidr_eq(&a->subnets[i], &b->subnets[i]))

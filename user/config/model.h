@@ -137,8 +137,6 @@ struct m_l4_match {
 	struct kvs source_labels;
 	struct strs gateways; /* empty: the resource's */
 	struct str source_ns;
-	struct cidr source_subnet; /* prefix_len 0 with has_source_subnet false: none */
-	bool has_source_subnet;
 	struct place at, port_at;
 };
 

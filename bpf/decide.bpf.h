@@ -23,11 +23,6 @@ static __always_inline int mesh_addr_eq(const struct mesh_addr *a, const struct 
 	       a->w_be[3] == b->w_be[3];
 }
 
-static __always_inline int mesh_addr_zero(const struct mesh_addr *a)
-{
-	return !(a->w_be[0] | a->w_be[1] | a->w_be[2] | a->w_be[3]);
-}
-
 static __always_inline int mesh_addr_v4(const struct mesh_addr *a)
 {
 	return !(a->w_be[0] | a->w_be[1]) && a->w_be[2] == MESH_BE32(0xffff);

@@ -17,7 +17,6 @@ enum {
 	TCP_FIN_WAIT2_ = 5,
 	TCP_TIME_WAIT_ = 6,
 	TCP_CLOSE_ = 7,
-	TCP_CLOSE_WAIT_ = 8,
 	TCP_LAST_ACK_ = 9,
 	TCP_CLOSING_ = 11
 };

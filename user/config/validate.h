@@ -83,7 +83,6 @@ void check_export_to(const struct check *c, const struct strs *export_to, bool n
 void check_gateway_names(const struct check *c, const struct strs *gateways, const char *path);
 /* A port is 1..65535. */
 bool port_ok(int64_t port);
-void check_port(const struct check *c, int64_t port, const char *path);
 /* destinationSubnets, addresses: "a.b.c.d", "a.b.c.d/n" and the IPv6 forms. False: reported. */
 bool check_cidr(const struct check *c, struct str text, struct cidr *ret, const char *path_fmt, ...)
 	__attribute__((format(printf, 4, 5)));

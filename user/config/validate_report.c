@@ -270,12 +270,6 @@ void check_gateway_names(const struct check *c, const struct strs *gateways, con
 	}
 }
 
-void check_port(const struct check *c, int64_t port, const char *path)
-{
-	if (!port_ok(port))
-		check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)port), NULL, "%s", path);
-}
-
 bool check_cidr(const struct check *c, struct str text, struct cidr *ret, const char *path_fmt, ...)
 {
 	char path[PATH_MAX_LEN];

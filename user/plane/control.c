@@ -502,8 +502,3 @@ void control_free(struct control *c)
 	free(c->path);
 	free(c);
 }
-
-uint32_t control_clients(const struct control *c)
-{
-	return c->client_nr;
-}

@@ -24,6 +24,5 @@ int control_new(struct loop *l, const char *path, const char *group, control_fn 
 		struct buf *err);
 /* Closes all clients and removes the socket. NULL is fine. */
 void control_free(struct control *c);
-uint32_t control_clients(const struct control *c);
 
 #endif

@@ -9,168 +9,15 @@
 #include "ctx.bpf.h"
 #include "decide.bpf.h"
 #include "flow.bpf.h"
+#include "lookup.bpf.h"
 #include "maps.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 closed_mask = 0;
 
-/* How often a lookup is repeated when the hash hands out a row of another key (a recycled element). */
-#define ROW_TRIES 4
-
-enum { ROW_RACED = -1, ROW_NONE = 0, ROW_FOUND = 1 };
-
 /* Program results of cgroup/connect. */
 enum { DENY = 0, ALLOW = 1 };
-
-/* The version of row `at` that is live: *ret is set when one is. ROW_NONE: the key was not there yet in that epoch. */
-static __always_inline int row_live(__u32 at, const struct mesh_key *key, __u64 live, struct mesh_row **ret)
-{
-	struct mesh_row *row = NULL;
-	int i;
-
-	for (i = 0; i < MESH_PREV_MAX; i++) {
-		row = bpf_map_lookup_elem(&mesh_rows, &at);
-		if (!row)
-			return ROW_RACED;
-		if (row->epoch <= live)
-			break;
-		at = row->prev;
-		if (!at)
-			break;
-	}
-	/* The key is compared once, with the row where the walk ended: all versions of a row have the same, and a comparison in
-	 * each round would cost the verifier dear. */
-	if (!row || !mesh_row_is(row, key))
-		return ROW_RACED;
-	if (row->epoch > live)
-		return at ? ROW_RACED : ROW_NONE;
-	*ret = row;
-	return row->action == MESH_GONE ? ROW_NONE : ROW_FOUND;
-}
-
-/* After a race the live epoch is read again: whoever was held up for more versions than a chain has finds the newest one then. */
-static __always_inline int row_exact(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live,
-				     struct mesh_row **ret)
-{
-	int i, found = ROW_NONE;
-
-	for (i = 0; i < ROW_TRIES; i++) {
-		__u32 *at = bpf_map_lookup_elem(&mesh_services, key);
-
-		if (!at)
-			return ROW_NONE;
-		found = row_live(*(volatile __u32 *)at, key, *live, ret);
-		if (found != ROW_RACED)
-			break;
-		*live = *(const volatile __u64 *)&ctl->live;
-	}
-	return found;
-}
-
-static __always_inline int row_cidr(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live,
-				    struct mesh_row **ret)
-{
-	struct mesh_cidr_key want = {
-		.prefix_len = 64 + 128,
-		.scope = key->scope,
-		.port_be = key->port_be,
-		.proto = key->proto,
-		.addr = key->addr,
-	};
-	int i, found = ROW_NONE;
-
-	for (i = 0; i < ROW_TRIES; i++) {
-		__u32 *at = bpf_map_lookup_elem(&mesh_cidrs, &want);
-
-		if (!at)
-			return ROW_NONE;
-		found = row_live(*(volatile __u32 *)at, key, *live, ret);
-		if (found != ROW_RACED)
-			break;
-		*live = *(const volatile __u64 *)&ctl->live;
-	}
-	return found;
-}
-
-/* What the client of this scope meets at key: its own row, else the common one, else a network's. */
-static __always_inline int row_find(const struct mesh_control *ctl, struct mesh_key *key, __u64 *live,
-				    struct mesh_row **ret)
-{
-	__u32 scope = key->scope;
-	int found = row_exact(ctl, key, live, ret);
-
-	if (found == ROW_NONE && scope) {
-		key->scope = 0;
-		found = row_exact(ctl, key, live, ret);
-	}
-	if (found != ROW_NONE || !ctl->cidr_nr)
-		return found;
-	key->scope = scope;
-	found = row_cidr(ctl, key, live, ret);
-	if (found == ROW_NONE && scope) {
-		key->scope = 0;
-		found = row_cidr(ctl, key, live, ret);
-	}
-	return found;
-}
-
-/* The pod whose network namespace this is, in the live epoch. */
-static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
-{
-	__u32 *slot = bpf_map_lookup_elem(&mesh_netns, &cookie);
-	__u32 at;
-	int i;
-
-	if (!slot)
-		return NULL;
-	at = *(volatile __u32 *)slot;
-	for (i = 0; i < MESH_PREV_MAX; i++) {
-		struct mesh_pod *pod = bpf_map_lookup_elem(&mesh_pods, &at);
-
-		if (!pod || pod->netns_cookie != cookie)
-			return NULL;
-		if (pod->epoch <= live)
-			return pod->workload_id ? pod : NULL;
-		at = pod->prev;
-		if (!at)
-			return NULL;
-	}
-	return NULL;
-}
-
-/* Chooses a cluster of the row, then an endpoint of the cluster. */
-static __always_inline __u16 choose(const struct mesh_row *row, struct mesh_flow *flow, struct mesh_backend **ret)
-{
-	__u64 rng = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
-	struct mesh_cluster *cluster;
-	struct mesh_choice *column;
-	__u32 at;
-	__u64 part;
-
-	if (!mesh_draw(&rng, row->choice_nr, row->weight_sum, &at, &part))
-		return MESH_REASON_NO_ENDPOINT;
-	at += row->choice;
-	column = bpf_map_lookup_elem(&mesh_choices, &at);
-	if (!column)
-		return MESH_REASON_CORRUPT;
-	at = mesh_take(column, part);
-	cluster = bpf_map_lookup_elem(&mesh_clusters, &at);
-	if (!cluster)
-		return MESH_REASON_CORRUPT;
-	flow->cluster_id = cluster->cluster_id;
-	if (!mesh_draw(&rng, cluster->choice_nr, cluster->weight_sum, &at, &part))
-		return MESH_REASON_NO_ENDPOINT;
-	at += cluster->choice;
-	column = bpf_map_lookup_elem(&mesh_choices, &at);
-	if (!column)
-		return MESH_REASON_CORRUPT;
-	at = mesh_take(column, part);
-	*ret = bpf_map_lookup_elem(&mesh_backends, &at);
-	if (!*ret || !(*ret)->used)
-		return MESH_REASON_CORRUPT;
-	return MESH_REASON_ROUTED;
-}
 
 /* Ends what an earlier connect() of the same socket left behind. */
 static __always_inline void end_previous(struct mesh_dial *dial)
@@ -238,7 +85,8 @@ static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct
 				 __u16 *ret_reason)
 {
 	struct mesh_backend *backend = NULL;
-	__u16 reason = choose(row, flow, &backend);
+	__u32 at = 0;
+	__u16 reason = choose(row, &flow->cluster_id, &at, &backend);
 
 	if (reason != MESH_REASON_ROUTED || !backend) {
 		flow->state = MESH_STATE_FAILED;

@@ -116,6 +116,30 @@ static __always_inline __u32 mesh_take(const struct mesh_choice *column, __u64 p
 	return part < column->threshold ? column->primary : column->alias;
 }
 
+/* A connection as a policy sees it. */
+struct mesh_subject {
+	struct mesh_addr source, destination; /* the server's on the wire */
+	__u32 identity;			      /* of the source, 0: none */
+	__u16 port;			      /* the server's on the wire, host order */
+	__u16 pad;
+};
+
+enum mesh_verdict { MESH_VERDICT_NONE = 0, MESH_VERDICT_ALLOW = MESH_OP_ALLOW, MESH_VERDICT_DENY = MESH_OP_DENY };
+
+/* A test of a policy program but MESH_OP_IDENTITY, which needs mesh_bits. */
+static __always_inline int mesh_term_hits(const struct mesh_term *t, const struct mesh_subject *s)
+{
+	switch (t->op) {
+	case MESH_OP_SOURCE:
+		return mesh_addr_match(&s->source, &t->addr, t->nr);
+	case MESH_OP_DESTINATION:
+		return mesh_addr_match(&s->destination, &t->addr, t->nr);
+	case MESH_OP_PORT:
+		return s->port >= t->arg && s->port <= t->nr;
+	}
+	return 0;
+}
+
 /* What a TCP socket tells about its flow; the numbers of struct tcp_sock (RFC 4898 names in tcp_info). */
 struct mesh_tcp_seen {
 	__u64 bytes_acked;

@@ -96,6 +96,125 @@ struct {
 	__type(value, struct mesh_pod);
 } mesh_pods __weak SEC(".maps");
 
+/* mesh_members: which workload has an address. Key: address; value: index in mesh_workloads. Writer: user/plane. Reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_addr);
+	__type(value, __u32);
+} mesh_members __weak SEC(".maps");
+
+/* mesh_workloads: who an address is. Index: slot given by user/plane. Writer: user/plane. Reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_workload);
+} mesh_workloads __weak SEC(".maps");
+
+/* mesh_terms: policy programs, each a run. Writer: user/plane. Reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_term);
+} mesh_terms __weak SEC(".maps");
+
+/* mesh_bits: sets of identities, each a run of words. Writer: user/plane. Reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} mesh_bits __weak SEC(".maps");
+
+/* mesh_policies: how often each policy gave a verdict. Key: the policy in mesh_names. Writer: user/plane (elements), connect and tc
+ * (counts). Reader: user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_policy_hits);
+} mesh_policies __weak SEC(".maps");
+
+/* mesh_ifaces: what is behind an interface of this node. Key: ifindex. Writer: user/plane. Reader: tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_iface);
+} mesh_ifaces __weak SEC(".maps");
+
+/* mesh_loads: established connections of an interface's pod. Key: ifindex. Writer: user/plane (elements), tc (counts). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} mesh_loads __weak SEC(".maps");
+
+/* mesh_locals: addresses of the node itself; the value says nothing. Writer: user/plane. Reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_addr);
+	__type(value, __u32);
+} mesh_locals __weak SEC(".maps");
+
+/* Value of the two maps of connections. The timer ends the connection when nothing was seen of it for as long as its state allows. */
+struct mesh_conn_slot {
+	struct bpf_timer timer;
+	struct mesh_conn conn;
+};
+
+/* mesh_conns: connections of the tc path that both ends have confirmed. Key: tuple on the wire. Nothing evicts them. Writer: tc.
+ * Reader: tc, connect, user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_conn_slot);
+} mesh_conns __weak SEC(".maps");
+
+/* mesh_conns_new: those that are not confirmed yet. A flood of them evicts only them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_conn_slot);
+} mesh_conns_new __weak SEC(".maps");
+
+/* mesh_nats: from another view of a connection to its tuple on the wire (enum mesh_tuple_kind). Lives as long as the connection, in
+ * mesh_nats_new until it is confirmed. Writer: tc, connect (sendmsg). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_tuple);
+} mesh_nats __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_tuple);
+} mesh_nats_new __weak SEC(".maps");
+
+/* mesh_frags: ports of datagrams that come in fragments. Writer, reader: tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_frag_key);
+	__type(value, struct mesh_frag);
+} mesh_frags __weak SEC(".maps");
+
 /* mesh_names: text of ids, for people. Writer: user/plane. Reader: user space only. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Layout of every map below; a pinned map of another version is never adopted silently. */
-#define MESH_LAYOUT 1
+#define MESH_LAYOUT 2
 
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
@@ -120,20 +120,86 @@ struct mesh_pod {
 	__u32 prev;
 	__u32 workload_id; /* 0: this namespace is not (any more) a pod of the mesh */
 	__u32 scope;
-	__u32 pad;
+	__u32 identity; /* as in its struct mesh_workload */
+	__u32 flags;	/* enum mesh_pod_flag */
+	__u32 ifindex;	/* host's end of its link; 0: not known */
 };
-_Static_assert(sizeof(struct mesh_pod) == 64, "mesh_pod");
+_Static_assert(sizeof(struct mesh_pod) == 72, "mesh_pod");
+enum mesh_pod_flag { MESH_POD_REGISTRY_ONLY = 1 /* may reach only what the rules know */ };
+
+/*
+ * Who an address of the mesh is, from `epoch` on; for the whole cluster. Element of mesh_workloads; mesh_members leads from the
+ * address to it. Row 0 is never used.
+ */
+enum mesh_workload_flag { MESH_WORKLOAD_LOCAL = 1 /* a pod of this node */ };
+struct mesh_workload {
+	struct mesh_addr addr;
+	__u64 epoch;
+	__u32 prev;
+	__u32 workload_id; /* 0: the address is not (any more) a workload's */
+	__u32 identity;	   /* bit of mesh_bits, 0: none that the kernel vouches for */
+	__u32 policy;	   /* first term in mesh_terms for connections to it; 0: everything is allowed */
+	__u32 shadow;	   /* the same of dry-run policies: counted, not enforced */
+	__u32 flags;	   /* enum mesh_workload_flag */
+};
+_Static_assert(sizeof(struct mesh_workload) == 48, "mesh_workload");
+
+/*
+ * One step of a policy program, in mesh_terms: a test that goes on at `hit` or `miss`, or a verdict. Steps are numbered from the
+ * program's first, and only lead forward, so that a program ends. Term 0 of the array is never used.
+ */
+enum mesh_op {
+	MESH_OP_ALLOW = 1,	 /* verdict; arg: policy in mesh_names, 0: no policy says so */
+	MESH_OP_DENY = 2,	 /* the same; arg 0: policies allow others, none allows this */
+	MESH_OP_IDENTITY = 3,	 /* bit `identity` of mesh_bits[arg .. arg + nr) is set; beyond them: miss */
+	MESH_OP_SOURCE = 4,	 /* source address is in addr/nr */
+	MESH_OP_DESTINATION = 5, /* address on the wire of the server is in addr/nr */
+	MESH_OP_PORT = 6,	 /* port on the wire of the server is in arg .. nr, host order */
+};
+struct mesh_term {
+	struct mesh_addr addr;
+	__u32 arg;
+	__u32 nr;
+	__u16 hit, miss;
+	__u16 op; /* enum mesh_op */
+	__u16 pad;
+};
+_Static_assert(sizeof(struct mesh_term) == 32, "mesh_term");
+#define MESH_TERMS_MAX 65535 /* of one program */
+
+/* Value of mesh_policies, key: the policy in mesh_names. Verdicts that named it. */
+struct mesh_policy_hits {
+	__u64 allowed, denied;
+	__u64 would_allow, would_deny; /* dry-run */
+};
+_Static_assert(sizeof(struct mesh_policy_hits) == 32, "mesh_policy_hits");
+
+/* Value of mesh_ifaces, key: ifindex on the host's side. */
+enum mesh_iface_kind {
+	MESH_IFACE_POD = 1,  /* the host's end of a pod's link */
+	MESH_IFACE_NODE = 2, /* a link of the node to the outside */
+};
+struct mesh_iface {
+	__u64 netns_cookie;	  /* POD: whose; mesh_netns says who that is */
+	struct mesh_addr addr[2]; /* NODE: own IPv4 and IPv6 address, for connections that are passed on; zero: none */
+	struct mesh_addr link_local; /* POD: the IPv6 link-local address that it may claim */
+	__u8 mac[6];		     /* POD: the pod's own */
+	__u8 kind;		     /* enum mesh_iface_kind */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct mesh_iface) == 64, "mesh_iface");
 
 /* Value of mesh_names: text of an id, for people. Key: the id. */
 struct mesh_name {
 	__u32 kind; /* enum mesh_name_kind */
 	__u32 pad;
-	/* service: "namespace/host"; cluster: "outbound|port|subset|host"; workload: "namespace/pod/serviceaccount". */
+	/* service: "namespace/host"; cluster: "outbound|port|subset|host"; workload: "namespace/pod/serviceaccount";
+	 * policy: "namespace/name". */
 	char text[MESH_NAME_LEN];
 };
 _Static_assert(sizeof(struct mesh_name) == 200, "mesh_name");
 
-enum mesh_name_kind { MESH_NAME_SERVICE = 1, MESH_NAME_CLUSTER = 2, MESH_NAME_WORKLOAD = 3 };
+enum mesh_name_kind { MESH_NAME_SERVICE = 1, MESH_NAME_CLUSTER = 2, MESH_NAME_WORKLOAD = 3, MESH_NAME_POLICY = 4 };
 
 /* The one element of mesh_control. */
 struct mesh_control {
@@ -141,8 +207,14 @@ struct mesh_control {
 	__u64 closed_head; /* records ever written to mesh_closed */
 	__u32 cidr_nr;	   /* rows in mesh_cidrs; 0: the trie is not asked */
 	__u32 layout;	   /* MESH_LAYOUT */
+	__u64 cut_epoch;   /* verdicts older than this are taken again on established connections; 0: never */
+	__u32 flags;	   /* enum mesh_control_flag */
+	__u32 pod_conns;   /* connections that one pod may have in mesh_conns */
 };
-_Static_assert(sizeof(struct mesh_control) == 24, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 40, "mesh_control");
+enum mesh_control_flag {
+	MESH_CONTROL_SOCKETS = 1 /* the socket hooks are attached: flows of this node's pods are theirs */
+};
 
 /* clang-format off */
 
@@ -183,7 +255,24 @@ _Static_assert(sizeof(struct mesh_control) == 24, "mesh_control");
 	X(UNREACHABLE,     "unreachable",       "network or host unreachable")                        \
 	X(NOT_SENT,        "not_sent",          "connect() failed before anything was sent")          \
 	X(ERROR,           "error",             "the socket reported another error")                  \
-	X(ACCEPTED,        "accepted",          "a pod of the mesh accepted a connection")
+	X(ACCEPTED,        "accepted",          "a pod of the mesh accepted a connection")             \
+	X(DENIED,          "denied",            "a policy denies it")                                 \
+	X(DENIED_DEFAULT,  "denied_by_default", "policies allow others, and none allows it")          \
+	X(REGISTRY_ONLY,   "registry_only",     "not in the rules, and the client may reach nothing else") \
+	X(SPOOFED_IP,      "spoofed_ip",        "source address is not the pod's")                    \
+	X(SPOOFED_MAC,     "spoofed_mac",       "source link address is not the pod's")               \
+	X(SPOOFED_ARP,     "spoofed_arp",       "ARP speaks for an address that is not the pod's")    \
+	X(SPOOFED_NDP,     "spoofed_ndp",       "neighbour discovery speaks for an address that is not the pod's, or for a router") \
+	X(MALFORMED,       "malformed",         "headers are cut short or contradict each other")     \
+	X(FRAGMENT,        "fragment",          "a fragment whose first part was not seen")           \
+	X(TRANSLATED,      "translated",        "addresses of a connection translated")               \
+	X(ICMP_TRANSLATED, "icmp_translated",   "addresses inside an ICMP error translated")          \
+	X(NO_CONN,         "no_connection",     "a segment to a service that belongs to no connection") \
+	X(CONN_TABLE_FULL, "conn_table_full",   "no room for another connection")                     \
+	X(CONN_LIMIT,      "conn_limit",        "the pod has as many connections as one may have")    \
+	X(NO_PORT,         "no_port",           "no source port is free for a connection that is passed on") \
+	X(CUT,             "cut",               "a policy that came later forbids it")                \
+	X(EXPIRED,         "expired",           "idle for longer than its state allows")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -196,8 +285,25 @@ _Static_assert(sizeof(struct mesh_control) == 24, "mesh_control");
 	X(SOCKOPS,      "sockops")         \
 	X(SOCK_RELEASE, "sock_release")    \
 	X(SEND,         "send")            \
-	X(RECV,         "recv")
+	X(RECV,         "recv")            \
+	X(SENDMSG4,     "sendmsg4")        \
+	X(SENDMSG6,     "sendmsg6")        \
+	X(FROM_POD,     "from_pod")        \
+	X(TO_POD,       "to_pod")          \
+	X(FROM_NODE,    "from_node")       \
+	X(TO_NODE,      "to_node")         \
+	X(CONN_TIMER,   "conn_timer")
 
+/* What carried a flow: X(name, label). */
+#define MESH_PATHS(X)                      \
+	X(TCP,      "tcp")                 \
+	X(TC,       "tc")                  \
+	X(REDIRECT, "redirect")            \
+	X(L7,       "l7")
+
+#define X(name, ...) MESH_PATH_##name,
+enum mesh_path { MESH_PATHS(X) MESH_PATH_NR };
+#undef X
 #define X(name, ...) MESH_STATE_##name,
 enum mesh_state { MESH_STATES(X) MESH_STATE_NR };
 #undef X
@@ -219,7 +325,8 @@ _Static_assert(MESH_HOOK_NR <= MESH_HOOK_MAX, "hooks");
 /*
  * One connection, seen from the client. Value of mesh_flows (key: the client's socket cookie) while it lives, element of
  * mesh_closed after. Times are CLOCK_BOOTTIME nanoseconds. Bytes are payload that the other side acknowledged (sent) and
- * that arrived in order (received); for UDP, payload of the datagrams that the application sent and received.
+ * that arrived in order (received); for UDP, payload of the datagrams that the application sent and received. A record of the tc
+ * path has the same counts, taken from sequence numbers; its cookie is a number of its own with the highest bit set.
  */
 struct mesh_flow {
 	__u64 seq; /* mesh_closed: index of the record + 1, written last; live: 0 */
@@ -237,17 +344,18 @@ struct mesh_flow {
 	__be16 dialled_port_be;
 	__be16 chosen_port_be;
 	__u8 proto;
-	__u8 state;   /* enum mesh_state */
-	__u16 reason; /* enum mesh_reason */
-	__u16 pad;
-	__u32 client_id; /* mesh_names: workloads, service, cluster */
+	__u8 state;	  /* enum mesh_state */
+	__u16 reason;	  /* enum mesh_reason */
+	__u8 path;	  /* enum mesh_path */
+	__u8 server_side; /* recorded at the server's end: the client is not a pod of this node, or not seen as one */
+	__u32 client_id;  /* mesh_names: workloads, service, cluster */
 	__u32 server_id;
 	__u32 service_id;
 	__u32 cluster_id;
 	__u32 srtt_us;
 	__u32 retransmits;
-	__u32 pad2;
-	__u64 seq_end; /* equals seq in a whole record */
+	__u32 policy_id; /* that gave the verdict; 0: none did */
+	__u64 seq_end;	 /* equals seq in a whole record */
 };
 _Static_assert(sizeof(struct mesh_flow) == 160, "mesh_flow");
 
@@ -265,6 +373,81 @@ struct mesh_dial {
 	__u16 pad;
 };
 _Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");
+
+/* Both ends of a connection. `client` is who began it. */
+enum mesh_tuple_kind {
+	MESH_TUPLE_WIRE = 0,	/* as the server's link sees it: key of mesh_conns */
+	MESH_TUPLE_DIALLED = 1, /* as the client sees it: key of mesh_nats -> wire */
+	MESH_TUPLE_MASQ = 2,	/* as a link to the outside is about to send it: key of mesh_nats -> what is sent */
+	MESH_TUPLE_UNMASQ = 3,	/* what came back there, seen from the client's end: key of mesh_nats -> wire */
+};
+struct mesh_tuple {
+	struct mesh_addr client, server;
+	__be16 client_port_be, server_port_be;
+	__u8 proto;
+	__u8 kind; /* enum mesh_tuple_kind */
+	__u16 pad;
+};
+_Static_assert(sizeof(struct mesh_tuple) == 40, "mesh_tuple");
+
+/* Where a connection of the tc path stands: X(name, seconds without a packet until it is over). */
+#define MESH_CONN_STATES(X)                                 \
+	X(SYN, 127)	/* the client's SYN passed */       \
+	X(SYN_ACK, 60)	/* and the server's answer */       \
+	X(OPEN, 432000) /* and the client's: established */ \
+	X(FIN, 120)	/* one side has ended */            \
+	X(CLOSED, 10)	/* both have, or one has reset */   \
+	X(UDP_NEW, 30)	/* datagrams one way */             \
+	X(UDP, 300)	/* both ways */
+#define X(name, ...) MESH_CONN_##name,
+enum mesh_conn_state { MESH_CONN_STATES(X) MESH_CONN_STATE_NR };
+#undef X
+
+enum mesh_conn_flag {
+	MESH_CONN_NAT = 1,     /* dialled and wire differ */
+	MESH_CONN_RECORD = 2,  /* its end goes to mesh_closed */
+	MESH_CONN_HAIRPIN = 4, /* client and server are one pod */
+	MESH_CONN_SOCKET = 8,  /* translated at the socket (sendmsg, recvmsg): tc only counts */
+	MESH_CONN_MASQ = 16,   /* leaves the node under the node's address */
+	MESH_CONN_CUT = 32,    /* a policy forbids it by now */
+};
+
+/*
+ * A connection of the tc path: value of mesh_conns (established) and mesh_conns_new (not yet, LRU), behind a struct bpf_timer of 16
+ * bytes. Index 0 of the pairs is the client's direction.
+ */
+struct mesh_conn {
+	struct mesh_flow flow;	   /* the record, kept up to date; flow.seq is 0 */
+	struct mesh_tuple dialled; /* kind DIALLED; ports and addresses as the client sees them */
+	struct mesh_tuple wire;
+	__u64 seen_ns;	     /* last packet, CLOCK_BOOTTIME */
+	__u64 verdict_epoch; /* live epoch when the policy was asked */
+	__u64 packets[2];
+	__u32 seq_end[2]; /* TCP: highest sequence number sent, and acknowledged by the other side, */
+	__u32 acked[2];	  /* of each direction */
+	__u32 isn[2];
+	__u32 ifindex; /* where it is tracked */
+	__u32 quota;   /* interface whose mesh_loads counts it; 0: none */
+	__u32 backend; /* in mesh_backends, 0: none chosen */
+	__u8 state;    /* enum mesh_conn_state */
+	__u8 flags;    /* enum mesh_conn_flag */
+	__u8 fin;      /* bit 0: client's FIN seen, bit 1: server's, bits 2 and 3: acknowledged */
+	__u8 pad;
+};
+_Static_assert(sizeof(struct mesh_conn) == 312, "mesh_conn");
+#define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
+
+/* First fragments name the ports for the rest. Key and value of mesh_frags. */
+struct mesh_frag_key {
+	struct mesh_addr source, destination;
+	__u32 id;
+	__u32 proto;
+};
+_Static_assert(sizeof(struct mesh_frag_key) == 40, "mesh_frag_key");
+struct mesh_frag {
+	__be16 source_port_be, destination_port_be;
+};
+_Static_assert(sizeof(struct mesh_frag) == 4, "mesh_frag");
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
 #define TESTS_NODE_PLANE_PLACE_H
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -239,6 +240,14 @@ static void dial_begin(uint32_t i, uint32_t ip, uint16_t port, uint32_t count)
 
 	if (write(procs[i].sock, &ask, sizeof(ask)) != sizeof(ask))
 		die("ask");
+}
+
+/* The answer of dial_begin() is there. */
+static bool dial_ended(uint32_t i)
+{
+	struct pollfd fd = { .fd = procs[i].sock, .events = POLLIN };
+
+	return poll(&fd, 1, 0) != 0;
 }
 
 static struct answer dial_end(uint32_t i)

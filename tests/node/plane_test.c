@@ -510,7 +510,8 @@ TEST(events_enroll_pods)
 	snapshot_unref(s);
 }
 
-/* Old and new share nothing but the address dialled; the second half of the flips is without idle time. */
+/* Old and new share nothing but the address dialled; after 500 flips they are without idle time. They go on for as long as the pod
+ * dials, which on a busy machine may begin after the first thousand. */
 TEST(flips_under_load_lose_nothing)
 {
 	struct snapshot *s = two_services(false), *t = two_services(true);
@@ -522,7 +523,7 @@ TEST(flips_under_load_lose_nothing)
 	pod_start(0);
 	apply(p, s);
 	dial_begin(0, VIP(2), 80, 20000);
-	for (uint32_t i = 0; i < 1000; i++) {
+	for (uint32_t i = 0; i < 1000 || !dial_ended(0); i++) {
 		uint64_t ns = apply(p, i & 1 ? s : t).ns;
 
 		most = ns > most ? ns : most;
@@ -532,7 +533,7 @@ TEST(flips_under_load_lose_nothing)
 		}
 	}
 	CHECK_MSG(rows < 1000, "%u rows in use", rows);
-	printf("slowest of 1000 flips %.1f ms\n", (double)most / 1e6);
+	printf("slowest flip %.3f ms\n", (double)most / 1e6);
 	a = dial_end(0);
 	CHECK_INT(a.failed, 0);
 	CHECK_INT(a.ok, 20000);

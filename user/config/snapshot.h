@@ -8,6 +8,7 @@
 #ifndef CONFIG_SNAPSHOT_H
 #define CONFIG_SNAPSHOT_H
 
+#include "config/access.h"
 #include "config/model.h"
 
 /* One endpoint of a cluster. */
@@ -94,6 +95,7 @@ struct client {
 	uint32_t ip_nr;
 	uint32_t scope; /* 0: the common view */
 	bool host_network;
+	bool registry_only; /* outboundTrafficPolicy of its Sidecar, or of the mesh */
 };
 
 struct snapshot {
@@ -103,6 +105,7 @@ struct snapshot {
 	uint32_t unit_nr;
 	struct client *clients; /* sorted by ns, name */
 	uint32_t client_nr;
+	struct access *access;	      /* a reference; never NULL */
 	uint32_t scope_nr;	      /* scopes are 0 .. scope_nr-1 */
 	uint32_t row_nr, endpoint_nr; /* sums */
 };
@@ -110,6 +113,9 @@ struct snapshot {
 struct snapshot_options {
 	struct str cluster_domain; /* "cluster.local" */
 	struct str root_namespace; /* "istio-system" */
+	struct str trust_domain;   /* "cluster.local" */
+	struct str node_name;	   /* whose node this is, for policies that keep traffic local; empty: none is local */
+	bool registry_only;	   /* outboundTrafficPolicy of the mesh; a Sidecar overrides it */
 };
 
 /*

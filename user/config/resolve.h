@@ -9,6 +9,7 @@
  *   scope.c      groups of clients, and which of them see the same
  *   endpoints.c  the endpoints of one destination
  *   unit.c       packs one host's rows and endpoints into a unit
+ *   access.c     who may reach whom
  *   analyze.c    references that do not exist, conflicts: errors and warnings
  */
 #ifndef CONFIG_RESOLVE_H
@@ -282,6 +283,11 @@ void endpoints_add(struct endpoints *e, const struct world *w, const struct mode
 /* Pods and WorkloadEntries of a namespace that carry all of `selector`: calls fn for each. */
 void workloads_each(const struct world *w, struct str ns, const struct kvs *selector,
 		    void (*fn)(void *data, const struct workload *wl), void *data);
+
+/* ---- access (access.c) ---- */
+
+/* Never NULL. `prev` (may be NULL): whose identities keep their numbers. */
+struct access *access_build(struct build *b, const struct access *prev);
 
 /* ---- units ---- */
 

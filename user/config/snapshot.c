@@ -74,19 +74,21 @@ void snapshot_unref(struct snapshot *s)
 		unit_unref(s->units[snap->replaced[i]]);
 	free(snap->replaced);
 	pool_unref(snap->pool);
+	access_unref(s->access);
 	plan_unref(snap->plan);
 	free(s->units);
 	arena_release(&s->arena);
 	free(snap);
 }
 
-/* A snapshot over `units` (taken over), of which the pool holds all. */
-static struct snap *snap_new(struct plan *plan, struct unit **units, uint32_t nr)
+/* A snapshot over `units` and `access` (both taken over); the pool holds all of `units`. */
+static struct snap *snap_new(struct plan *plan, struct access *access, struct unit **units, uint32_t nr)
 {
 	struct snap *snap = xcalloc(1, sizeof(*snap));
 	struct snapshot *s = &snap->s;
 
 	s->refs = 1;
+	s->access = access;
 	s->units = units;
 	s->unit_nr = nr;
 	s->clients = plan->clients;
@@ -231,6 +233,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 	struct build b = { .model = m, .batch = batch };
 	struct plan *plan = xcalloc(1, sizeof(*plan));
 	struct unit **units = NULL;
+	struct access *access;
 	struct host **hosts;
 	struct snap *snap;
 	uint32_t nr;
@@ -241,6 +244,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 	world_link(b.world);
 	label_if_needed(b.world, m);
 	analyze(&b);
+	access = access_build(&b, prev ? prev->access : NULL);
 	hosts = hosts_sorted(b.world, &nr);
 	units = make_units(&b, plan, prev, hosts, nr);
 	index_services(plan, units, nr);
@@ -251,7 +255,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 	diags_release(&b.spare);
 	arena_release(&b.temp);
 
-	snap = snap_new(plan, units, nr);
+	snap = snap_new(plan, access, units, nr);
 	snap->pool = pool_new(units, nr);
 	plan_unref(plan);
 	for (uint32_t i = 0; i < nr; i++) {
@@ -364,7 +368,7 @@ static struct snapshot *build_endpoints(const struct model *m, const struct snap
 {
 	uint32_t *list, nr = affected(prev, changed, changed_nr, &list), fresh = 0;
 	struct unit **units = xmalloc((prev->s.unit_nr + 1) * sizeof(*units));
-	struct snap *snap = snap_new(prev->plan, units, prev->s.unit_nr);
+	struct snap *snap = snap_new(prev->plan, access_ref(prev->s.access), units, prev->s.unit_nr);
 	struct endpoints e = { 0 };
 
 	memcpy(units, prev->s.units, prev->s.unit_nr * sizeof(*units));

@@ -308,7 +308,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 					.max_endpoints = 1024,
 					.max_pods = 16,
 					.max_flows = 16,
-					.max_closed_flows = 16 };
+					.max_closed_flows = 16,
+					.max_connections = 64 };
 	m.verbs = (struct verbs){ .settings = &m.settings, .plane = &m.plane };
 	return 0;
 }

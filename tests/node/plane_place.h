@@ -278,6 +278,7 @@ static struct settings settings(void)
 		.max_pods = 16,
 		.max_flows = 1024,
 		.max_closed_flows = 1000,
+		.max_connections = 1024,
 	};
 }
 
@@ -308,7 +309,10 @@ static void add_service(struct buf *b, const char *name, uint32_t vip, uint32_t 
 
 static struct snapshot *compile(struct buf *text, const struct snapshot *prev)
 {
-	const struct snapshot_options options = { STR("cluster.local"), STR("istio-system") };
+	const struct snapshot_options options = { .cluster_domain = STR("cluster.local"),
+						  .root_namespace = STR("istio-system"),
+						  .trust_domain = STR("cluster.local"),
+						  .node_name = STR("node") };
 	struct model *model = model_new();
 	struct snapshot *s = NULL;
 	struct batch batch = { 0 };

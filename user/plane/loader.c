@@ -99,65 +99,6 @@ static int pin_dir_lock(const char *pin, int fd, struct buf *err)
 
 /* ---- maps ---- */
 
-static uint32_t pow2(uint32_t n)
-{
-	uint32_t p = 1;
-
-	while (p < n && p < 1u << 31)
-		p *= 2;
-	return p;
-}
-
-/*
- * How many elements each map has. An apply holds the old rules and the new ones at once, so what rules need counts twice:
- *   rows       old + new + one row for each key that goes: 3 x max-services
- *   services   old + new keys: 2 x max-services; networks the same (the trie allocates as it goes)
- *   clusters   two destinations a row: 2 x 2 x max-services
- *   choices    a column for each endpoint and one for each row, rounded up to a power of two (at most doubled), twice:
- *              4 x (max-endpoints + max-services)
- *   backends   2 x max-endpoints
- *   pods       old + new + going: 3 x max-pods; cookies old + new: 2 x max-pods
- *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods, and 32768 of the past
- * With the defaults 75 MB of kernel memory, half of it flows; tables and names allocate as they fill.
- */
-static void sizes(struct plane *p)
-{
-	uint32_t *max = p->map_max;
-
-	max[PLANE_MAP_CONTROL] = 1;
-	max[PLANE_MAP_SERVICES] = 2 * p->max_services;
-	max[PLANE_MAP_CIDRS] = 2 * p->max_services;
-	max[PLANE_MAP_ROWS] = 3 * p->max_services + 1;
-	max[PLANE_MAP_CLUSTERS] = 4 * p->max_services + 1;
-	max[PLANE_MAP_CHOICES] = 4 * (p->max_endpoints + p->max_services);
-	max[PLANE_MAP_BACKENDS] = 2 * p->max_endpoints + 1;
-	max[PLANE_MAP_NETNS] = 2 * p->max_pods;
-	max[PLANE_MAP_PODS] = 3 * p->max_pods + 1;
-	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + 32768;
-	max[PLANE_MAP_COUNTERS] = MESH_HOOK_MAX * MESH_REASON_MAX;
-	max[PLANE_MAP_FLOWS] = p->max_flows;
-	max[PLANE_MAP_CLOSED] = p->closed_nr;
-	max[PLANE_MAP_DIALS] = 0;
-	max[PLANE_MAP_BARRIER] = 1;
-}
-
-static int check_settings(const struct settings *s, struct buf *err)
-{
-	const struct {
-		const char *name;
-		uint32_t value;
-	} limits[] = { { "max-services", s->max_services },
-		       { "max-endpoints", s->max_endpoints },
-		       { "max-pods", s->max_pods },
-		       { "max-flows", s->max_flows },
-		       { "max-closed-flows", s->max_closed_flows } };
-
-	for (uint32_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
-		if (!limits[i].value || limits[i].value > 1u << 26)
-			return plane_fail(err, -EINVAL, "%s must be between 1 and %u", limits[i].name, 1u << 26);
-	return 0;
-}
-
 static void skel_maps(struct mesh *skel, struct bpf_map **out)
 {
 #define X(id, name) out[PLANE_MAP_##id] = skel->maps.name;
@@ -291,6 +232,9 @@ static int arrays_map(struct plane *p, struct buf *err)
 		{ &p->clusters, PLANE_MAP_CLUSTERS, sizeof(struct mesh_cluster) },
 		{ &p->backends, PLANE_MAP_BACKENDS, sizeof(struct mesh_backend) },
 		{ &p->pods_rows, PLANE_MAP_PODS, sizeof(struct mesh_pod) },
+		{ &p->workload_rows, PLANE_MAP_WORKLOADS, sizeof(struct mesh_workload) },
+		{ &p->terms, PLANE_MAP_TERMS, sizeof(struct mesh_term) },
+		{ &p->bits, PLANE_MAP_BITS, sizeof(uint64_t) },
 		{ &p->control_array, PLANE_MAP_CONTROL, sizeof(struct mesh_control) },
 	};
 
@@ -409,7 +353,8 @@ static struct plane *plane_new(const struct settings *s)
 	p->max_endpoints = s->max_endpoints;
 	p->max_pods = s->max_pods;
 	p->max_flows = s->max_flows;
-	p->closed_nr = pow2(s->max_closed_flows);
+	p->max_conns = s->max_connections;
+	p->max_pod_conns = s->max_pod_connections ? s->max_pod_connections : (s->max_connections + 3) / 4;
 	p->lock_fd = p->cgroup_fd = p->iter_link_fd = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
 	p->pods.inotify_fd = p->pods.timer_fd = p->pods.poll_fd = p->pods.own_netns_fd = -1;
@@ -417,7 +362,7 @@ static struct plane *plane_new(const struct settings *s)
 		p->map_fd[i] = -1;
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
 		p->prog_fd[i] = -1;
-	sizes(p);
+	plane_sizes(p, s);
 	return p;
 }
 
@@ -463,7 +408,7 @@ static int open_all(struct plane *p, struct buf *err)
 int plane_open(const struct settings *s, struct plane **ret, struct buf *err)
 {
 	struct plane *p;
-	int rc = check_settings(s, err);
+	int rc = plane_check_settings(s, err);
 
 	if (rc)
 		return rc;
@@ -508,6 +453,9 @@ void plane_close(struct plane *p)
 	marray_release(&p->clusters);
 	marray_release(&p->backends);
 	marray_release(&p->pods_rows);
+	marray_release(&p->workload_rows);
+	marray_release(&p->terms);
+	marray_release(&p->bits);
 	marray_release(&p->control_array);
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
 		if (p->map_fd[i] >= 0)

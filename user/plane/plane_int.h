@@ -3,6 +3,7 @@
  * Inside of user/plane: the one struct plane and what its files call of each other. Nobody outside this room includes it.
  *
  *   loader.c  maps, pins, programs, the lock           links.c   programs on their hooks
+ *   sizes.c   elements of each map, out of the settings
  *   adopt.c   what an earlier meshd left in the maps    retire.c  grace periods, slots that wait for one
  *   apply.c   difference, commit, undo                  rows.c    keys and versions of their rows
  *   lower.c   a unit -> rows, clusters, alias tables    names.c   ids and their texts
@@ -19,21 +20,34 @@
 #include "plane/plane.h"
 
 /* Every map, in the order of pinning. */
-#define PLANE_MAPS(X)              \
-	X(CONTROL, mesh_control)   \
-	X(SERVICES, mesh_services) \
-	X(CIDRS, mesh_cidrs)       \
-	X(ROWS, mesh_rows)         \
-	X(CHOICES, mesh_choices)   \
-	X(CLUSTERS, mesh_clusters) \
-	X(BACKENDS, mesh_backends) \
-	X(NETNS, mesh_netns)       \
-	X(PODS, mesh_pods)         \
-	X(NAMES, mesh_names)       \
-	X(COUNTERS, mesh_counters) \
-	X(FLOWS, mesh_flows)       \
-	X(CLOSED, mesh_closed)     \
-	X(DIALS, mesh_dials)       \
+#define PLANE_MAPS(X)                \
+	X(CONTROL, mesh_control)     \
+	X(SERVICES, mesh_services)   \
+	X(CIDRS, mesh_cidrs)         \
+	X(ROWS, mesh_rows)           \
+	X(CHOICES, mesh_choices)     \
+	X(CLUSTERS, mesh_clusters)   \
+	X(BACKENDS, mesh_backends)   \
+	X(NETNS, mesh_netns)         \
+	X(PODS, mesh_pods)           \
+	X(MEMBERS, mesh_members)     \
+	X(WORKLOADS, mesh_workloads) \
+	X(TERMS, mesh_terms)         \
+	X(BITS, mesh_bits)           \
+	X(POLICIES, mesh_policies)   \
+	X(IFACES, mesh_ifaces)       \
+	X(LOADS, mesh_loads)         \
+	X(LOCALS, mesh_locals)       \
+	X(CONNS, mesh_conns)         \
+	X(CONNS_NEW, mesh_conns_new) \
+	X(NATS, mesh_nats)           \
+	X(NATS_NEW, mesh_nats_new)   \
+	X(FRAGS, mesh_frags)         \
+	X(NAMES, mesh_names)         \
+	X(COUNTERS, mesh_counters)   \
+	X(FLOWS, mesh_flows)         \
+	X(CLOSED, mesh_closed)       \
+	X(DIALS, mesh_dials)         \
 	X(BARRIER, mesh_barrier)
 
 /* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
@@ -168,7 +182,7 @@ struct podset {
 
 struct plane {
 	char *cgroup, *pin, *node_name; /* owned */
-	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr;
+	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr, max_conns, max_pod_conns;
 	int lock_fd, cgroup_fd;
 	int map_fd[PLANE_MAP_NR];
 	uint32_t map_max[PLANE_MAP_NR];
@@ -178,7 +192,7 @@ struct plane {
 	int iter_link_fd; /* -1: this kernel has none */
 	bool adopted_pins;
 
-	struct marray rows, choices, clusters, backends, pods_rows, control_array;
+	struct marray rows, choices, clusters, backends, pods_rows, workload_rows, terms, bits, control_array;
 	struct mesh_control *control;
 	struct slots row_slots, cluster_slots, backend_slots, pod_slots;
 	uint32_t *backend_refs;
@@ -207,6 +221,10 @@ struct plane {
 void *plane_grow(void *items, uint32_t nr, uint32_t *cap, size_t size);
 /* 0 or -errno of a libbpf call that may answer either way. */
 int plane_errno(int rc);
+
+/* ---- sizes.c ---- */
+void plane_sizes(struct plane *p, const struct settings *s);
+int plane_check_settings(const struct settings *s, struct buf *err); /* 0, or -EINVAL with a sentence */
 
 /* ---- retire.c ---- */
 int barrier_init(struct plane *p); /* 0 or -errno */

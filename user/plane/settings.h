@@ -21,9 +21,11 @@ struct settings {
 	uint32_t max_endpoints; /* distinct endpoint addresses: 131072 */
 	uint32_t max_pods;	/* pods on this node: 1024 */
 	uint32_t max_flows;	/* live flows: 65536 */
-	uint32_t max_closed_flows;  /* ring of closed flows: 65536, rounded up to a power of two */
-	char *log_level;	    /* info */
-	bool unload, version, help; /* flags only */
+	uint32_t max_closed_flows;    /* ring of closed flows: 65536, rounded up to a power of two */
+	uint32_t max_connections;     /* of the tc path: 65536 */
+	uint32_t max_pod_connections; /* of these, of one pod; 0: a quarter */
+	char *log_level;	      /* info */
+	bool unload, version, help;   /* flags only */
 };
 
 /* Reads the command line, then the config file under it (flags win). 0; -EINVAL with a message (file:line:column for the file) in

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* How many elements each map has, out of the settings. Pure: no system calls. */
+#include <errno.h>
+
+#include "plane/plane_int.h"
+
+#define IFACES_SPARE 64 /* links of the node, and interfaces of pods that have just gone */
+#define LOCALS_MAX 4096
+#define FRESH_MIN 4096 /* of connections that are not confirmed yet */
+#define FRAGS_MAX 8192
+
+static uint32_t pow2(uint32_t n)
+{
+	uint32_t p = 1;
+
+	while (p < n && p < 1u << 31)
+		p *= 2;
+	return p;
+}
+
+/*
+ * How many elements each map has. An apply holds the old rules and the new ones at once, so what rules need counts twice:
+ *   rows       old + new + one row for each key that goes: 3 x max-services
+ *   services   old + new keys: 2 x max-services; networks the same (the trie allocates as it goes)
+ *   clusters   two destinations a row: 2 x 2 x max-services
+ *   choices    a column for each endpoint and one for each row, rounded up to a power of two (at most doubled), twice:
+ *              4 x (max-endpoints + max-services)
+ *   backends   2 x max-endpoints
+ *   pods       old + new + going: 3 x max-pods; cookies old + new: 2 x max-pods
+ *   workloads  old + new + going addresses: 3 x max-endpoints
+ *   interfaces of pods and the node: max-pods + 64
+ *   conns      max-connections; each has up to three other views in nats (dialled, and two of a masquerade); those that are not
+ *              confirmed have half as much room, which nobody else's can be pushed out of
+ *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods, and 32768 of the past
+ * With the defaults 75 MB of kernel memory, half of it flows; tables and names allocate as they fill.
+ */
+void plane_sizes(struct plane *p, const struct settings *s)
+{
+	uint32_t *max = p->map_max, fresh = p->max_conns / 2 > FRESH_MIN ? p->max_conns / 2 : FRESH_MIN;
+
+	p->closed_nr = pow2(s->max_closed_flows);
+
+	max[PLANE_MAP_CONTROL] = 1;
+	max[PLANE_MAP_SERVICES] = 2 * p->max_services;
+	max[PLANE_MAP_CIDRS] = 2 * p->max_services;
+	max[PLANE_MAP_ROWS] = 3 * p->max_services + 1;
+	max[PLANE_MAP_CLUSTERS] = 4 * p->max_services + 1;
+	max[PLANE_MAP_CHOICES] = 4 * (p->max_endpoints + p->max_services);
+	max[PLANE_MAP_BACKENDS] = 2 * p->max_endpoints + 1;
+	max[PLANE_MAP_NETNS] = 2 * p->max_pods;
+	max[PLANE_MAP_PODS] = 3 * p->max_pods + 1;
+	max[PLANE_MAP_MEMBERS] = 2 * p->max_endpoints;
+	max[PLANE_MAP_WORKLOADS] = 3 * p->max_endpoints + 1;
+	max[PLANE_MAP_TERMS] = 4 * p->max_services;
+	max[PLANE_MAP_BITS] = 2 * p->max_services;
+	max[PLANE_MAP_POLICIES] = p->max_services;
+	max[PLANE_MAP_IFACES] = p->max_pods + IFACES_SPARE;
+	max[PLANE_MAP_LOADS] = p->max_pods + IFACES_SPARE;
+	max[PLANE_MAP_LOCALS] = LOCALS_MAX;
+	max[PLANE_MAP_CONNS] = p->max_conns;
+	max[PLANE_MAP_CONNS_NEW] = fresh;
+	max[PLANE_MAP_NATS] = 3 * p->max_conns;
+	max[PLANE_MAP_NATS_NEW] = 3 * fresh;
+	max[PLANE_MAP_FRAGS] = FRAGS_MAX;
+	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + 32768;
+	max[PLANE_MAP_COUNTERS] = MESH_HOOK_MAX * MESH_REASON_MAX;
+	max[PLANE_MAP_FLOWS] = p->max_flows;
+	max[PLANE_MAP_CLOSED] = p->closed_nr;
+	max[PLANE_MAP_DIALS] = 0;
+	max[PLANE_MAP_BARRIER] = 1;
+}
+
+int plane_check_settings(const struct settings *s, struct buf *err)
+{
+	const struct {
+		const char *name;
+		uint32_t value;
+	} limits[] = { { "max-services", s->max_services },
+		       { "max-endpoints", s->max_endpoints },
+		       { "max-pods", s->max_pods },
+		       { "max-flows", s->max_flows },
+		       { "max-closed-flows", s->max_closed_flows },
+		       { "max-connections", s->max_connections } };
+
+	for (uint32_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
+		if (!limits[i].value || limits[i].value > 1u << 26)
+			return plane_fail(err, -EINVAL, "%s must be between 1 and %u", limits[i].name, 1u << 26);
+	return 0;
+}

@@ -32,9 +32,10 @@ struct u_term {
 };
 
 struct u_program {
-	uint32_t term, term_nr; /* in access->terms */
-	uint32_t bit, bit_nr;	/* words, in access->bits */
-	uint64_t hash;		/* of all that the kernel sees, with the policies' names in place of numbers */
+	uint32_t term, term_nr;	  /* in access->terms */
+	uint32_t bit, bit_nr;	  /* words, in access->bits */
+	uint32_t guard, guard_nr; /* in access->guards */
+	uint64_t hash;		  /* of all that the kernel sees, with the policies' names in place of numbers */
 };
 
 struct u_identity {
@@ -58,6 +59,9 @@ struct access {
 	uint32_t policy_nr;
 	struct u_program *programs;
 	uint32_t program_nr;
+	uint32_t *
+		guards; /* of each program the policies (index) that it is made of, those without any rule too, ascending */
+	uint32_t guard_nr;
 	struct u_term *terms;
 	uint32_t term_nr;
 	uint64_t *bits;

@@ -309,7 +309,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 					.max_pods = 16,
 					.max_flows = 16,
 					.max_closed_flows = 16,
-					.max_connections = 64 };
+					.max_connections = 64,
+					.max_workloads = 64,
+					.max_policy_terms = 64 };
 	m.verbs = (struct verbs){ .settings = &m.settings, .plane = &m.plane };
 	return 0;
 }

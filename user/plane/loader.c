@@ -355,6 +355,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->max_flows = s->max_flows;
 	p->max_conns = s->max_connections;
 	p->max_pod_conns = s->max_pod_connections ? s->max_pod_connections : (s->max_connections + 3) / 4;
+	p->max_workloads = s->max_workloads;
 	p->lock_fd = p->cgroup_fd = p->iter_link_fd = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
 	p->pods.inotify_fd = p->pods.timer_fd = p->pods.poll_fd = p->pods.own_netns_fd = -1;

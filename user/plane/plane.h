@@ -16,6 +16,7 @@ struct plane;
 struct plane_applied {
 	uint64_t epoch; /* live epoch afterwards */
 	uint32_t units_changed, rows_written, rows_removed, pods_changed;
+	uint32_t members_changed, programs_written;
 	uint64_t ns; /* time spent */
 };
 
@@ -56,6 +57,7 @@ struct flow_view {
 	uint64_t opened_realtime_ns, closed_realtime_ns; /* 0: open */
 	struct str client, server;			 /* "namespace/pod/serviceaccount", empty: unknown */
 	struct str service, cluster;			 /* "namespace/host", "outbound|..."; empty: none */
+	struct str policy;				 /* "namespace/name" that gave the verdict; empty: none did */
 };
 
 struct flow_filter {
@@ -68,6 +70,10 @@ typedef bool (*flow_fn)(void *data, const struct flow_view *v);
 int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *data);
 /* One flow as DESIGN §8 has it, without a newline. */
 void flow_json(struct json *j, const struct flow_view *v);
+
+/* Every policy that a live program names, with what its verdicts came to. fn returns false to stop. 0 or -errno. */
+typedef bool (*policy_fn)(void *data, struct str name, const struct mesh_policy_hits *hits);
+int plane_policies(struct plane *p, policy_fn fn, void *data);
 
 /* Status as a JSON object: versions, kernel, sizes and use of each map, counters by hook and reason, pods enrolled, losses,
  * honest limits found at start (missing helpers, foreign programs). */

@@ -182,7 +182,7 @@ struct podset {
 
 struct plane {
 	char *cgroup, *pin, *node_name; /* owned */
-	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr, max_conns, max_pod_conns;
+	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr, max_conns, max_pod_conns, max_workloads;
 	int lock_fd, cgroup_fd;
 	int map_fd[PLANE_MAP_NR];
 	uint32_t map_max[PLANE_MAP_NR];

@@ -27,7 +27,8 @@ enum option_type {
 	OPTION_PATH, /* absolute; may be empty where `min` is 0 */
 	OPTION_NUMBER,
 	OPTION_LEVEL,
-	OPTION_FLAG, /* takes no value; command line only */
+	OPTION_CHANGE, /* keep or cut */
+	OPTION_FLAG,   /* takes no value; command line only */
 };
 
 struct option_row {
@@ -66,6 +67,12 @@ static const struct option_row options[] = {
 	  64, 16777216, false },
 	{ "max-pod-connections", OPTION_NUMBER, AT(max_pod_connections), "0", "of these, what one pod may have; 0: a quarter", 0, 16777216,
 	  false },
+	{ "max-workloads", OPTION_NUMBER, AT(max_workloads), "131072", "addresses of workloads, in the whole cluster", 16, 16777216,
+	  false },
+	{ "max-policy-terms", OPTION_NUMBER, AT(max_policy_terms), "262144", "steps of policies, old and new ones together", 64,
+	  16777216, false },
+	{ "on-policy-change", OPTION_CHANGE, AT(on_policy_change), "keep",
+	  "keep or cut the established connections that a change of policies forbids", 1, 0, false },
 	{ "log-level", OPTION_LEVEL, AT(log_level), "info", "err, warn, info or debug", 1, 0, false },
 	{ "unload", OPTION_FLAG, AT(unload), NULL, "remove the data path and everything else meshd made in the kernel, and exit",
 	  0, 0, true },
@@ -134,6 +141,10 @@ static bool option_set(struct settings *s, const struct option_row *o, struct st
 	(*text)[v.len] = 0;
 	if (o->type == OPTION_LEVEL && !log_level_parse(*text, &level)) {
 		buf_printf(why, "must be err, warn, info or debug");
+		return false;
+	}
+	if (o->type == OPTION_CHANGE && strcmp(*text, "keep") && strcmp(*text, "cut")) {
+		buf_printf(why, "must be keep or cut");
 		return false;
 	}
 	return true;

@@ -24,6 +24,9 @@ struct settings {
 	uint32_t max_closed_flows;    /* ring of closed flows: 65536, rounded up to a power of two */
 	uint32_t max_connections;     /* of the tc path: 65536 */
 	uint32_t max_pod_connections; /* of these, of one pod; 0: a quarter */
+	uint32_t max_workloads;	      /* addresses of workloads, in the whole cluster: 131072 */
+	uint32_t max_policy_terms;    /* steps of policy programs, old and new: 262144 */
+	char *on_policy_change;	      /* keep or cut */
 	char *log_level;	      /* info */
 	bool unload, version, help;   /* flags only */
 };

@@ -27,11 +27,14 @@ static uint32_t pow2(uint32_t n)
  *              4 x (max-endpoints + max-services)
  *   backends   2 x max-endpoints
  *   pods       old + new + going: 3 x max-pods; cookies old + new: 2 x max-pods
- *   workloads  old + new + going addresses: 3 x max-endpoints
+ *   workloads  old + new + going addresses: 3 x max-workloads; members old + new: 2 x max-workloads
+ *   terms      max-policy-terms; programs that an apply leaves alone are there once. A word of identities and a policy that counts
+ *              its verdicts for every four steps
  *   interfaces of pods and the node: max-pods + 64
  *   conns      max-connections; each has up to three other views in nats (dialled, and two of a masquerade); those that are not
  *              confirmed have half as much room, which nobody else's can be pushed out of
- *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods, and 32768 of the past
+ *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods + max-workloads, of policies as many as
+ *              there may be, and 32768 of the past
  * With the defaults 75 MB of kernel memory, half of it flows; tables and names allocate as they fill.
  */
 void plane_sizes(struct plane *p, const struct settings *s)
@@ -49,11 +52,11 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_BACKENDS] = 2 * p->max_endpoints + 1;
 	max[PLANE_MAP_NETNS] = 2 * p->max_pods;
 	max[PLANE_MAP_PODS] = 3 * p->max_pods + 1;
-	max[PLANE_MAP_MEMBERS] = 2 * p->max_endpoints;
-	max[PLANE_MAP_WORKLOADS] = 3 * p->max_endpoints + 1;
-	max[PLANE_MAP_TERMS] = 4 * p->max_services;
-	max[PLANE_MAP_BITS] = 2 * p->max_services;
-	max[PLANE_MAP_POLICIES] = p->max_services;
+	max[PLANE_MAP_MEMBERS] = 2 * p->max_workloads;
+	max[PLANE_MAP_WORKLOADS] = 3 * p->max_workloads + 1;
+	max[PLANE_MAP_TERMS] = s->max_policy_terms;
+	max[PLANE_MAP_BITS] = s->max_policy_terms / 4;
+	max[PLANE_MAP_POLICIES] = s->max_policy_terms / 4;
 	max[PLANE_MAP_IFACES] = p->max_pods + IFACES_SPARE;
 	max[PLANE_MAP_LOADS] = p->max_pods + IFACES_SPARE;
 	max[PLANE_MAP_LOCALS] = LOCALS_MAX;
@@ -62,7 +65,8 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_NATS] = 3 * p->max_conns;
 	max[PLANE_MAP_NATS_NEW] = 3 * fresh;
 	max[PLANE_MAP_FRAGS] = FRAGS_MAX;
-	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + 32768;
+	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + p->max_workloads +
+			       max[PLANE_MAP_POLICIES] + 32768;
 	max[PLANE_MAP_COUNTERS] = MESH_HOOK_MAX * MESH_REASON_MAX;
 	max[PLANE_MAP_FLOWS] = p->max_flows;
 	max[PLANE_MAP_CLOSED] = p->closed_nr;
@@ -80,7 +84,9 @@ int plane_check_settings(const struct settings *s, struct buf *err)
 		       { "max-pods", s->max_pods },
 		       { "max-flows", s->max_flows },
 		       { "max-closed-flows", s->max_closed_flows },
-		       { "max-connections", s->max_connections } };
+		       { "max-connections", s->max_connections },
+		       { "max-workloads", s->max_workloads },
+		       { "max-policy-terms", s->max_policy_terms / 4 } };
 
 	for (uint32_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
 		if (!limits[i].value || limits[i].value > 1u << 26)

@@ -190,8 +190,8 @@ struct {
 	__type(value, struct mesh_conn_slot);
 } mesh_conns_new __weak SEC(".maps");
 
-/* mesh_nats: from another view of a connection to its tuple on the wire (enum mesh_tuple_kind). Lives as long as the connection, in
- * mesh_nats_new until it is confirmed. Writer: tc, connect (sendmsg). */
+/* mesh_nats: every view of a connection, whichever way a packet goes, to its tuple on the wire (struct mesh_tuple). Lives as long as the
+ * connection; in mesh_nats_new until that is confirmed. Writer: tc, connect (sendmsg). Reader: the same. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -78,9 +78,10 @@ struct mesh_row {
 	__u32 service_id; /* mesh_names */
 	__u32 choice;	  /* first column in mesh_choices, over mesh_clusters */
 	__u32 choice_nr;  /* columns; 0: refuse */
-	__u32 pad;
+	__u32 flags;	  /* enum mesh_row_flag */
 	__u64 weight_sum;
 };
+enum mesh_row_flag { MESH_ROW_ENDPOINT = 1 /* one of its own endpoints is at its own address and port */ };
 _Static_assert(sizeof(struct mesh_row) == 64, "mesh_row");
 
 /* One column of an alias table (Vose 1991) with integer thresholds, exact: a draw < threshold takes `primary`. */
@@ -374,12 +375,15 @@ struct mesh_dial {
 };
 _Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");
 
-/* Both ends of a connection. `client` is who began it. */
+/*
+ * Both ends of a connection. `client` is who began it. As a key of mesh_nats the lesser end comes first, so that packets of both
+ * directions find it, and kind is 0; the value there is the connection's tuple on the wire, and its kind says which view the key is.
+ */
 enum mesh_tuple_kind {
-	MESH_TUPLE_WIRE = 0,	/* as the server's link sees it: key of mesh_conns */
-	MESH_TUPLE_DIALLED = 1, /* as the client sees it: key of mesh_nats -> wire */
-	MESH_TUPLE_MASQ = 2,	/* as a link to the outside is about to send it: key of mesh_nats -> what is sent */
-	MESH_TUPLE_UNMASQ = 3,	/* what came back there, seen from the client's end: key of mesh_nats -> wire */
+	MESH_TUPLE_KEY = 0,
+	MESH_TUPLE_WIRE = 1,	/* as the server's link sees it; also the kind in keys of mesh_conns */
+	MESH_TUPLE_DIALLED = 2, /* as the client sees it */
+	MESH_TUPLE_MASQ = 3,	/* as it leaves the node under the node's address */
 };
 struct mesh_tuple {
 	struct mesh_addr client, server;
@@ -418,23 +422,26 @@ enum mesh_conn_flag {
  */
 struct mesh_conn {
 	struct mesh_flow flow;	   /* the record, kept up to date; flow.seq is 0 */
-	struct mesh_tuple dialled; /* kind DIALLED; ports and addresses as the client sees them */
-	struct mesh_tuple wire;
-	__u64 seen_ns;	     /* last packet, CLOCK_BOOTTIME */
-	__u64 verdict_epoch; /* live epoch when the policy was asked */
+	struct mesh_tuple dialled; /* kind DIALLED; equal to wire but for that when nothing is translated */
+	struct mesh_tuple wire;	   /* kind WIRE */
+	struct mesh_addr masq;	   /* client on the other side of the node; zero: not passed on */
+	__u64 seen_ns;		   /* last packet, CLOCK_BOOTTIME */
+	__u64 verdict_epoch;	   /* live epoch when the policy was asked */
 	__u64 packets[2];
 	__u32 seq_end[2]; /* TCP: highest sequence number sent, and acknowledged by the other side, */
 	__u32 acked[2];	  /* of each direction */
-	__u32 isn[2];
-	__u32 ifindex; /* where it is tracked */
-	__u32 quota;   /* interface whose mesh_loads counts it; 0: none */
-	__u32 backend; /* in mesh_backends, 0: none chosen */
-	__u8 state;    /* enum mesh_conn_state */
-	__u8 flags;    /* enum mesh_conn_flag */
-	__u8 fin;      /* bit 0: client's FIN seen, bit 1: server's, bits 2 and 3: acknowledged */
+	__u32 ifindex;	  /* where it is tracked */
+	__u32 quota;	  /* interface whose mesh_loads counts it; 0: none */
+	__u32 backend;	  /* in mesh_backends, 0: none chosen */
+	__u8 state;	  /* enum mesh_conn_state */
+	__u8 flags;	  /* enum mesh_conn_flag */
+	__u8 fin;	  /* bit 0: client's FIN seen, bit 1: server's, bits 2 and 3: acknowledged */
 	__u8 pad;
+	__be16 masq_port_be;
+	__u16 pad2;
+	__u32 pad3;
 };
-_Static_assert(sizeof(struct mesh_conn) == 312, "mesh_conn");
+_Static_assert(sizeof(struct mesh_conn) == 328, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
 
 /* First fragments name the ports for the rest. Key and value of mesh_frags. */

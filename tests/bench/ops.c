@@ -59,7 +59,9 @@ static struct str read_file(const char *path)
 
 static int measure_parse(const char *path)
 {
-	const struct snapshot_options options = { STR("cluster.local"), STR("istio-system") };
+	const struct snapshot_options options = { .cluster_domain = STR("cluster.local"),
+						  .root_namespace = STR("istio-system"),
+						  .trust_domain = STR("cluster.local") };
 	struct str text = read_file(path);
 	uint64_t read_ns[5], build_ns[5], rows = 0;
 

@@ -195,7 +195,9 @@ static void add_service(struct buf *b, uint32_t set, uint32_t i)
 
 static struct snapshot *compile(uint32_t set)
 {
-	const struct snapshot_options options = { STR("cluster.local"), STR("istio-system") };
+	const struct snapshot_options options = { .cluster_domain = STR("cluster.local"),
+						  .root_namespace = STR("istio-system"),
+						  .trust_domain = STR("cluster.local") };
 	struct model *model = model_new();
 	struct snapshot *s = NULL;
 	struct batch batch = { 0 };

@@ -16,7 +16,9 @@ struct compiled {
 	int rc; /* of the last build */
 };
 
-static const struct snapshot_options compiled_options = { STR("cluster.local"), STR("istio-system") };
+static const struct snapshot_options compiled_options = { .cluster_domain = STR("cluster.local"),
+							  .root_namespace = STR("istio-system"),
+							  .trust_domain = STR("cluster.local") };
 
 /* Puts the documents of `text` into the model and builds: with the documents that changed, when `changes`, else whole. The snapshot is
  * replaced only when that works. */

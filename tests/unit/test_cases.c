@@ -62,7 +62,9 @@ static void print_diags(const struct diags *d, const char *before, struct buf *o
 /* What the compiler says of `text`: its diags, and for an image the snapshot below them. */
 static void compile(struct str text, bool image, struct buf *out)
 {
-	const struct snapshot_options opts = { STR("cluster.local"), STR("istio-system") };
+	const struct snapshot_options opts = { .cluster_domain = STR("cluster.local"),
+					       .root_namespace = STR("istio-system"),
+					       .trust_domain = STR("cluster.local") };
 	struct model *model = model_new();
 	struct snapshot *snapshot = NULL;
 	struct batch b = { 0 };

@@ -76,7 +76,9 @@ static void add_reason(const struct batch *b, const struct doc_result *row, stru
 static void add_rows(const char *path, struct buf *out)
 {
 	static const char *const outcomes[] = { "applied", "skipped", "refused" };
-	const struct snapshot_options opts = { STR("cluster.local"), STR("istio-system") };
+	const struct snapshot_options opts = { .cluster_domain = STR("cluster.local"),
+					       .root_namespace = STR("istio-system"),
+					       .trust_domain = STR("cluster.local") };
 	struct model *model = model_new();
 	struct snapshot *snapshot = NULL;
 	struct batch b = { 0 };

@@ -1,29 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What happens when a pod dials a host or address, and which rule says so. Reads a snapshot as the kernel reads its maps; knows no
+ * What happens when a client dials a host or address, and which rule says so. Reads a snapshot as the kernel reads its maps; knows no
  * documents.
  */
 #include <errno.h>
 
-#include "config/explain.h"
-#include "mesh_abi.h"
+#include "config/explain_local.h"
 
-struct asking {
-	const struct snapshot *s;
-	const struct client *client;
-	struct str domain;
-	uint16_t port;
-	uint8_t proto;
-	struct buf *text; /* never NULL */
-	struct json *json;
-};
+/* Where the row of a NodePort is, by "is IPv4": :: and 0.0.0.0 stand for the node's own addresses of the family. */
+static const struct addr node_any[2] = { { { 0 } }, { { [10] = 0xff, [11] = 0xff } } };
+
+static bool is_any(const struct addr *a)
+{
+	return !addr_cmp(a, &node_any[addr_is_v4(a)]);
+}
 
 static const char *proto_text(uint8_t proto)
 {
 	return proto == MESH_PROTO_UDP ? "udp" : "tcp";
 }
 
+void add_socket(struct buf *out, const struct addr *addr, uint16_t port)
+{
+	char text[ADDR_TEXT_MAX];
+
+	buf_printf(out, addr_is_v4(addr) ? "%s:%u" : "[%s]:%u", addr_text(addr, text), port);
+}
+
 /* ---- source ---- */
+
+static bool has_ip(const struct client *c, const struct addr *addr)
+{
+	for (uint32_t i = 0; i < c->ip_nr; i++)
+		if (!addr_cmp(&c->ips[i], addr))
+			return true;
+	return false;
+}
+
+/* The client that has this address; of several, which share their node's, none speaks for it. */
+static const struct client *client_at(const struct snapshot *s, const struct addr *addr)
+{
+	for (uint32_t i = 0; i < s->client_nr; i++)
+		if (!s->clients[i].host_network && has_ip(&s->clients[i], addr))
+			return &s->clients[i];
+	return NULL;
+}
 
 static const struct client *client_named(const struct snapshot *s, struct str ns, struct str name, uint32_t *ret_nr)
 {
@@ -42,7 +63,7 @@ static const struct client *client_named(const struct snapshot *s, struct str ns
 	return found;
 }
 
-static const struct client *find_source(struct asking *q, struct str src)
+static const struct client *find_pod(struct asking *q, struct str src)
 {
 	int slash = str_find(src, '/');
 	const struct client *c;
@@ -61,6 +82,19 @@ static const struct client *find_source(struct asking *q, struct str src)
 	for (dot = src.len; dot && src.p[dot - 1] != '.'; dot--)
 		;
 	return dot ? client_named(q->s, str_sub(src, dot, src.len), str_sub(src, 0, dot - 1), &nr) : NULL;
+}
+
+static const struct client *find_source(struct asking *q, struct str src)
+{
+	const struct client *c;
+
+	if (!addr_parse(src, &q->outside_ip))
+		return find_pod(q, src);
+	c = client_at(q->s, &q->outside_ip);
+	if (c)
+		return c;
+	q->outside = (struct client){ .name = src, .ips = &q->outside_ip, .ip_nr = 1 };
+	return &q->outside;
 }
 
 /* ---- destination ---- */
@@ -102,15 +136,19 @@ static const struct unit *find_host(const struct asking *q, struct str dst)
 
 /* ---- one address ---- */
 
-static const char *path_of(const struct asking *q, const struct u_row *r)
+static const char *path_of(const struct asking *q, const struct addr *addr, const struct u_row *r)
 {
+	if (access_unknown(q, addr, r))
+		return "refused";
 	if (q->client->host_network || !r || r->action == MESH_ABSENT)
 		return "direct";
 	return r->action == MESH_PASS ? "pass" : "kernel";
 }
 
-static const char *reason_of(const struct asking *q, const struct u_row *r)
+static const char *reason_of(const struct asking *q, const struct addr *addr, const struct u_row *r)
 {
+	if (access_unknown(q, addr, r))
+		return "no service, and this client may reach only what the rules know: refused";
 	if (q->client->host_network)
 		return "sockets on the node's own network are not touched";
 	if (!r)
@@ -119,6 +157,9 @@ static const char *reason_of(const struct asking *q, const struct u_row *r)
 		return "the service is not visible to this client: dialled directly, not touched";
 	if (r->action == MESH_PASS)
 		return "known service, passes through to the dialled address";
+	if (is_outside(q))
+		return r->dest_nr ? "balanced in the kernel, where it enters the node"
+				  : "the rule has no destination: refused in the kernel, where it enters the node";
 	if (!r->dest_nr)
 		return "the rule has no destination: refused in the kernel, at connect()";
 	return "balanced in the kernel, at connect()";
@@ -166,7 +207,6 @@ static void say_dest(struct asking *q, const struct unit *u, const struct u_dest
 	const struct u_cluster *c = &u->clusters[d->cluster];
 	uint64_t own = endpoint_sum(u, c);
 	double part = share(d->weight, sum);
-	char text[ADDR_TEXT_MAX];
 
 	buf_printf(q->text, "  %6.2f%%  %.*s\n", part, STR_ARG(c->name));
 	if (!c->endpoint_nr)
@@ -184,8 +224,8 @@ static void say_dest(struct asking *q, const struct unit *u, const struct u_dest
 		const struct u_endpoint *e = &u->endpoints[c->endpoint + i];
 		double effective = part * share(e->weight, own) / 100;
 
-		buf_printf(q->text, addr_is_v4(&e->addr) ? "           %6.2f%%  %s:%u" : "           %6.2f%%  [%s]:%u",
-			   effective, addr_text(&e->addr, text), e->port);
+		buf_printf(q->text, "           %6.2f%%  ", effective);
+		add_socket(q->text, &e->addr, e->port);
 		if (e->workload)
 			buf_printf(q->text, "  %.*s", STR_ARG(u->workloads[e->workload - 1].text));
 		buf_printf(q->text, "\n");
@@ -235,8 +275,8 @@ static void json_head(struct asking *q, const struct unit *u, const struct addr 
 	json_kstr(q->json, "host", u ? u->host : STR(""));
 	json_kstr(q->json, "namespace", u ? u->ns : STR(""));
 	json_kstr(q->json, "kind", u ? u->source_kind : STR(""));
-	json_kstr(q->json, "path", str_of(path_of(q, r)));
-	json_kstr(q->json, "reason", str_of(reason_of(q, r)));
+	json_kstr(q->json, "path", str_of(path_of(q, addr, r)));
+	json_kstr(q->json, "reason", str_of(reason_of(q, addr, r)));
 	json_kbool(q->json, "per_connection", r && r->http_per_connection);
 	json_key(q->json, "scope");
 	json_object(q->json);
@@ -246,21 +286,32 @@ static void json_head(struct asking *q, const struct unit *u, const struct addr 
 	json_object_end(q->json);
 }
 
+/* "namespace/pod -> address:port/protocol" */
+static void say_head(struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r)
+{
+	if (is_outside(q))
+		buf_printf(q->text, "%.*s (outside) -> ", STR_ARG(q->client->name));
+	else
+		buf_printf(q->text, "%.*s/%.*s -> ", STR_ARG(q->client->ns), STR_ARG(q->client->name));
+	if (is_any(addr))
+		buf_printf(q->text, "node (IPv%d):%u", addr_is_v4(addr) ? 4 : 6, q->port);
+	else
+		add_socket(q->text, addr, q->port);
+	buf_printf(q->text, "/%s", proto_text(q->proto));
+	if (u)
+		buf_printf(q->text, " (%.*s %.*s/%.*s)", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
+	buf_printf(q->text, "\n  %s\n", reason_of(q, addr, r));
+	if (q->json)
+		json_head(q, u, addr, r);
+}
+
 /* What the kernel finds at one address; u is NULL when it finds nothing. */
 static void say_address(struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r)
 {
 	bool balanced = r && r->action == MESH_ROUTE && !q->client->host_network;
-	char text[ADDR_TEXT_MAX];
 	uint64_t sum = 0;
 
-	buf_printf(q->text, addr_is_v4(addr) ? "%.*s/%.*s -> %s:%u/%s" : "%.*s/%.*s -> [%s]:%u/%s",
-		   STR_ARG(q->client->ns), STR_ARG(q->client->name), addr_text(addr, text), q->port,
-		   proto_text(q->proto));
-	if (u)
-		buf_printf(q->text, " (%.*s %.*s/%.*s)", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
-	buf_printf(q->text, "\n  %s\n", reason_of(q, r));
-	if (q->json)
-		json_head(q, u, addr, r);
+	say_head(q, u, addr, r);
 	say_rule(q, u, r);
 	if (balanced && r->http_per_connection)
 		buf_printf(q->text, "  http weights are balanced per connection for now, not per request\n");
@@ -274,8 +325,10 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 		sum += u->dests[r->dest + i].weight;
 	for (uint32_t i = 0; balanced && i < r->dest_nr; i++)
 		say_dest(q, u, &u->dests[r->dest + i], sum);
-	if (q->json) {
+	if (q->json)
 		json_array_end(q->json);
+	say_access(q, u, addr, r);
+	if (q->json) {
 		json_key(q->json, "notes");
 		json_array(q->json);
 	}
@@ -344,23 +397,93 @@ static int explain_host(struct asking *q, const struct unit *u)
 	return 0;
 }
 
-static int explain_to(struct asking *q, struct str dst)
+/* The row at an address; at one of a node's, which a pod on the node's network tells, also what NodePorts mean there. */
+static void explain_address(struct asking *q, const struct addr *addr)
 {
 	const struct unit *u = NULL;
-	const struct u_row *r;
+	const struct u_row *r = snapshot_find(q->s, q->client->scope, addr, q->port, q->proto, &u);
+
+	for (uint32_t i = 0; !r && i < q->s->client_nr; i++)
+		if (q->s->clients[i].host_network && has_ip(&q->s->clients[i], addr))
+			r = snapshot_find(q->s, q->client->scope, &node_any[addr_is_v4(addr)], q->port, q->proto, &u);
+	say_address(q, u, addr, r);
+}
+
+/* A NodePort, by the word "node" or the node's name. */
+static bool explain_node(struct asking *q, struct str dst)
+{
+	bool found = false;
+
+	if (!str_is(dst, "node") && !(q->node_name.len && str_eq(dst, q->node_name)))
+		return false;
+	for (uint32_t i = 2; i--;) {
+		const struct unit *u = NULL;
+		const struct u_row *r = snapshot_find(q->s, q->client->scope, &node_any[i], q->port, q->proto, &u);
+
+		if (r)
+			say_address(q, u, &node_any[i], r);
+		found |= r != NULL;
+	}
+	return found;
+}
+
+static bool explain_pod(struct asking *q, struct str dst)
+{
+	const struct client *server = NULL;
+	uint32_t nr;
+
+	if (str_find(dst, '/') < 0)
+		server = client_named(q->s, q->client->ns, dst, &nr);
+	if (!server)
+		server = find_pod(q, dst);
+	for (uint32_t i = 0; server && i < server->ip_nr; i++)
+		explain_address(q, &server->ips[i]);
+	return server;
+}
+
+static int explain_to(struct asking *q, struct str dst)
+{
+	size_t before = q->text->len;
+	const struct unit *u;
 	struct addr addr;
 
 	if (addr_parse(dst, &addr)) {
-		r = snapshot_find(q->s, q->client->scope, &addr, q->port, q->proto, &u);
-		say_address(q, u, &addr, r);
+		explain_address(q, &addr);
 		return 0;
 	}
 	u = find_host(q, dst);
 	if (u)
 		return explain_host(q, u);
-	buf_printf(q->text, "no Service or ServiceEntry has host %.*s, seen from namespace %.*s\n", STR_ARG(dst),
-		   STR_ARG(q->client->ns));
+	if (explain_node(q, dst) || explain_pod(q, dst))
+		return 0;
+	if (q->text->len == before)
+		buf_printf(q->text,
+			   "no Service or ServiceEntry has host %.*s, and no pod its name, seen from namespace "
+			   "%.*s\n",
+			   STR_ARG(dst), STR_ARG(q->client->ns));
 	return -ENOENT;
+}
+
+static struct str or_default(struct str s, struct str otherwise)
+{
+	return s.len ? s : otherwise;
+}
+
+static void json_begin(struct asking *q, struct str src, struct str dst)
+{
+	struct json *j = q->json;
+	bool pod = !q->client || !is_outside(q);
+
+	json_object(j);
+	json_kstr(j, "source_namespace", q->client ? q->client->ns : STR(""));
+	json_kstr(j, "source_pod", !pod ? STR("") : q->client ? q->client->name : src);
+	json_kstr(j, "source_service_account", q->client ? q->client->service_account : STR(""));
+	json_identity(q);
+	json_kstr(j, "destination", dst);
+	json_kuint(j, "port", q->port);
+	json_kstr(j, "protocol", str_of(proto_text(q->proto)));
+	json_key(j, "addresses");
+	json_array(j);
 }
 
 int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst,
@@ -368,7 +491,9 @@ int explain(const struct snapshot *s, const struct snapshot_options *opts, struc
 {
 	struct buf own = { 0 };
 	struct asking q = { .s = s,
-			    .domain = opts->cluster_domain.len ? opts->cluster_domain : STR("cluster.local"),
+			    .domain = or_default(opts->cluster_domain, STR("cluster.local")),
+			    .trust_domain = or_default(opts->trust_domain, STR("cluster.local")),
+			    .node_name = opts->node_name,
 			    .port = port,
 			    .proto = proto,
 			    .text = text ? text : &own,
@@ -377,27 +502,18 @@ int explain(const struct snapshot *s, const struct snapshot_options *opts, struc
 	int err = -ENOENT;
 
 	q.client = find_source(&q, src);
-	if (!q.client) {
-		if (q.text->len == before)
-			buf_printf(q.text, "no pod %.*s with an address\n", STR_ARG(src));
-	}
-	if (json) {
-		json_object(json);
-		json_kstr(json, "source_namespace", q.client ? q.client->ns : STR(""));
-		json_kstr(json, "source_pod", q.client ? q.client->name : src);
-		json_kstr(json, "source_service_account", q.client ? q.client->service_account : STR(""));
-		json_kstr(json, "destination", dst);
-		json_kuint(json, "port", port);
-		json_kstr(json, "protocol", str_of(proto_text(proto)));
-		json_key(json, "addresses");
-		json_array(json);
-	}
+	if (!q.client && q.text->len == before)
+		buf_printf(q.text, "no pod %.*s with an address\n", STR_ARG(src));
+	if (json)
+		json_begin(&q, src, dst);
 	if (q.client)
 		err = explain_to(&q, dst);
-	if (json) {
+	if (json)
 		json_array_end(json);
+	if (!err)
+		say_verdict(&q);
+	if (json)
 		json_object_end(json);
-	}
 	buf_release(&own);
 	return err;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* "What happens when SRC dials DST:PORT, and which line of which file says so." Pure: snapshot in, text or JSON out. */
+/* "What happens when SRC dials DST:PORT, may it, and which line of which file says so." Pure: snapshot in, text or JSON out. */
 #ifndef CONFIG_EXPLAIN_H
 #define CONFIG_EXPLAIN_H
 
@@ -7,8 +7,9 @@
 #include "config/snapshot.h"
 
 /*
- * src: "pod", "pod.namespace" or "namespace/pod"; dst: a Service or ServiceEntry host ("reviews", "reviews.default",
- * "reviews.default.svc.cluster.local", resolved from the source's namespace), or an IP literal; port != 0; proto of the ABI.
+ * src: "pod", "pod.namespace", "namespace/pod", or an IP literal, which is a client outside of the cluster unless a pod has it. dst: a
+ * Service or ServiceEntry host ("reviews", "reviews.default", "reviews.default.svc.cluster.local", resolved from the source's
+ * namespace), a pod as in src, an IP literal, or "node" or the node's name for a NodePort; port != 0; proto of the ABI.
  * Writes what check's users read to `text` and the same facts to `json` (either may be NULL). Returns 0; -ENOENT: no such source,
  * host or port, with a sentence in `text`.
  */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of explain share. Nobody else includes it. */
+#ifndef CONFIG_EXPLAIN_LOCAL_H
+#define CONFIG_EXPLAIN_LOCAL_H
+
+#include "config/explain.h"
+#include "mesh_abi.h"
+
+/* What the policies say of one server, and why. */
+struct finding {
+	struct access_verdict says;
+	uint16_t reason;		 /* enum mesh_reason: why not; MESH_REASON_NONE: allowed */
+	const struct u_program *program; /* NULL: no policy selects the server */
+	const struct u_program *shadow;	 /* of dry-run policies; NULL: none */
+	struct access_verdict would;
+};
+
+struct asking {
+	const struct snapshot *s;
+	const struct client *client;
+	struct client outside; /* what `client` points to when the source is an address of nobody's */
+	struct addr outside_ip;
+	struct str domain, trust_domain, node_name;
+	uint16_t port;
+	uint8_t proto;
+	struct buf *text; /* never NULL */
+	struct json *json;
+	uint32_t allowed, denied; /* servers found so far */
+	struct finding first;	  /* of the first of them */
+	bool differ;		  /* not all of them found the same */
+};
+
+static inline bool is_outside(const struct asking *q)
+{
+	return q->client == &q->outside;
+}
+
+/* "1.2.3.4:80", "[fd00::1]:80", appended. */
+void add_socket(struct buf *out, const struct addr *addr, uint16_t port);
+
+/* ---- explain_access.c ---- */
+/* A client that may reach only what the rules know dials what they do not. */
+bool access_unknown(const struct asking *q, const struct addr *addr, const struct u_row *r);
+/* Whether the client may reach what it meets at this address; r may be NULL. JSON: the key "access". */
+void say_access(struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r);
+/* Whether it may reach all of it. JSON: the keys "verdict", "policy", "rule", "file", "line". */
+void say_verdict(struct asking *q);
+/* JSON: the key "source_identity". */
+void json_identity(const struct asking *q);
+
+#endif

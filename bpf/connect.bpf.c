@@ -4,10 +4,10 @@
  * socket's release ends what connect() began. IPv4 and IPv6 are one text; each entry program is two lines.
  */
 #include "vmlinux.h"
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include "ctx.bpf.h"
 #include "decide.bpf.h"
+#include "dial.bpf.h"
 #include "flow.bpf.h"
 #include "lookup.bpf.h"
 #include "maps.bpf.h"
@@ -15,9 +15,6 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 closed_mask = 0;
-
-/* Program results of cgroup/connect. */
-enum { DENY = 0, ALLOW = 1 };
 
 /* Ends what an earlier connect() of the same socket left behind. */
 static __always_inline void end_previous(struct mesh_dial *dial)
@@ -28,14 +25,6 @@ static __always_inline void end_previous(struct mesh_dial *dial)
 		flow_end(dial, MESH_STATE_FAILED, MESH_REASON_NOT_SENT);
 	else
 		flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
-}
-
-/* Refuses a connect() with ECONNREFUSED, with EPERM on kernels that cannot say which (before 5.18). */
-static __always_inline int refuse(void)
-{
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
-		bpf_set_retval(-E_CONNREFUSED);
-	return DENY;
 }
 
 /* Keeps what the socket dialled and opens its flow. Returns the reason to count. */
@@ -61,92 +50,96 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow 
 	return reason;
 }
 
-/* Fills what a flow record says of the decision. */
-static __always_inline void flow_begin(struct bpf_sock_addr *ctx, const struct mesh_key *key,
-				       const struct mesh_pod *pod, const struct mesh_row *row, __u64 live,
-				       struct mesh_flow *flow)
-{
-	flow->cookie = bpf_get_socket_cookie(ctx);
-	flow->netns_cookie = pod->netns_cookie;
-	flow->epoch = live;
-	flow->opened_ns = bpf_ktime_get_boot_ns();
-	flow->client = mesh_addr_v4(&pod->addr[0]) == mesh_addr_v4(&key->addr) ? pod->addr[0] : pod->addr[1];
-	flow->dialled = key->addr;
-	flow->chosen = key->addr;
-	flow->dialled_port_be = key->port_be;
-	flow->chosen_port_be = key->port_be;
-	flow->proto = key->proto;
-	flow->client_id = pod->workload_id;
-	flow->service_id = row->service_id;
-	flow->state = key->proto == MESH_PROTO_TCP ? MESH_STATE_CONNECTING : MESH_STATE_ESTABLISHED;
-}
-
-static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct mesh_row *row, struct mesh_flow *flow,
+static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct dial *d, const struct mesh_row *row,
 				 __u16 *ret_reason)
 {
-	struct mesh_backend *backend = NULL;
-	__u32 at = 0;
-	__u16 reason = choose(row, &flow->cluster_id, &at, &backend);
+	__u16 reason = MESH_REASON_PASSED;
+	struct mesh_flow flow;
+	__u32 backend = 0;
 
-	if (reason != MESH_REASON_ROUTED || !backend) {
-		flow->state = MESH_STATE_FAILED;
-		flow->reason = reason;
-		flow_to_ring(flow, flow->opened_ns);
-		*ret_reason = reason;
+	flow_begin(ctx, d, row->service_id, &flow);
+	if (row->action == MESH_ROUTE)
+		reason = flow_choose(row, &flow, &backend);
+	*ret_reason = reason;
+	if (reason != MESH_REASON_ROUTED && reason != MESH_REASON_PASSED) {
+		flow_fail(&flow, reason);
 		return refuse();
 	}
-	flow->chosen = backend->addr;
-	flow->chosen_port_be = backend->port_be;
-	flow->server_id = backend->workload_id;
-	ctx_set_user_addr(ctx, v6, &flow->chosen, flow->chosen_port_be);
-	*ret_reason = record(ctx, flow, MESH_REASON_ROUTED);
+	*ret_reason = flow_policy(d, &flow);
+	if (*ret_reason != MESH_REASON_NONE) {
+		flow_fail(&flow, *ret_reason);
+		return DENY;
+	}
+	if (reason == MESH_REASON_ROUTED)
+		ctx_set_user_addr(ctx, v6, &flow.chosen, flow.chosen_port_be);
+	*ret_reason = record(ctx, &flow, reason);
 	return ALLOW;
+}
+
+/* Somewhere that a pod which may reach only what the rules know must not go. */
+static __always_inline int off_limits(const struct mesh_addr *addr)
+{
+	return !mesh_addr_special(addr) && !bpf_map_lookup_elem(&mesh_locals, addr);
+}
+
+/*
+ * No service: the address itself. Nothing is recorded but a refusal. A pod's own address is never off the pod. A UDP socket that is
+ * bound to a port may be a server that answers its client, which the tc path can tell from a first datagram and this hook cannot.
+ */
+static __always_inline int direct(struct bpf_sock_addr *ctx, const struct dial *d, __u16 *ret_reason)
+{
+	struct mesh_workload *server;
+	struct mesh_flow flow;
+	__u32 policy_id = 0;
+	__u16 reason;
+
+	*ret_reason = MESH_REASON_NOT_SERVICE;
+	if (d->key.proto == MESH_PROTO_UDP && ctx->sk->src_port)
+		return ALLOW;
+	server = workload_find(&d->key.addr, d->live);
+	if (!server && !(d->pod->flags & MESH_POD_REGISTRY_ONLY))
+		return ALLOW;
+	if (mesh_addr_eq(&d->key.addr, &d->pod->addr[0]) || mesh_addr_eq(&d->key.addr, &d->pod->addr[1]))
+		return ALLOW;
+	if (server)
+		reason = dial_policy(d, server, &d->key.addr, d->key.port_be, &policy_id);
+	else
+		reason = off_limits(&d->key.addr) ? MESH_REASON_REGISTRY_ONLY : MESH_REASON_NONE;
+	if (reason == MESH_REASON_NONE)
+		return ALLOW;
+	flow_begin(ctx, d, 0, &flow);
+	flow.policy_id = policy_id;
+	flow.server_id = server ? server->workload_id : 0;
+	flow_fail(&flow, reason);
+	*ret_reason = reason;
+	return DENY;
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
 {
-	struct mesh_control *ctl = mesh_control_get();
-	struct mesh_key key = { .prefix_len = 128 };
-	struct mesh_flow flow = {};
 	struct mesh_row *row = NULL;
-	struct mesh_addr local;
 	struct mesh_dial *dial;
-	struct mesh_pod *pod;
-	__u64 live;
+	struct dial d = {};
 	int found;
 
-	key.proto = ctx_proto(ctx);
-	*ret_reason = MESH_REASON_NOT_HANDLED;
-	if (!key.proto || !ctl || !ctx->sk)
-		return ALLOW;
-	live = *(volatile __u64 *)&ctl->live;
-	pod = pod_find(bpf_get_netns_cookie(ctx), live);
-	*ret_reason = MESH_REASON_NOT_ENROLLED;
-	if (!pod)
+	*ret_reason = dial_begin(ctx, v6, &d);
+	if (*ret_reason != MESH_REASON_NONE)
 		return ALLOW;
 	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
 	if (dial) {
 		end_previous(dial);
 		__builtin_memset(&dial->chosen, 0, sizeof(dial->chosen));
 	}
-	ctx_bound_addr(ctx, v6, &local);
 	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
-	if (!mesh_pod_owns(pod, &local))
+	if (!mesh_pod_owns(d.pod, &d.local))
 		return ALLOW;
-	key.scope = pod->scope;
-	ctx_user_addr(ctx, v6, &key.addr, &key.port_be);
-	found = row_find(ctl, &key, &live, &row);
+	found = row_dialled(d.ctl, &d.key, &d.live, &row);
 	*ret_reason = MESH_REASON_ROW_RACED;
 	if (found == ROW_RACED)
 		return refuse();
-	*ret_reason = MESH_REASON_NOT_SERVICE;
 	if (found == ROW_NONE || !row || row->action == MESH_ABSENT)
-		return ALLOW;
-	flow_begin(ctx, &key, pod, row, live, &flow);
-	if (row->action == MESH_ROUTE)
-		return route(ctx, v6, row, &flow, ret_reason);
-	*ret_reason = record(ctx, &flow, MESH_REASON_PASSED);
-	return ALLOW;
+		return direct(ctx, &d, ret_reason);
+	return route(ctx, v6, &d, row, ret_reason);
 }
 
 SEC("cgroup/connect4")

@@ -34,6 +34,27 @@ static __always_inline int mesh_addr_any(const struct mesh_addr *a)
 	return !(a->w_be[0] | a->w_be[1] | a->w_be[3]) && (!a->w_be[2] || a->w_be[2] == MESH_BE32(0xffff));
 }
 
+/* ::ffff:0.0.0.0 or ::, by the family of the address. */
+static __always_inline void mesh_addr_any_of(const struct mesh_addr *a, struct mesh_addr *ret)
+{
+	ret->w_be[0] = ret->w_be[1] = ret->w_be[3] = 0;
+	ret->w_be[2] = mesh_addr_v4(a) ? a->w_be[2] : 0;
+}
+
+/* No address of somebody else's: unspecified, loopback, link-local, multicast or broadcast. */
+static __always_inline int mesh_addr_special(const struct mesh_addr *a)
+{
+	__u32 first = MESH_BE32(a->w_be[0]), last = MESH_BE32(a->w_be[3]);
+
+	if (mesh_addr_any(a))
+		return 1;
+	if (mesh_addr_v4(a))
+		return last >> 24 == 127 || last >> 16 == 0xa9fe || last >> 28 == 0xe || last == 0xffffffff;
+	if (!(a->w_be[0] | a->w_be[1] | a->w_be[2]))
+		return last == 1;
+	return first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
+}
+
 /* The first len bits of the addresses are equal. */
 static __always_inline int mesh_addr_match(const struct mesh_addr *a, const struct mesh_addr *b, __u32 len)
 {

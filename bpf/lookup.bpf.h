@@ -106,6 +106,23 @@ static __always_inline int row_find(const struct mesh_control *ctl, struct mesh_
 	return found;
 }
 
+/* The same, and node ports: rows at the any-address of a family stand for every address of the node itself. */
+static __always_inline int row_dialled(const struct mesh_control *ctl, struct mesh_key *key, __u64 *live,
+				       struct mesh_row **ret)
+{
+	struct mesh_addr dialled = key->addr;
+	__u32 scope = key->scope;
+	int found = row_find(ctl, key, live, ret);
+
+	if (found != ROW_NONE || !bpf_map_lookup_elem(&mesh_locals, &dialled))
+		return found;
+	key->scope = scope;
+	mesh_addr_any_of(&dialled, &key->addr);
+	found = row_find(ctl, key, live, ret);
+	key->addr = dialled;
+	return found;
+}
+
 /* The pod whose network namespace this is, in the live epoch. */
 static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
 {

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What connect() and a datagram of an unconnected socket have in common: who dials, what it means, whether a policy allows it, and
+ * how it is refused. They run in process context and can be preempted, so everything they work on is on the stack.
+ */
+#ifndef BPF_DIAL_H
+#define BPF_DIAL_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include "ctx.bpf.h"
+#include "flow.bpf.h"
+#include "lookup.bpf.h"
+#include "policy.bpf.h"
+
+/* Program results of cgroup/connect and cgroup/sendmsg. DENY alone is EPERM, on every kernel. */
+enum { DENY = 0, ALLOW = 1 };
+
+struct dial {
+	struct mesh_control *ctl;
+	struct mesh_pod *pod;
+	__u64 live;
+	struct mesh_key key;	/* what was dialled; scope is the row's */
+	struct mesh_addr local; /* the socket's own; the any-address: not bound to one */
+};
+
+/* Refuses with ECONNREFUSED, with EPERM on kernels that cannot say which (before 5.18). */
+static __always_inline int refuse(void)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
+		bpf_set_retval(-E_CONNREFUSED);
+	return DENY;
+}
+
+/* The address that the pod has for talking to `peer`. */
+static __always_inline void pod_addr(const struct mesh_pod *pod, const struct mesh_addr *local,
+				     const struct mesh_addr *peer, struct mesh_addr *ret)
+{
+	if (!mesh_addr_any(local))
+		*ret = *local;
+	else if (mesh_addr_v4(&pod->addr[0]) == mesh_addr_v4(peer))
+		*ret = pod->addr[0];
+	else
+		*ret = pod->addr[1];
+}
+
+/* Fills what a flow record says of the dial, before anything is chosen. */
+static __always_inline void flow_begin(struct bpf_sock_addr *ctx, const struct dial *d, __u32 service_id,
+				       struct mesh_flow *flow)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->cookie = bpf_get_socket_cookie(ctx);
+	flow->netns_cookie = d->pod->netns_cookie;
+	flow->epoch = d->live;
+	flow->opened_ns = bpf_ktime_get_boot_ns();
+	pod_addr(d->pod, &d->local, &d->key.addr, &flow->client);
+	flow->dialled = d->key.addr;
+	flow->chosen = d->key.addr;
+	flow->dialled_port_be = d->key.port_be;
+	flow->chosen_port_be = d->key.port_be;
+	flow->proto = d->key.proto;
+	flow->client_id = d->pod->workload_id;
+	flow->service_id = service_id;
+	flow->state = d->key.proto == MESH_PROTO_TCP ? MESH_STATE_CONNECTING : MESH_STATE_ESTABLISHED;
+}
+
+static __always_inline void flow_fail(struct mesh_flow *flow, __u16 reason)
+{
+	flow->state = MESH_STATE_FAILED;
+	flow->reason = reason;
+	flow_to_ring(flow, flow->opened_ns);
+}
+
+/* May this pod reach that server? MESH_REASON_NONE: yes; otherwise the reason why not. ret_policy_id is set when a policy says so. */
+static __always_inline __u16 dial_policy(const struct dial *d, const struct mesh_workload *server,
+					 const struct mesh_addr *addr, __be16 port_be, __u32 *ret_policy_id)
+{
+	struct policy_run run = {};
+	__u16 reason;
+
+	if (!server->policy && !server->shadow)
+		return MESH_REASON_NONE;
+	pod_addr(d->pod, &d->local, addr, &run.subject.source);
+	run.subject.destination = *addr;
+	run.subject.identity = d->pod->identity;
+	run.subject.port = bpf_ntohs(port_be);
+	reason = policy_check(&run, server);
+	*ret_policy_id = run.policy_id;
+	return reason;
+}
+
+/* The same for what the flow has chosen. */
+static __always_inline __u16 flow_policy(const struct dial *d, struct mesh_flow *flow)
+{
+	struct mesh_workload *server = workload_find(&flow->chosen, d->live);
+	__u16 reason;
+
+	if (!server)
+		return MESH_REASON_NONE;
+	reason = dial_policy(d, server, &flow->chosen, flow->chosen_port_be, &flow->policy_id);
+	if (!flow->server_id)
+		flow->server_id = server->workload_id;
+	return reason;
+}
+
+/* Chooses an endpoint into the flow. MESH_REASON_ROUTED: there is one; otherwise the reason why not. */
+static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh_flow *flow, __u32 *ret_backend)
+{
+	struct mesh_backend *backend = NULL;
+	__u16 reason = choose(row, &flow->cluster_id, ret_backend, &backend);
+
+	if (reason != MESH_REASON_ROUTED)
+		return reason;
+	if (!backend)
+		return MESH_REASON_CORRUPT;
+	flow->chosen = backend->addr;
+	flow->chosen_port_be = backend->port_be;
+	flow->server_id = backend->workload_id;
+	return MESH_REASON_ROUTED;
+}
+
+/* Who dials from where, for a socket of the mesh. MESH_REASON_NONE, or why the mesh leaves it alone. */
+static __always_inline __u16 dial_begin(struct bpf_sock_addr *ctx, int v6, struct dial *d)
+{
+	d->key.prefix_len = 128;
+	d->key.proto = ctx_proto(ctx);
+	d->ctl = mesh_control_get();
+	if (!d->key.proto || !d->ctl || !ctx->sk)
+		return MESH_REASON_NOT_HANDLED;
+	d->live = *(volatile __u64 *)&d->ctl->live;
+	d->pod = pod_find(bpf_get_netns_cookie(ctx), d->live);
+	if (!d->pod)
+		return MESH_REASON_NOT_ENROLLED;
+	d->key.scope = d->pod->scope;
+	ctx_bound_addr(ctx, v6, &d->local);
+	ctx_user_addr(ctx, v6, &d->key.addr, &d->key.port_be);
+	return MESH_REASON_NONE;
+}
+
+#endif

@@ -8,10 +8,9 @@ import uuid
 
 import yaml
 
-POD_NET = (ipaddress.ip_network("10.244.0.0/16"), ipaddress.ip_network("fd00:10:244::/64"))
 SERVICE_NET = (ipaddress.ip_network("10.96.0.0/12"), ipaddress.ip_network("fd00:10:96::/108"))
-NODE_IPS = ("172.30.0.2", "fd00:172:30::2")
 FIRST_POD, FIRST_SERVICE = 2, 10
+NODES_MAX = 12
 
 # Kinds that hold a pod template, and the field that says how many pods there are.
 TEMPLATES = {
@@ -28,6 +27,11 @@ KEPT = ("Namespace", "ServiceAccount", "Endpoints", "EndpointSlice")
 
 class LabError(Exception):
     """Something the user can put right; printed without a trace."""
+
+
+def pod_nets(number):
+    """Of the node with that number, 1 .. NODES_MAX."""
+    return (ipaddress.ip_network(f"10.{243 + number}.0.0/16"), ipaddress.ip_network(f"fd00:10:{243 + number}::/64"))
 
 
 def files_of(paths):
@@ -90,6 +94,16 @@ class Addresses:
                 return [str(a) for a in pair]
 
 
+class Cluster:
+    """What other nodes of the cluster have already. Their Services are this node's too; a second pod of a name is a mistake."""
+
+    def __init__(self, records=()):
+        self.documents = {tuple(d) for r in records for d in r["documents"]}
+        self.pods = {(p["namespace"], p["pod"]): r["node"] for r in records for p in r["pods"]}
+        self.addresses = {ip for r in records for p in r["pods"] for ip in p["ips"]}
+        self.service_ips = {ip for r in records for s in r["services"] for ip in s["ips"]}
+
+
 class Pod:
     def __init__(self, namespace, name, workload, metadata, spec, status):
         self.namespace, self.name, self.workload = namespace, name, workload
@@ -116,7 +130,7 @@ class Pod:
                 ports.add(int(port["containerPort"]))
         return sorted(ports)
 
-    def document(self, node):
+    def document(self, node, node_ips):
         def short(container):
             return {k: container[k] for k in ("name", "image", "restartPolicy", "ports") if k in container}
 
@@ -137,7 +151,7 @@ class Pod:
         if self.host_network:
             spec["hostNetwork"] = True
         conditions = self.status.get("conditions") or [{"type": "Ready", "status": "True"}]
-        status = {"phase": self.status.get("phase", "Running"), "conditions": conditions, "hostIP": NODE_IPS[0]}
+        status = {"phase": self.status.get("phase", "Running"), "conditions": conditions, "hostIP": node_ips[0]}
         if self.ips:
             status["podIP"] = self.ips[0]
             status["podIPs"] = [{"ip": ip} for ip in self.ips]
@@ -145,8 +159,8 @@ class Pod:
 
 
 class Inventory:
-    def __init__(self, paths, namespace, node):
-        self.node = node
+    def __init__(self, paths, namespace, node, number, node_ips, cluster):
+        self.node, self.pod_net, self.node_ips, self.cluster = node, pod_nets(number), node_ips, cluster
         self.default_namespace = namespace
         self.pods, self.services, self.kept = [], [], []
         self.ignored = {}
@@ -158,6 +172,9 @@ class Inventory:
     def namespace_of(self, doc):
         return str(doc["metadata"].get("namespace") or self.default_namespace)
 
+    def key(self, doc):
+        return (doc["kind"], "" if doc["kind"] in ("Namespace", "Node") else self.namespace_of(doc), str(doc["metadata"]["name"]))
+
     def add(self, doc):
         kind = doc["kind"]
         if kind == "Pod":
@@ -167,9 +184,11 @@ class Inventory:
         elif kind in TEMPLATES:
             self.add_template(doc, TEMPLATES[kind])
         elif kind == "Service" and str(doc.get("apiVersion")) == "v1":
-            self.services.append(doc)
+            if self.key(doc) not in self.cluster.documents:
+                self.services.append(doc)
         elif kind in KEPT:
-            self.kept.append(doc)
+            if self.key(doc) not in self.cluster.documents:
+                self.kept.append(doc)
         else:
             self.ignored[kind] = self.ignored.get(kind, 0) + 1
 
@@ -189,21 +208,28 @@ class Inventory:
 
     def number_pods(self):
         seen = set()
-        addresses = Addresses(POD_NET, FIRST_POD)
+        addresses = Addresses(self.pod_net, FIRST_POD)
+        for ip in self.cluster.addresses:
+            addresses.taken.add(ipaddress.ip_address(ip))
         for pod in self.pods:
             if (pod.namespace, pod.name) in seen:
                 raise LabError(f"pod {pod.namespace}/{pod.name} is given twice")
+            if (pod.namespace, pod.name) in self.cluster.pods:
+                node = self.cluster.pods[pod.namespace, pod.name]
+                raise LabError(f"pod {pod.namespace}/{pod.name} is on node {node} already")
             seen.add((pod.namespace, pod.name))
             if not pod.host_network:
                 pod.ips = [addresses.take(ip) for ip in pod.wanted_ips()]
         for pod in self.pods:
             if pod.host_network:
-                pod.ips = list(NODE_IPS)
+                pod.ips = list(self.node_ips)
             elif not pod.ips:
                 pod.ips = addresses.give()
 
     def number_services(self):
         addresses = Addresses(SERVICE_NET, FIRST_SERVICE)
+        for ip in self.cluster.service_ips:
+            addresses.take(ip)
         for doc in self.services:
             doc.pop("status", None)
             doc["metadata"]["namespace"] = self.namespace_of(doc)
@@ -236,28 +262,33 @@ class Inventory:
             families = families + [f for f in ("IPv4", "IPv6") if f not in families]
         return [by_family[f] for f in families]
 
-    def documents(self):
+    def cluster_documents(self):
+        """What belongs to no node."""
         known = {d["metadata"]["name"] for d in self.kept if d["kind"] == "Namespace"}
+        known |= {name for kind, _, name in self.cluster.documents if kind == "Namespace"}
         used = {p.namespace for p in self.pods} | {d["metadata"]["namespace"] for d in self.services}
         used.add(self.default_namespace)
         for name in sorted(used - known):
             labels = {"kubernetes.io/metadata.name": name}
             yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        yield {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": self.node, "labels": {"kubernetes.io/hostname": self.node}},
-            "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in NODE_IPS]
-                                    + [{"type": "Hostname", "address": self.node}]},
-        }
         for doc in self.kept:
             if doc["kind"] != "Namespace":
                 doc["metadata"]["namespace"] = self.namespace_of(doc)
             yield doc
-        for pod in self.pods:
-            yield pod.document(self.node)
         yield from self.services
 
-    def text(self):
-        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        return yaml.dump_all(self.documents(), Dumper=dumper, sort_keys=False, explicit_start=True)
+    def node_documents(self):
+        yield {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": self.node, "labels": {"kubernetes.io/hostname": self.node}},
+            "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in self.node_ips]
+                                    + [{"type": "Hostname", "address": self.node}]},
+        }
+        for pod in self.pods:
+            yield pod.document(self.node, self.node_ips)
+
+
+def text(documents):
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump_all(documents, Dumper=dumper, sort_keys=False, explicit_start=True)

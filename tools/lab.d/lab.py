@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+import fabric
 import mesh
 import node
 from inventory import LabError
@@ -13,14 +14,25 @@ from place import Place, names
 HELP = """A whole Kubernetes-like node inside a network namespace of its own.
 
   tools/lab up [--name N] [--shape bridge|routed] [--server none] -f FILE...   pods of the Pods, Deployments, ... in FILE
-  tools/lab ls [-o json] [--services]      pods: namespace, labels, addresses, network namespace, cgroup
+  tools/lab up --name M --join N -f FILE...   one node more, beside those that N is joined with
+  tools/lab ls [-o json] [--services|--nodes]   pods: namespace, labels, addresses, network namespace, cgroup
   tools/lab exec POD [-n NS] -- COMMAND    runs there: own network and cgroup, same files
-  tools/lab mesh [meshd options]           starts meshd for this node, or restarts it (it adopts what is loaded)
+  tools/lab mesh [meshd options]           starts meshd for this node, or restarts it (it adopts what is loaded); every
+                                           setting is an option: --socket-hooks off
   tools/lab ctl ARGUMENTS                  meshctl against it
   tools/lab unmesh [--unload]              stops meshd; connections stay balanced unless --unload
   tools/lab down [--all]                   leaves no trace, whatever was killed before
 
-POD is a pod, NAMESPACE/POD or the name of a Deployment. Every verb takes --name N first (or TULLE_LAB=N; "lab" otherwise).
+POD is a pod, NAMESPACE/POD or the name of a Deployment; @node is the node itself, @outside a machine outside of the cluster.
+
+Nodes. A node has an uplink eth0 (172.31.0.M and fd31::M, its addresses as a Node) into a network namespace between the nodes
+(unless --no-uplink); pods of the M-th node have addresses in 10.{243+M}.0.0/16 and fd00:10:{243+M}::/64. Nodes that are joined
+reach each other's pods, have each other's documents in their rules directories, and each its own meshd, pins and cgroup. A
+Service that a node has already is not made again by one that joins it. `down` takes one away, with its pods; Services stay.
+@outside is 172.31.0.250 and fd31::250, beside the nodes. It has routes to nodes and pods, and sends 192.0.2.0/24 and
+2001:db8:ffff::/64, for external addresses, to the first node. --node names the node (as the lab).
+
+Every verb takes --name N first (or TULLE_LAB=N; "lab" otherwise).
 TULLE_BUILD names the build directory (build). A lab keeps its records, the log of meshd, the pins and the control socket
 in /run/tulle-lab/N.
 """
@@ -34,9 +46,12 @@ def table(rows):
 
 def ls(args):
     _, record = mesh.record_of(args.name)
-    items = record["services"] if args.services else record["pods"]
+    items = record["services"] if args.services else fabric.nodes(record) if args.nodes else record["pods"]
     if args.output == "json":
         print(json.dumps(items, indent=1))
+    elif args.nodes:
+        table([("NODE", "LAB", "ADDRESSES", "OUTSIDE")]
+              + [(n["node"], n["lab"], ",".join(n["ips"]), ",".join(n["outside_ips"]) or "-") for n in items])
     elif args.services:
         table([("NAMESPACE", "SERVICE", "TYPE", "ADDRESSES", "PORTS")]
               + [(s["namespace"], s["service"], s["type"], ",".join(s["ips"]) or "None",
@@ -71,11 +86,15 @@ def parser():
     p.add_argument("--shape", choices=("bridge", "routed"), default="bridge")
     p.add_argument("--server", choices=("echo", "none"), default="echo")
     p.add_argument("--namespace", "-n", default="default", help="of documents that name none")
-    p.add_argument("--node", default="node-1", help="the node's name")
+    p.add_argument("--node", help="the node's name; as the lab when not given")
+    p.add_argument("--join", metavar="LAB", help="as one node more of its cluster")
+    p.add_argument("--no-uplink", action="store_true")
     p.add_argument("-f", "--file", action="append", nargs="+", required=True, metavar="FILE")
     p = verb("ls", ls)
     p.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    p.add_argument("--services", action="store_true")
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--services", action="store_true")
+    what.add_argument("--nodes", action="store_true")
     p = verb("mesh", mesh.mesh, add_help=False)
     p.add_argument("-q", "--quiet", action="store_true")
     p = verb("unmesh", mesh.unmesh)
@@ -94,6 +113,8 @@ def main():
         parser().error("unrecognized arguments: " + " ".join(rest))
     args.options = rest[1:] if rest[:1] == ["--"] else rest
     if args.verb == "up":
+        if args.join and args.no_uplink:
+            parser().error("--join needs an uplink")
         args.file = [path for group in args.file for path in group]
     try:
         args.fn(args)

@@ -53,6 +53,7 @@ class Place:
         self.cgroup = os.path.join(cgroup2_mount(), "tulle-" + name)
         self.pods_cgroup = os.path.join(self.cgroup, "kubepods")
         self.node_cgroup = os.path.join(self.cgroup, "node")
+        self.outside_cgroup = os.path.join(self.cgroup, "outside")
         self.lock_fd = None
 
     def path(self, *names):
@@ -78,6 +79,7 @@ class Place:
 
     def remove(self):
         """Everything of the lab, in whatever state it is. Safe to call again."""
+        withdraw(self.name)
         kill_cgroup(self.cgroup)
         unmount_below(self.dir)
         shutil.rmtree(self.dir, ignore_errors=True)
@@ -171,6 +173,15 @@ def mounts_below(folder):
 def unmount_below(folder):
     for point in mounts_below(folder):
         subprocess.run(["umount", "-l", point], check=True)
+
+
+def withdraw(name):
+    """The pods of a lab that goes down are gone for the nodes that were joined with it, too."""
+    for other in names():
+        try:
+            os.unlink(os.path.join(ROOT, other, "rules", f"01-{name}-nodes.yaml"))
+        except OSError:
+            pass # not joined
 
 
 def names():

@@ -106,7 +106,7 @@ static void check_holder(const struct place *place, const char *name)
 static void usage(void)
 {
 	fputs("usage: tools/lab exec [--name LAB] POD [-n NAMESPACE] -- COMMAND...\n"
-	      "POD is a pod, NAMESPACE/POD, or a Deployment (its first pod).\n",
+	      "POD is a pod, NAMESPACE/POD, a Deployment (its first pod), @node or @outside.\n",
 	      stderr);
 	exit(125);
 }

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ref.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+/* ---- connections ---- */
+
+static uint32_t hash(const struct mesh_tuple *t)
+{
+	const uint32_t *w = (const uint32_t *)t;
+	uint32_t h = 2166136261u;
+
+	for (uint32_t i = 0; i < sizeof(*t) / 4; i++)
+		h = (h ^ w[i]) * 16777619u;
+	return h ^ h >> 15;
+}
+
+static struct mesh_tuple tuple(const struct mesh_addr *client, uint16_t client_port_be, const struct mesh_addr *server,
+			       uint16_t server_port_be, uint8_t proto)
+{
+	return (struct mesh_tuple){ .client = *client,
+				    .server = *server,
+				    .client_port_be = client_port_be,
+				    .server_port_be = server_port_be,
+				    .proto = proto };
+}
+
+/* Slot of the connection whose tuple is t, or of the free one where it belongs. Dead entries stay and lead to what came after them. */
+static uint32_t *slot_of(struct ref *r, uint32_t *table, const struct mesh_tuple *t)
+{
+	uint32_t at = hash(t) % REF_SLOTS;
+
+	for (; table[at]; at = (at + 1) % REF_SLOTS) {
+		const struct ref_conn *c = &r->conns[table[at]];
+
+		if (!c->dead && !memcmp(table == r->by_wire ? &c->wire : &c->dialled, t, sizeof(*t)))
+			break;
+	}
+	return &table[at];
+}
+
+static struct ref_conn *find(struct ref *r, uint32_t *table, const struct mesh_tuple *t)
+{
+	uint32_t at = *slot_of(r, table, t);
+
+	return at ? &r->conns[at] : NULL;
+}
+
+void ref_forget(struct ref *r)
+{
+	memset(r->by_dialled, 0, sizeof(r->by_dialled));
+	memset(r->by_wire, 0, sizeof(r->by_wire));
+	r->conn_nr = 1;
+	r->frag_nr = 0;
+}
+
+static struct ref_conn *conn_add(struct ref *r, const struct mesh_tuple *dialled, const struct mesh_tuple *wire)
+{
+	uint32_t *at = slot_of(r, r->by_dialled, dialled);
+	struct ref_conn *c;
+
+	if (r->conn_nr == REF_CONNS)
+		return NULL;
+	c = &r->conns[r->conn_nr];
+	memset(c, 0, sizeof(*c));
+	c->dialled = *dialled;
+	c->wire = *wire;
+	c->nat = memcmp(dialled, wire, sizeof(*wire)) != 0;
+	c->state = wire->proto == MESH_PROTO_TCP ? MESH_CONN_SYN : MESH_CONN_UDP_NEW;
+	*at = r->conn_nr;
+	*slot_of(r, r->by_wire, wire) = r->conn_nr++;
+	return c;
+}
+
+/* The connection that a packet belongs to. */
+struct found {
+	struct ref_conn *conn;
+	bool reply;   /* it goes from the server to the client */
+	bool dialled; /* it shows the ends as the client sees them, else as the server does */
+};
+
+static struct found find_any(struct ref *r, const struct mesh_tuple *t)
+{
+	struct mesh_tuple back = tuple(&t->server, t->server_port_be, &t->client, t->client_port_be, t->proto);
+	struct found f = { .conn = find(r, r->by_wire, t) };
+
+	if (f.conn)
+		return f;
+	f.conn = find(r, r->by_wire, &back);
+	f.reply = true;
+	if (f.conn)
+		return f;
+	f.dialled = true;
+	f.conn = find(r, r->by_dialled, &back);
+	if (f.conn)
+		return f;
+	f.reply = false;
+	f.conn = find(r, r->by_dialled, t);
+	return f;
+}
+
+/* ---- TCP ---- */
+
+static void follow(struct ref_conn *c, const struct wire *w, bool reply)
+{
+	uint8_t side = reply ? 2 : 1;
+
+	if (w->later)
+		return;
+	if (c->wire.proto == MESH_PROTO_UDP) {
+		if (reply)
+			c->state = MESH_CONN_UDP;
+		return;
+	}
+	if (w->flags & FLAG_RST) {
+		c->state = MESH_CONN_CLOSED;
+		return;
+	}
+	if (reply && c->state == MESH_CONN_SYN && (w->flags & (FLAG_SYN | FLAG_ACK)) == (FLAG_SYN | FLAG_ACK))
+		c->state = MESH_CONN_SYN_ACK;
+	else if (!reply && c->state == MESH_CONN_SYN_ACK && (w->flags & FLAG_ACK) && !(w->flags & FLAG_SYN))
+		c->state = MESH_CONN_OPEN;
+	if (w->flags & FLAG_FIN) {
+		c->fin |= side;
+		c->state = c->fin == 3 ? MESH_CONN_CLOSED : MESH_CONN_FIN;
+	}
+}
+
+/* ---- outcomes ---- */
+
+static void pass(struct expect *e, uint16_t reason)
+{
+	e->verdict = VERDICT_NEXT;
+	e->reason = reason;
+}
+
+static void drop(struct expect *e, uint16_t reason)
+{
+	e->verdict = VERDICT_DROP;
+	e->reason = reason;
+}
+
+/* A reset that answers `w`, sent back where it came from (RFC 9293, 3.10.7.1). Only what a host need not know is the kernel's choice:
+ * hop limit, type of service, flow label, identification. */
+static void reset(struct expect *e, const struct wire *w, const uint8_t *in, const uint8_t *out, uint16_t reason)
+{
+	struct wire made = *w;
+	uint8_t *h = e->data + ETH_LEN, *t;
+	uint32_t head = w->kind == WIRE_IP4 ? 20 : 40;
+
+	e->verdict = VERDICT_REDIRECT;
+	e->reason = reason;
+	e->len = ETH_LEN + head + 20;
+	memset(e->data, 0, e->len);
+	memcpy(e->data, in + 6, 6);
+	memcpy(e->data + 6, in, 6);
+	memcpy(e->data + 12, in + 12, 2);
+	if (w->kind == WIRE_IP4) {
+		h[0] = 0x45;
+		put16(h + 2, 40);
+		h[1] = out[ETH_LEN + 1];
+		memcpy(h + 4, out + ETH_LEN + 4, 2);
+		h[6] = out[ETH_LEN + 6] & 0x40;
+		h[8] = out[ETH_LEN + 8];
+		h[9] = MESH_PROTO_TCP;
+		memcpy(h + 12, &w->dst.w_be[3], 4);
+		memcpy(h + 16, &w->src.w_be[3], 4);
+		put16(h + 10, (uint16_t)~wire_fold(wire_sum(h, 20, 0)));
+	} else {
+		memcpy(h, out + ETH_LEN, 4);
+		h[0] = (uint8_t)(0x60 | (h[0] & 15));
+		put16(h + 4, 20);
+		h[6] = MESH_PROTO_TCP;
+		h[7] = out[ETH_LEN + 7];
+		memcpy(h + 8, &w->dst, 16);
+		memcpy(h + 24, &w->src, 16);
+	}
+	if (!h[w->kind == WIRE_IP4 ? 8 : 7])
+		e->fault = "a reset without hops to live";
+	t = h + head;
+	memcpy(t, &w->dport_be, 2);
+	memcpy(t + 2, &w->sport_be, 2);
+	t[12] = 0x50;
+	t[13] = FLAG_RST;
+	if (w->flags & FLAG_ACK) {
+		put32(t + 4, w->ack);
+	} else {
+		t[13] = FLAG_RST | FLAG_ACK;
+		put32(t + 8, w->seq + w->payload + !!(w->flags & FLAG_SYN) + !!(w->flags & FLAG_FIN));
+	}
+	made.src = w->dst;
+	made.dst = w->src;
+	made.l4 = ETH_LEN + head;
+	made.end = e->len;
+	put16(t + 16, (uint16_t)~wire_l4_sum(e->data, &made));
+}
+
+/* What happens to a connection that is not to be: TCP learns of it. */
+static void refuse(struct expect *e, const struct wire *w, const uint8_t *in, const uint8_t *out, uint16_t reason)
+{
+	if (w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_RST) && !w->fragment)
+		reset(e, w, in, out, reason);
+	else
+		drop(e, reason);
+}
+
+static struct ends ends_of(const struct mesh_tuple *t, bool reply)
+{
+	if (reply)
+		return (struct ends){ t->server, t->client, t->server_port_be, t->client_port_be };
+	return (struct ends){ t->client, t->server, t->client_port_be, t->server_port_be };
+}
+
+/* A packet of a connection: it shows the ends as the other side has to see them. */
+static void translate(struct expect *e, const struct wire *w, const struct found *f, bool client_link)
+{
+	const struct ref_conn *c = f->conn;
+	bool there = f->reply ? !f->dialled && (client_link || c->hairpin) : f->dialled;
+	struct ends to = ends_of(f->reply ? &c->dialled : &c->wire, f->reply);
+
+	pass(e, MESH_REASON_TRACKED);
+	if (!c->nat || !there)
+		return;
+	wire_rewrite(e->data, e->len, w, &to);
+	e->reason = MESH_REASON_TRANSLATED;
+}
+
+/* ---- fragments ---- */
+
+static struct mesh_frag_key frag_key(const struct wire *w)
+{
+	return (struct mesh_frag_key){ .source = w->src, .destination = w->dst, .id = w->id, .proto = w->proto };
+}
+
+static void frag_note(struct ref *r, const struct wire *w)
+{
+	struct mesh_frag_key key = frag_key(w);
+	uint32_t i = 0;
+
+	while (i < r->frag_nr && memcmp(&r->frags[i].key, &key, sizeof(key)))
+		i++;
+	if (i == REF_FRAGS)
+		return;
+	r->frags[i].key = key;
+	r->frags[i].ports = (struct mesh_frag){ w->sport_be, w->dport_be };
+	r->frag_nr += i == r->frag_nr;
+}
+
+static const struct mesh_frag *frag_ports(const struct ref *r, const struct wire *w)
+{
+	struct mesh_frag_key key = frag_key(w);
+
+	for (uint32_t i = 0; i < r->frag_nr; i++)
+		if (!memcmp(&r->frags[i].key, &key, sizeof(key)))
+			return &r->frags[i].ports;
+	return NULL;
+}
+
+/* ---- ICMP errors ---- */
+
+/* The packet inside went the other way: its source is this packet's destination's business. */
+static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, bool to_client_link)
+{
+	struct wire in;
+	struct mesh_tuple t;
+	struct found f;
+	struct ends to;
+	struct mesh_addr src = w->src, dst = w->dst;
+
+	pass(e, MESH_REASON_NOT_HANDLED);
+	wire_read_embedded(e->data, w->l4 + 8, w->end, w->kind == WIRE_IP6, &in);
+	if (in.bad || in.later || !in.ports || (in.proto != MESH_PROTO_TCP && in.proto != MESH_PROTO_UDP))
+		return;
+	t = tuple(&in.src, in.sport_be, &in.dst, in.dport_be, in.proto);
+	f = find_any(r, &t);
+	if (!f.conn)
+		return;
+	e->reason = MESH_REASON_TRACKED;
+	if (!f.conn->nat)
+		return;
+	if (to_client_link && !f.reply && !f.dialled)
+		to = ends_of(&f.conn->dialled, false);
+	else if (!to_client_link && f.reply && f.dialled)
+		to = ends_of(&f.conn->wire, true);
+	else
+		return;
+	if (addr_eq(&src, &in.dst))
+		src = to.dst;
+	if (addr_eq(&dst, &in.src))
+		dst = to.src;
+	wire_rewrite_error(e->data, e->len, w, &in, &to, &src, &dst);
+	e->reason = MESH_REASON_ICMP_TRANSLATED;
+}
+
+/* ---- who may say what ---- */
+
+static bool owns(const struct link *link, const struct mesh_addr *a)
+{
+	static const struct mesh_addr none;
+
+	return !addr_eq(a, &none) && (addr_eq(a, &link->addr[0]) || addr_eq(a, &link->addr[1]));
+}
+
+static uint16_t spoofed_arp(const struct link *link, const uint8_t *in, uint32_t len)
+{
+	static const uint8_t head[6] = { 0, 1, 8, 0, 6, 4 };
+	static const struct mesh_addr any4 = { { 0, 0, 0xffff0000u, 0 } };
+	struct mesh_addr sender = addr_v4(0);
+
+	if (len < ETH_LEN + 28 || memcmp(in + ETH_LEN, head, 6))
+		return MESH_REASON_MALFORMED;
+	memcpy(&sender.w_be[3], in + ETH_LEN + 14, 4);
+	if (memcmp(in + ETH_LEN + 8, link->mac, 6) || (!owns(link, &sender) && !addr_eq(&sender, &any4)))
+		return MESH_REASON_SPOOFED_ARP;
+	return MESH_REASON_NONE;
+}
+
+static bool may_claim(const struct link *link, const struct wire *w)
+{
+	static const struct mesh_addr any6;
+
+	if (owns(link, &w->src))
+		return true;
+	if (w->kind == WIRE_IP4)
+		return !w->src.w_be[3] && w->proto == MESH_PROTO_UDP && w->ports && w->sport_be == htons(68) &&
+		       w->dport_be == htons(67);
+	return w->proto == PROTO_ICMP6 && (addr_eq(&w->src, &any6) || addr_eq(&w->src, &link->link_local));
+}
+
+static uint16_t spoofed_ndp(const struct link *link, const struct wire *w, const uint8_t *in)
+{
+	struct mesh_addr target;
+
+	if (w->proto != PROTO_ICMP6 || !w->ports || w->later)
+		return MESH_REASON_NONE;
+	if (w->type == 134 || w->type == 137)
+		return MESH_REASON_SPOOFED_NDP;
+	if (w->type != 136)
+		return MESH_REASON_NONE;
+	if (w->end < w->l4 + 24)
+		return MESH_REASON_MALFORMED;
+	memcpy(&target, in + w->l4 + 8, 16);
+	return owns(link, &target) || addr_eq(&target, &link->link_local) ? MESH_REASON_NONE : MESH_REASON_SPOOFED_NDP;
+}
+
+/* ---- the programs ---- */
+
+/* Takes the endpoint from the packet that came out. */
+static void begin_routed(struct ref *r, struct expect *e, const struct row *row, const struct wire *w,
+			 const struct mesh_tuple *t, const uint8_t *out, uint32_t out_len)
+{
+	struct mesh_tuple made;
+	struct ref_conn *c;
+	struct found f;
+	struct wire o;
+	bool known = false;
+
+	pass(e, MESH_REASON_ROUTED);
+	wire_read(out, out_len, &o);
+	if (!o.addrs || !o.ports || o.proto != w->proto) {
+		e->fault = "what came out is no packet";
+		return;
+	}
+	for (uint32_t i = 0; i < row->endpoint_nr; i++)
+		known = known ||
+			(addr_eq(&row->endpoints[i].addr, &o.dst) && htons(row->endpoints[i].port) == o.dport_be);
+	if (!known) {
+		e->fault = "not an endpoint of the service";
+		return;
+	}
+	made = tuple(&o.src, o.sport_be, &o.dst, o.dport_be, o.proto);
+	if (find(r, r->by_wire, &made)) {
+		e->fault = "another connection has this tuple on the wire";
+		return;
+	}
+	if (addr_eq(&w->src, &o.dst) ? addr_eq(&o.src, &o.dst)
+				     : !addr_eq(&o.src, &w->src) || o.sport_be != w->sport_be) {
+		e->fault = "the client's end";
+		return;
+	}
+	c = conn_add(r, t, &made);
+	if (!c) {
+		e->fault = "the reference is full";
+		return;
+	}
+	c->hairpin = addr_eq(&w->src, &o.dst);
+	f = (struct found){ .conn = c, .dialled = true };
+	translate(e, w, &f, true);
+	e->reason = MESH_REASON_ROUTED;
+}
+
+static bool begins(const struct wire *w)
+{
+	return w->proto == MESH_PROTO_UDP || (w->flags & (FLAG_SYN | FLAG_ACK | FLAG_RST)) == FLAG_SYN;
+}
+
+/* A packet from a pod that belongs to no connection. */
+static void from_pod_new(struct ref *r, struct expect *e, const struct link *link, const struct wire *w,
+			 const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out, uint32_t out_len)
+{
+	const struct row *row = world_row(r->world, &w->dst, ntohs(w->dport_be), w->proto);
+
+	if (!row || row->action == MESH_ABSENT) {
+		if (link->registry_only && begins(w))
+			refuse(e, w, in, out, MESH_REASON_REGISTRY_ONLY);
+		else
+			pass(e, MESH_REASON_NOT_SERVICE);
+	} else if (row->action == MESH_PASS) {
+		pass(e, MESH_REASON_PASSED);
+	} else if (!begins(w)) {
+		refuse(e, w, in, out, MESH_REASON_NO_CONN);
+	} else if (!row->endpoint_nr) {
+		refuse(e, w, in, out, MESH_REASON_NO_ENDPOINT);
+	} else {
+		begin_routed(r, e, row, w, t, out, out_len);
+	}
+}
+
+/* A packet to a pod that belongs to no connection, or to one that policy was not asked of. */
+static void to_pod_new(struct ref *r, struct expect *e, const struct wire *w, const struct mesh_tuple *t,
+		       struct ref_conn *c, const uint8_t *in, const uint8_t *out)
+{
+	uint16_t reason;
+
+	if (!begins(w)) {
+		pass(e, MESH_REASON_NOT_TRACKED);
+		return;
+	}
+	reason = world_policy(r->world, &w->src, &w->dst, ntohs(w->dport_be));
+	if (reason) {
+		refuse(e, w, in, out, reason);
+		return;
+	}
+	pass(e, c ? MESH_REASON_TRACKED : MESH_REASON_ACCEPTED);
+	if (!c)
+		c = conn_add(r, t, t);
+	if (c)
+		c->allowed = true;
+	else
+		e->fault = "the reference is full";
+}
+
+/* TCP and UDP at a pod's link. */
+static void flow(struct ref *r, enum prog prog, const struct link *link, struct wire *w, const uint8_t *in,
+		 const uint8_t *out, uint32_t out_len, struct expect *e)
+{
+	const struct mesh_frag *ports = w->later ? frag_ports(r, w) : NULL;
+	struct mesh_tuple t;
+	struct found f;
+
+	if (w->later && !ports) {
+		if (prog == FROM_POD && world_serves(r->world, &w->dst))
+			drop(e, MESH_REASON_FRAGMENT);
+		else
+			pass(e, MESH_REASON_NOT_HANDLED);
+		return;
+	}
+	if (ports) {
+		w->sport_be = ports->source_port_be;
+		w->dport_be = ports->destination_port_be;
+	} else if (w->fragment) {
+		frag_note(r, w);
+	}
+	t = tuple(&w->src, w->sport_be, &w->dst, w->dport_be, w->proto);
+	f = find_any(r, &t);
+	/* A tuple that is used again after its connection ended is another connection. */
+	if (f.conn && f.conn->state == MESH_CONN_CLOSED && !f.reply && w->proto == MESH_PROTO_TCP && begins(w) &&
+	    !w->later) {
+		f.conn->dead = true;
+		f.conn = NULL;
+	}
+	if (f.conn && !f.reply && !f.dialled && prog == TO_POD && !f.conn->allowed && !w->later)
+		to_pod_new(r, e, w, &t, f.conn, in, out);
+	else if (f.conn)
+		translate(e, w, &f, prog == TO_POD);
+	else if (prog == FROM_POD)
+		from_pod_new(r, e, link, w, &t, in, out, out_len);
+	else
+		to_pod_new(r, e, w, &t, NULL, in, out);
+	if (f.conn && e->verdict == VERDICT_NEXT)
+		follow(f.conn, w, f.reply);
+}
+
+static bool from_pod_guard(const struct link *link, const struct wire *w, const uint8_t *in, uint32_t len,
+			   struct expect *e)
+{
+	uint16_t reason = MESH_REASON_NONE;
+
+	if (memcmp(in + 6, link->mac, 6))
+		reason = MESH_REASON_SPOOFED_MAC;
+	else if (w->kind == WIRE_ARP)
+		reason = spoofed_arp(link, in, len);
+	else if (w->kind == WIRE_OTHER)
+		reason = MESH_REASON_NONE;
+	else if (w->bad && !w->addrs)
+		reason = MESH_REASON_MALFORMED;
+	else if (!may_claim(link, w))
+		reason = w->bad ? MESH_REASON_MALFORMED : MESH_REASON_SPOOFED_IP;
+	else if (!w->bad)
+		reason = spoofed_ndp(link, w, in);
+	if (reason)
+		drop(e, reason);
+	return !reason;
+}
+
+void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8_t *in, uint32_t len,
+	     const uint8_t *out, uint32_t out_len, struct expect *ret)
+{
+	struct wire w;
+
+	ret->fault = NULL;
+	ret->len = len;
+	memcpy(ret->data, in, len);
+	wire_read(in, len, &w);
+	if (link->kind != LINK_POD) {
+		pass(ret, MESH_REASON_NOT_ENROLLED);
+		return;
+	}
+	if (prog == FROM_POD && !from_pod_guard(link, &w, in, len, ret))
+		return;
+	if (w.kind == WIRE_OTHER || w.kind == WIRE_ARP)
+		pass(ret, MESH_REASON_NOT_HANDLED);
+	else if (w.bad)
+		drop(ret, MESH_REASON_MALFORMED);
+	else if (w.proto == MESH_PROTO_TCP || w.proto == MESH_PROTO_UDP)
+		flow(r, prog, link, &w, in, out, out_len, ret);
+	else if (wire_is_icmp_error(&w))
+		icmp_error(r, ret, &w, prog == TO_POD);
+	else
+		pass(ret, MESH_REASON_NOT_HANDLED);
+}

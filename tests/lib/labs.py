@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A lab for a test: `with Lab(files) as lab:` brings one up under a name of its own, and takes it down whatever happens. The
 name holds the pid of the test, so that the runner can remove what a killed test left."""
+import contextlib
 import itertools
 import json
 import os
@@ -70,6 +71,17 @@ class Lab:
             self.tool("down")
         finally:
             self.folder.cleanup()
+
+    @contextlib.contextmanager
+    def after(self, *others):
+        """Brings the others up before this one, which joins one of them; takes all of them down."""
+        with contextlib.ExitStack() as stack:
+            for lab in (*others, self):
+                stack.enter_context(lab)
+            yield self
+
+    def nodes(self):
+        return json.loads(self.tool("ls", "--nodes", "-o", "json"))
 
     def tool(self, verb, *args, **kwargs):
         return run(TOOL, verb, "--name", self.name, *args, **kwargs)

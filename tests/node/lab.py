@@ -185,7 +185,7 @@ def shop_is_whole(shape):
         for address in web["ips"][:1] + ["::ffff:" + web["ips"][0]]:
             check(lab.conn("client", address, 9090)["pods"] == {"web-1": 1}, f"client reaches {address}")
         for address in web["ips"] + pods["default", "agent-0"]["ips"]:
-            port = 7000 if address.startswith(("172.", "fd00:172")) else 8080
+            port = 7000 if address.startswith(("172.31.", "fd31::")) else 8080
             check(lab.conn("db", address, port)["answered"] == 1, f"db reaches {address}")
         check(lab.conn("web-0", web["ips"][1], 8080, "--udp")["pods"] == {"web-1": 1}, "a datagram is answered")
         services = {s: lab.service(s)["ips"] for s in ("web", "db", "six")}
@@ -330,6 +330,47 @@ def two_labs_and_what_is_refused():
         lab.tool("down")
         lab.folder.cleanup()
         check_gone(lab)
+
+
+FAR = """
+{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80, targetPort: 8080}], selector: {app: web}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: far}
+spec: {template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}}}
+"""
+
+
+def inventories(lab):
+    return sorted(name for name in os.listdir(lab.path("rules")))
+
+
+@test
+def two_nodes_are_joined_and_either_goes_alone():
+    for shapes in (("bridge", "routed"), ("routed", "bridge")):
+        near = Lab(texts=[SHOP], shape=shapes[0])
+        far = Lab(texts=[FAR], shape=shapes[1], options=["--join", near.name, "--node", "far-node"])
+        with far.after(near):
+            check([n["node"] for n in near.nodes()] == [near.name, "far-node"], f"{near.nodes()}")
+            check(near.nodes() == far.nodes(), "both say the same")
+            check(not json.loads(far.tool("ls", "--services", "-o", "json")), "a Service is made once")
+            for ip in far.pod("far-0")["ips"]:
+                for client in ("client", "db", "@node", "@outside"):
+                    if client != "client" or ":" not in ip: # it has an IPv4 address only
+                        check(near.conn(client, ip, 8080)["pods"] == {"far-0": 1}, f"{client} reaches {ip} on the other node")
+            for ip in near.pod("web-0")["ips"]:
+                for client in ("far", "@node", "@outside"):
+                    check(far.conn(client, ip, 8080)["pods"] == {"web-0": 1}, f"{client} reaches {ip} on the other node")
+            for lab, other in ((near, far), (far, near)):
+                check(inventories(lab) == ["00-inventory.yaml", f"01-{other.name}-cluster.yaml", f"01-{other.name}-nodes.yaml"],
+                      f"rules of {lab.name}: {inventories(lab)}")
+            near.tool("down")
+            check_gone(near)
+            check(inventories(far) == ["00-inventory.yaml", f"01-{near.name}-cluster.yaml"], "its pods went, its Services stay")
+            for ip in far.pod("far-0")["ips"]:
+                check(far.conn("@outside", ip, 8080)["answered"] == 1, "the other node lives on")
+        check_gone(far)
 
 
 @test

@@ -18,6 +18,10 @@ CORPORA = os.path.join(REPO, "..", "shared", "corpora")
 SAMPLES = os.path.join(CORPORA, "istio-samples", "samples")
 CONN = os.path.join(BUILD, "lab", "conn")
 COUNTER = itertools.count()
+# Which of the runs of tests/run-node this is: without programs at the sockets, everything is left to the links; and the shape of
+# the labs of tests that name none.
+TC_ONLY = os.environ.get("TULLE_TEST_PATH") == "tc"
+SHAPE = os.environ.get("TULLE_TEST_SHAPE", "bridge")
 
 
 def sample(*names):
@@ -52,7 +56,7 @@ def remove_stale():
 
 
 class Lab:
-    def __init__(self, *files, shape="bridge", texts=(), options=()):
+    def __init__(self, *files, shape=SHAPE, texts=(), options=()):
         self.name = f"t{os.getpid()}-{next(COUNTER)}"
         self.folder = tempfile.TemporaryDirectory(prefix="tulle-test-")
         self.files = list(files) + [self.file(text) for text in texts]
@@ -96,7 +100,7 @@ class Lab:
         return os.path.join("/run/tulle-lab", self.name, *names)
 
     def mesh(self, *options):
-        return self.tool("mesh", *options)
+        return self.tool("mesh", *(["--socket-hooks", "off"] if TC_ONLY else []), *options)
 
     def ctl(self, *args, **kwargs):
         return self.tool("ctl", *args, **kwargs)

@@ -4,7 +4,8 @@
 import collections
 import time
 
-import peers
+import peers # first: it finds tests/lib
+import labs
 from suite import check, main, test
 
 CLIENT, SERVER, HOLE = "10.244.1.1", "10.244.1.2", "10.244.1.3"
@@ -63,6 +64,8 @@ def failed_connects_leave_a_record_each():
 
 
 def expect_all(lab, seen):
+    """At the links there is a record of what a packet was sent for: a connect that fails within the client's kernel leaves none, one
+    that nobody answers has its record when the connection's time is over, after more than two minutes."""
     def one(kind, service, errno, state, reason):
         got = lab.fail("client", kind, VIP[service])
         check(got == errno, f"{kind} to {service}: {got}, expected {errno}")
@@ -70,9 +73,11 @@ def expect_all(lab, seen):
 
     one("connect", "good", "0", "closed", "closed")
     one("connect", "closed", "ECONNREFUSED", "failed", "refused")
+    one("connect", "empty", "ECONNREFUSED", "failed", "no_endpoint")
+    if labs.TC_ONLY:
+        return
     one("connect", "hole", "ETIMEDOUT", "failed", "timed_out")
     one("connect", "nowhere", "ENETUNREACH", "failed", "not_sent")
-    one("connect", "empty", "ECONNREFUSED", "failed", "no_endpoint")
     one("close", "hole", "EINPROGRESS", "failed", "aborted")
     one("deferred", "good", "0", "failed", "not_sent")
     # One local port, which a connection to the only endpoint holds: the next finds none.

@@ -285,9 +285,9 @@ static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, bo
 		to = ends_of(&f.conn->wire, true);
 	else
 		return;
-	if (addr_eq(&src, &in.dst))
+	if (wire_addr_eq(&src, &in.dst))
 		src = to.dst;
-	if (addr_eq(&dst, &in.src))
+	if (wire_addr_eq(&dst, &in.src))
 		dst = to.src;
 	wire_rewrite_error(e->data, e->len, w, &in, &to, &src, &dst);
 	e->reason = MESH_REASON_ICMP_TRANSLATED;
@@ -299,19 +299,19 @@ static bool owns(const struct link *link, const struct mesh_addr *a)
 {
 	static const struct mesh_addr none;
 
-	return !addr_eq(a, &none) && (addr_eq(a, &link->addr[0]) || addr_eq(a, &link->addr[1]));
+	return !wire_addr_eq(a, &none) && (wire_addr_eq(a, &link->addr[0]) || wire_addr_eq(a, &link->addr[1]));
 }
 
 static uint16_t spoofed_arp(const struct link *link, const uint8_t *in, uint32_t len)
 {
 	static const uint8_t head[6] = { 0, 1, 8, 0, 6, 4 };
 	static const struct mesh_addr any4 = { { 0, 0, 0xffff0000u, 0 } };
-	struct mesh_addr sender = addr_v4(0);
+	struct mesh_addr sender = wire_addr_v4(0);
 
 	if (len < ETH_LEN + 28 || memcmp(in + ETH_LEN, head, 6))
 		return MESH_REASON_MALFORMED;
 	memcpy(&sender.w_be[3], in + ETH_LEN + 14, 4);
-	if (memcmp(in + ETH_LEN + 8, link->mac, 6) || (!owns(link, &sender) && !addr_eq(&sender, &any4)))
+	if (memcmp(in + ETH_LEN + 8, link->mac, 6) || (!owns(link, &sender) && !wire_addr_eq(&sender, &any4)))
 		return MESH_REASON_SPOOFED_ARP;
 	return MESH_REASON_NONE;
 }
@@ -325,7 +325,7 @@ static bool may_claim(const struct link *link, const struct wire *w)
 	if (w->kind == WIRE_IP4)
 		return !w->src.w_be[3] && w->proto == MESH_PROTO_UDP && w->ports && w->sport_be == htons(68) &&
 		       w->dport_be == htons(67);
-	return w->proto == PROTO_ICMP6 && (addr_eq(&w->src, &any6) || addr_eq(&w->src, &link->link_local));
+	return w->proto == PROTO_ICMP6 && (wire_addr_eq(&w->src, &any6) || wire_addr_eq(&w->src, &link->link_local));
 }
 
 static uint16_t spoofed_ndp(const struct link *link, const struct wire *w, const uint8_t *in)
@@ -341,7 +341,8 @@ static uint16_t spoofed_ndp(const struct link *link, const struct wire *w, const
 	if (w->end < w->l4 + 24)
 		return MESH_REASON_MALFORMED;
 	memcpy(&target, in + w->l4 + 8, 16);
-	return owns(link, &target) || addr_eq(&target, &link->link_local) ? MESH_REASON_NONE : MESH_REASON_SPOOFED_NDP;
+	return owns(link, &target) || wire_addr_eq(&target, &link->link_local) ? MESH_REASON_NONE
+									       : MESH_REASON_SPOOFED_NDP;
 }
 
 /* ---- the programs ---- */
@@ -364,7 +365,7 @@ static void begin_routed(struct ref *r, struct expect *e, const struct row *row,
 	}
 	for (uint32_t i = 0; i < row->endpoint_nr; i++)
 		known = known ||
-			(addr_eq(&row->endpoints[i].addr, &o.dst) && htons(row->endpoints[i].port) == o.dport_be);
+			(wire_addr_eq(&row->endpoints[i].addr, &o.dst) && htons(row->endpoints[i].port) == o.dport_be);
 	if (!known) {
 		e->fault = "not an endpoint of the service";
 		return;
@@ -374,8 +375,8 @@ static void begin_routed(struct ref *r, struct expect *e, const struct row *row,
 		e->fault = "another connection has this tuple on the wire";
 		return;
 	}
-	if (addr_eq(&w->src, &o.dst) ? addr_eq(&o.src, &o.dst)
-				     : !addr_eq(&o.src, &w->src) || o.sport_be != w->sport_be) {
+	if (wire_addr_eq(&w->src, &o.dst) ? wire_addr_eq(&o.src, &o.dst)
+					  : !wire_addr_eq(&o.src, &w->src) || o.sport_be != w->sport_be) {
 		e->fault = "the client's end";
 		return;
 	}
@@ -384,7 +385,7 @@ static void begin_routed(struct ref *r, struct expect *e, const struct row *row,
 		e->fault = "the reference is full";
 		return;
 	}
-	c->hairpin = addr_eq(&w->src, &o.dst);
+	c->hairpin = wire_addr_eq(&w->src, &o.dst);
 	f = (struct found){ .conn = c, .dialled = true };
 	translate(e, w, &f, true);
 	e->reason = MESH_REASON_ROUTED;

@@ -4,22 +4,22 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-bool addr_is_v4(const struct mesh_addr *a)
+bool wire_is_v4(const struct mesh_addr *a)
 {
 	return !a->w_be[0] && !a->w_be[1] && a->w_be[2] == htonl(0xffff);
 }
 
-bool addr_eq(const struct mesh_addr *a, const struct mesh_addr *b)
+bool wire_addr_eq(const struct mesh_addr *a, const struct mesh_addr *b)
 {
 	return !memcmp(a, b, sizeof(*a));
 }
 
-struct mesh_addr addr_v4(uint32_t host)
+struct mesh_addr wire_addr_v4(uint32_t host)
 {
 	return (struct mesh_addr){ { 0, 0, htonl(0xffff), htonl(host) } };
 }
 
-struct mesh_addr addr_v6(uint16_t a, uint16_t b, uint16_t c, uint16_t last)
+struct mesh_addr wire_addr_v6(uint16_t a, uint16_t b, uint16_t c, uint16_t last)
 {
 	return (struct mesh_addr){ { htonl((uint32_t)a << 16 | b), htonl((uint32_t)c << 16), 0, htonl(last) } };
 }
@@ -42,7 +42,7 @@ uint16_t wire_fold(uint32_t sum)
 
 static uint32_t addr_sum(const struct mesh_addr *a)
 {
-	bool v4 = addr_is_v4(a);
+	bool v4 = wire_is_v4(a);
 
 	return wire_sum((const uint8_t *)a->w_be + (v4 ? 12 : 0), v4 ? 4 : 16, 0);
 }

@@ -71,10 +71,10 @@ uint16_t wire_l4_sum(const uint8_t *data, const struct wire *w);
 /* Where the transport checksum is; 0: there is none, or not here. */
 uint32_t wire_sum_at(const struct wire *w, uint32_t len);
 
-bool addr_is_v4(const struct mesh_addr *a);
-bool addr_eq(const struct mesh_addr *a, const struct mesh_addr *b);
-struct mesh_addr addr_v4(uint32_t host);
-struct mesh_addr addr_v6(uint16_t a, uint16_t b, uint16_t c, uint16_t last);
+bool wire_is_v4(const struct mesh_addr *a);
+bool wire_addr_eq(const struct mesh_addr *a, const struct mesh_addr *b);
+struct mesh_addr wire_addr_v4(uint32_t host);
+struct mesh_addr wire_addr_v6(uint16_t a, uint16_t b, uint16_t c, uint16_t last);
 
 static inline uint16_t get16(const uint8_t *p)
 {

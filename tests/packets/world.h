@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the packet test's node looks like: links, pods, services, who may reach whom. Plain description, which world.c makes true in the
- * kernel and ref.c reads.
+ * What the packet test's node looks like: links, pods, services, who may reach whom. Plain description, which packets.c makes true in
+ * the kernel and ref.c reads.
  */
 #ifndef TESTS_PACKETS_WORLD_H
 #define TESTS_PACKETS_WORLD_H
@@ -39,7 +39,6 @@ struct row {
 	uint8_t prefix_len; /* as in struct mesh_key */
 	uint8_t proto;
 	uint8_t action; /* enum mesh_action */
-	bool any_local; /* a NodePort: at every address of the node */
 	uint16_t port;
 	uint32_t endpoint_nr;
 	struct endpoint endpoints[ENDPOINTS_MAX];
@@ -47,29 +46,17 @@ struct row {
 
 #define LINKS_MAX 8
 #define ROWS_MAX 64
-#define REMOTES 4
-#define OUTSIDERS 4
 struct world {
 	struct link links[LINKS_MAX];
 	uint32_t link_nr;
 	struct row rows[ROWS_MAX];
 	uint32_t row_nr;
-	struct mesh_addr remotes[2 * REMOTES];	   /* pods of other nodes */
-	struct mesh_addr outsiders[2 * OUTSIDERS]; /* nobody's */
-	int prog_fd[PROG_NR];
-	int counters_fd, conns_fd, conns_new_fd, nats_fd, nats_new_fd, frags_fd, loads_fd;
 };
 
 extern const uint8_t gateway_mac[6];
 
-void world_open(struct world *w);
-void world_close(struct world *w);
-/* Empties every map that packets fill. */
-void world_forget(struct world *w);
-
 /* Link whose pod has this address; -1: none. */
 int world_pod(const struct world *w, const struct mesh_addr *addr);
-bool world_is_local(const struct world *w, const struct mesh_addr *addr);
 /* What the rules say of an address and port; NULL: nothing. */
 const struct row *world_row(const struct world *w, const struct mesh_addr *addr, uint16_t port, uint8_t proto);
 /* Some port of this address is a service's. */

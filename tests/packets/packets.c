@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The programs of the tc path against the reference, packet by packet through BPF_PROG_TEST_RUN: verdict, bytes and counted reason.
+ * PACKETS and SEED in the environment: how many, and which. What disagrees is printed with what came before it.
+ */
+#include "../node/plane_place.h"
+#include "ref.h"
+
+#define LINKS 4
+#define ROUND 20000 /* packets until every connection is forgotten: far less time than the shortest timer */
+#define HISTORY 12
+
+static struct world world;
+static struct ref ref;
+static uint64_t seed;
+
+static uint32_t below(uint32_t n)
+{
+	return (uint32_t)(peer_random(&seed) % n);
+}
+
+/* ---- the node ---- */
+
+static void links_make(struct plane *p)
+{
+	if (unshare(CLONE_NEWNET))
+		die("unshare");
+	for (uint32_t i = 0; i < LINKS; i++) {
+		struct link *l = &world.links[i];
+		struct mesh_pod pod = { .netns_cookie = 1000 + i, .workload_id = 1 };
+		struct mesh_iface iface = { .netns_cookie = 1000 + i, .kind = MESH_IFACE_POD };
+		uint32_t row = p->map_max[PLANE_MAP_PODS] - 1 - i, none = 0;
+		char text[96];
+
+		snprintf(text, sizeof(text), "ip link add pod%u index %u type veth peer name far%u", i, 100 + i, i);
+		if (system(text))
+			die(text);
+		l->kind = LINK_POD;
+		l->ifindex = 100 + i;
+		l->addr[0] = wire_addr_v4(0x0a010001 + i);
+		l->addr[1] = wire_addr_v6(0xfd00, 1, 0, (uint16_t)(i + 1));
+		l->link_local = wire_addr_v6(0xfe80, 0, 0, (uint16_t)(i + 1));
+		memcpy(l->mac, (uint8_t[]){ 2, 0, 0, 0, 1, (uint8_t)i }, 6);
+		memcpy(iface.mac, l->mac, 6);
+		memcpy(pod.addr, l->addr, sizeof(pod.addr));
+		iface.link_local = l->link_local;
+		pod.ifindex = l->ifindex;
+		if (bpf_map_update_elem(p->map_fd[PLANE_MAP_PODS], &row, &pod, BPF_ANY) ||
+		    bpf_map_update_elem(p->map_fd[PLANE_MAP_NETNS], &pod.netns_cookie, &row, BPF_ANY) ||
+		    bpf_map_update_elem(p->map_fd[PLANE_MAP_IFACES], &l->ifindex, &iface, BPF_ANY) ||
+		    bpf_map_update_elem(p->map_fd[PLANE_MAP_LOADS], &l->ifindex, &none, BPF_ANY))
+			die("map");
+	}
+	world.link_nr = LINKS;
+}
+
+/* A service of both protocols with `nr` pods as endpoints, in one family. */
+static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr)
+{
+	buf_printf(b,
+		   "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%u}\nspec: {clusterIP: \"%s%u\", ports: ", at,
+		   v6 ? "fd00:96::" : "10.96.0.", at);
+	buf_printf(b, "[{name: t, port: 80}, {name: u, port: 53, protocol: UDP}]}\n");
+	buf_printf(b,
+		   "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%u, labels: "
+		   "{kubernetes.io/service-name: s%u}}\naddressType: %s\nports: [{name: t, port: 8080}, {name: u, "
+		   "port: 5353, "
+		   "protocol: UDP}]\nendpoints: [",
+		   at, at, v6 ? "IPv6" : "IPv4");
+	for (uint32_t i = 0; i < nr; i++)
+		buf_printf(b, "%s{addresses: [\"%s%u\"]}", i ? ", " : "", v6 ? "fd00:1::" : "10.1.0.", i + 1);
+	buf_printf(b, "]\n");
+	for (uint32_t udp = 0; udp < 2; udp++) {
+		struct row *row = &world.rows[world.row_nr++];
+
+		*row = (struct row){ .prefix_len = 128,
+				     .action = MESH_ROUTE,
+				     .proto = udp ? MESH_PROTO_UDP : MESH_PROTO_TCP,
+				     .port = udp ? 53 : 80,
+				     .endpoint_nr = nr };
+		row->addr = v6 ? wire_addr_v6(0xfd00, 0x96, 0, (uint16_t)at) : wire_addr_v4(0x0a600000 + at);
+		for (uint32_t i = 0; i < nr; i++)
+			row->endpoints[i] = (struct endpoint){ v6 ? wire_addr_v6(0xfd00, 1, 0, (uint16_t)(i + 1))
+								  : wire_addr_v4(0x0a010001 + i),
+							       udp ? 5353 : 8080 };
+	}
+}
+
+static void map_empty(int fd)
+{
+	struct mesh_tuple key; /* all these maps have keys of this size */
+
+	while (!bpf_map_get_next_key(fd, NULL, &key))
+		bpf_map_delete_elem(fd, &key);
+}
+
+static void forget(struct plane *p)
+{
+	_Static_assert(sizeof(struct mesh_tuple) == sizeof(struct mesh_frag_key), "map_empty");
+	uint32_t none = 0;
+
+	map_empty(p->map_fd[PLANE_MAP_CONNS]);
+	map_empty(p->map_fd[PLANE_MAP_CONNS_NEW]);
+	map_empty(p->map_fd[PLANE_MAP_NATS]);
+	map_empty(p->map_fd[PLANE_MAP_NATS_NEW]);
+	map_empty(p->map_fd[PLANE_MAP_FRAGS]);
+	for (uint32_t i = 0; i < LINKS; i++)
+		bpf_map_update_elem(p->map_fd[PLANE_MAP_LOADS], &world.links[i].ifindex, &none, BPF_ANY);
+	ref_forget(&ref);
+}
+
+/* ---- running ---- */
+
+struct run {
+	enum prog prog;
+	uint32_t link, len, out_len;
+	int verdict;
+	uint8_t in[WIRE_MAX], out[WIRE_MAX];
+};
+
+static struct run history[HISTORY];
+static uint64_t runs, wrong, counted[PROG_NR][MESH_REASON_NR];
+
+static void dump(const char *what, const uint8_t *data, uint32_t len)
+{
+	fprintf(stderr, "  %s ", what);
+	for (uint32_t i = 0; i < len; i++)
+		fprintf(stderr, "%02x", data[i]);
+	fputc('\n', stderr);
+}
+
+static void complain(const struct run *r, const struct expect *e)
+{
+	if (++wrong > 3)
+		return;
+	fprintf(stderr, "packet %llu: verdict %d, want %d (reason %u)%s%s\n", (unsigned long long)runs, r->verdict,
+		e->verdict, e->reason, e->fault ? ": " : "", e->fault ? e->fault : "");
+	dump("want", e->data, e->len);
+	for (uint64_t i = runs >= HISTORY ? runs - HISTORY + 1 : 0; i <= runs; i++) {
+		const struct run *h = &history[i % HISTORY];
+
+		fprintf(stderr, " %s pod%u verdict %d\n", prog_names[h->prog], h->link, h->verdict);
+		dump("in  ", h->in, h->len);
+		dump("out ", h->out, h->out_len);
+	}
+}
+
+/* One packet through one program and the reference. What came out is in the run that is returned. */
+static const struct run *run(struct plane *p, enum prog prog, uint32_t link, const uint8_t *in, uint32_t len)
+{
+	static struct expect e;
+	struct run *r = &history[runs % HISTORY];
+	struct __sk_buff ctx = { .ifindex = world.links[link].ifindex };
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = r->in, .data_size_in = len, .data_out = r->out,
+		    .data_size_out = sizeof(r->out), .ctx_in = &ctx, .ctx_size_in = sizeof(ctx), .repeat = 1);
+
+	*r = (struct run){ .prog = prog, .link = link, .len = len };
+	memcpy(r->in, in, len);
+	if (bpf_prog_test_run_opts(p->tc_fd[prog == FROM_POD ? PLANE_TC_FROM_POD : PLANE_TC_TO_POD], &opts))
+		die("BPF_PROG_TEST_RUN");
+	r->verdict = (int)opts.retval;
+	r->out_len = opts.data_size_out;
+	ref_run(&ref, prog, &world.links[link], r->in, len, r->out, r->out_len, &e);
+	counted[prog][e.reason]++;
+	if (e.fault || r->verdict != e.verdict ||
+	    (e.verdict != VERDICT_DROP && (r->out_len != e.len || memcmp(r->out, e.data, e.len))))
+		complain(r, &e);
+	runs++;
+	return r;
+}
+
+/* ---- packets ---- */
+
+/* A frame from one end to the other with sums that are right. */
+static uint32_t frame(uint8_t *out, const uint8_t *mac, const struct mesh_tuple *t, uint8_t flags, uint32_t seq,
+		      uint32_t ack, uint32_t data)
+{
+	bool v4 = wire_is_v4(&t->client), tcp = t->proto == MESH_PROTO_TCP;
+	uint32_t head = v4 ? 20 : 40, l4 = (tcp ? 20 : 8) + data, len = ETH_LEN + head + l4;
+	uint8_t *h = out + ETH_LEN, *b = h + head;
+	struct wire w;
+
+	memset(out, 0, len);
+	memcpy(out, gateway_mac, 6);
+	memcpy(out + 6, mac, 6);
+	put16(out + 12, v4 ? 0x0800 : 0x86dd);
+	if (v4) {
+		h[0] = 0x45;
+		put16(h + 2, head + l4);
+		put16(h + 4, below(65536));
+		h[8] = 64;
+		h[9] = t->proto;
+		memcpy(h + 12, &t->client.w_be[3], 4);
+		memcpy(h + 16, &t->server.w_be[3], 4);
+		put16(h + 10, (uint16_t)~wire_fold(wire_sum(h, 20, 0)));
+	} else {
+		h[0] = 0x60;
+		put16(h + 4, l4);
+		h[6] = t->proto;
+		h[7] = 64;
+		memcpy(h + 8, &t->client, 16);
+		memcpy(h + 24, &t->server, 16);
+	}
+	memcpy(b, &t->client_port_be, 2);
+	memcpy(b + 2, &t->server_port_be, 2);
+	put32(b + 4, tcp ? seq : l4 << 16);
+	if (tcp) {
+		put32(b + 8, ack);
+		b[12] = 0x50;
+		b[13] = flags;
+		put16(b + 14, 65535);
+	}
+	for (uint32_t i = len - data; i < len; i++)
+		out[i] = (uint8_t)below(256);
+	wire_read(out, len, &w);
+	put16(out + wire_sum_at(&w, len), (uint16_t)~wire_l4_sum(out, &w));
+	/* Some are wrong already, and must stay wrong by as much. */
+	if (!below(50))
+		out[len - 1] ^= (uint8_t)(1 + below(255));
+	return len;
+}
+
+struct flow {
+	struct mesh_tuple dialled, wire; /* wire: learned; port 0: not yet */
+	uint32_t link, phase;
+};
+
+/* A packet from a pod on its way: through its own link, then through that of the pod it is for. */
+static void journey(struct plane *p, uint32_t link, const uint8_t *in, uint32_t len, struct flow *f)
+{
+	const struct run *r = run(p, FROM_POD, link, in, len);
+	struct wire w;
+	int to;
+
+	if (r->verdict != VERDICT_NEXT)
+		return;
+	wire_read(r->out, r->out_len, &w);
+	to = w.addrs ? world_pod(&world, &w.dst) : -1;
+	if (to < 0)
+		return;
+	if (f)
+		f->wire = (struct mesh_tuple){ .client = w.src,
+					       .server = w.dst,
+					       .client_port_be = w.sport_be,
+					       .server_port_be = w.dport_be,
+					       .proto = w.proto };
+	run(p, TO_POD, (uint32_t)to, r->out, r->out_len);
+}
+
+static void flow_begin(struct flow *f)
+{
+	const struct row *row = &world.rows[below(world.row_nr)];
+
+	memset(f, 0, sizeof(*f));
+	f->link = below(LINKS);
+	f->dialled.client = world.links[f->link].addr[!wire_is_v4(&row->addr)];
+	f->dialled.server = row->addr;
+	f->dialled.client_port_be = htons((uint16_t)(20000 + below(40000)));
+	f->dialled.server_port_be = htons(row->port);
+	f->dialled.proto = row->proto;
+}
+
+/* The next packet of a conversation: SYN, SYN ACK, ACK, data both ways, FIN, FIN, ACK; of UDP the same ways without flags. */
+static void flow_step(struct plane *p, struct flow *f)
+{
+	static const uint8_t flags[] = { FLAG_SYN,
+					 FLAG_SYN | FLAG_ACK,
+					 FLAG_ACK,
+					 FLAG_ACK | FLAG_PSH,
+					 FLAG_ACK | FLAG_PSH,
+					 FLAG_ACK | FLAG_FIN,
+					 FLAG_ACK | FLAG_FIN,
+					 FLAG_ACK };
+	bool reply = f->phase == 1 || f->phase == 4 || f->phase == 6;
+	uint32_t data = f->phase == 3 || f->phase == 4 ? below(200) : 0;
+	uint8_t bytes[WIRE_MAX];
+	struct mesh_tuple t = f->dialled;
+	uint32_t link = f->link, len;
+	int to;
+
+	if (reply) {
+		to = f->wire.proto ? world_pod(&world, &f->wire.server) : -1;
+		if (to < 0) {
+			flow_begin(f);
+			return;
+		}
+		link = (uint32_t)to;
+		t = (struct mesh_tuple){ .client = f->wire.server,
+					 .server = f->wire.client,
+					 .client_port_be = f->wire.server_port_be,
+					 .server_port_be = f->wire.client_port_be,
+					 .proto = f->wire.proto };
+	}
+	len = frame(bytes, world.links[link].mac, &t, flags[f->phase], 1000 + f->phase, 1000 + f->phase, data);
+	if (below(40))
+		f->phase++;
+	else if (!below(3))
+		len = ETH_LEN + below(len - ETH_LEN) + 1; /* cut short; it is sent again */
+	journey(p, link, bytes, len, reply ? NULL : f);
+	if (f->phase == sizeof(flags))
+		flow_begin(f);
+}
+
+TEST(programs_agree_with_the_reference)
+{
+	enum { FLOWS = 300 };
+	static struct flow flows[FLOWS];
+	uint64_t packets = getenv("PACKETS") ? strtoull(getenv("PACKETS"), NULL, 0) : 200000;
+	struct plane *p = plane_start();
+	struct buf text = { 0 };
+	struct snapshot *s;
+
+	seed = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 0) : 1;
+	for (uint32_t i = 1; i <= 6; i++)
+		service_add(&text, i, i & 1, i % 4);
+	s = compile(&text, NULL);
+	apply(p, s);
+	links_make(p);
+	while (runs < packets && wrong < 3) {
+		uint64_t end = runs + ROUND;
+
+		forget(p);
+		for (uint32_t i = 0; i < FLOWS; i++)
+			flow_begin(&flows[i]);
+		while (runs < end && wrong < 3)
+			flow_step(p, &flows[below(FLOWS)]);
+	}
+	CHECK_INT(wrong, 0);
+	printf("%llu packets\n", (unsigned long long)runs);
+	unload(p);
+	snapshot_unref(s);
+}

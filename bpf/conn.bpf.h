@@ -14,6 +14,24 @@
 #define CLOCK_BOOTTIME_ 7
 #define SECOND 1000000000ull
 
+/* mesh_keys: tuples in the making, off the stack. One a CPU is enough: tc programs and timers run with softirqs off. */
+struct conn_keys {
+	struct mesh_tuple key, value, view, wire;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct conn_keys);
+} mesh_keys SEC(".maps");
+
+static __always_inline struct conn_keys *conn_keys(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&mesh_keys, &zero);
+}
+
 /* Elements are made from this and filled in place: they have no room on a stack. */
 static const struct mesh_conn_slot conn_nothing;
 
@@ -85,30 +103,33 @@ struct conn_found {
 /* The connection that `t` (client: source, server: destination) belongs to, by whichever of its views. */
 static __always_inline void conn_find(const struct mesh_tuple *t, struct conn_found *ret)
 {
-	struct mesh_tuple key, *at;
+	struct conn_keys *k = conn_keys();
+	struct mesh_tuple *at;
 	struct mesh_conn *conn;
 
 	ret->conn = NULL;
-	tuple_key(t, &key);
-	at = bpf_map_lookup_elem(&mesh_nats, &key);
+	if (!k)
+		return;
+	tuple_key(t, &k->key);
+	at = bpf_map_lookup_elem(&mesh_nats, &k->key);
 	if (!at)
-		at = bpf_map_lookup_elem(&mesh_nats_new, &key);
+		at = bpf_map_lookup_elem(&mesh_nats_new, &k->key);
 	if (!at)
 		return;
 	ret->view = at->kind;
-	key = *at;
-	key.kind = MESH_TUPLE_WIRE;
-	conn = conn_get(&key);
+	k->wire = *at;
+	k->wire.kind = MESH_TUPLE_WIRE;
+	conn = conn_get(&k->wire);
 	if (!conn)
 		return;
 	if (ret->view == MESH_TUPLE_MASQ) {
-		key.client = conn->masq;
-		key.client_port_be = conn->masq_port_be;
+		k->wire.client = conn->masq;
+		k->wire.client_port_be = conn->masq_port_be;
 	} else if (ret->view == MESH_TUPLE_DIALLED) {
-		key = conn->dialled;
+		k->wire = conn->dialled;
 	}
-	ret->reply = tuple_from_server(t, &key);
-	if (ret->reply || tuple_from_client(t, &key))
+	ret->reply = tuple_from_server(t, &k->wire);
+	if (ret->reply || tuple_from_client(t, &k->wire))
 		ret->conn = conn;
 }
 
@@ -117,29 +138,35 @@ static __always_inline void conn_find(const struct mesh_tuple *t, struct conn_fo
 static __always_inline void index_put(const struct mesh_tuple *view, const struct mesh_tuple *wire, __u8 kind,
 				      int confirmed)
 {
-	struct mesh_tuple key, value = *wire;
+	struct conn_keys *k = conn_keys();
 
-	tuple_key(view, &key);
-	value.kind = kind;
+	if (!k)
+		return;
+	tuple_key(view, &k->key);
+	k->value = *wire;
+	k->value.kind = kind;
 	if (confirmed)
-		bpf_map_update_elem(&mesh_nats, &key, &value, BPF_ANY);
+		bpf_map_update_elem(&mesh_nats, &k->key, &k->value, BPF_ANY);
 	else
-		bpf_map_update_elem(&mesh_nats_new, &key, &value, BPF_ANY);
+		bpf_map_update_elem(&mesh_nats_new, &k->key, &k->value, BPF_ANY);
 }
 
 /* Takes a view away again, unless another connection has it by now. */
 static __always_inline void index_drop(const struct mesh_tuple *view, const struct mesh_tuple *wire, int confirmed)
 {
-	struct mesh_tuple key, *at;
+	struct conn_keys *k = conn_keys();
+	struct mesh_tuple *at;
 
-	tuple_key(view, &key);
-	at = confirmed ? bpf_map_lookup_elem(&mesh_nats, &key) : bpf_map_lookup_elem(&mesh_nats_new, &key);
+	if (!k)
+		return;
+	tuple_key(view, &k->key);
+	at = confirmed ? bpf_map_lookup_elem(&mesh_nats, &k->key) : bpf_map_lookup_elem(&mesh_nats_new, &k->key);
 	if (!at || !tuple_from_client(at, wire))
 		return;
 	if (confirmed)
-		bpf_map_delete_elem(&mesh_nats, &key);
+		bpf_map_delete_elem(&mesh_nats, &k->key);
 	else
-		bpf_map_delete_elem(&mesh_nats_new, &key);
+		bpf_map_delete_elem(&mesh_nats_new, &k->key);
 }
 
 static __always_inline void masq_view(const struct mesh_conn *conn, struct mesh_tuple *ret)
@@ -151,28 +178,28 @@ static __always_inline void masq_view(const struct mesh_conn *conn, struct mesh_
 
 static __always_inline void index_put_all(const struct mesh_conn *conn, int confirmed)
 {
-	struct mesh_tuple view;
+	struct conn_keys *k = conn_keys();
 
 	index_put(&conn->wire, &conn->wire, MESH_TUPLE_WIRE, confirmed);
 	if (conn->flags & MESH_CONN_NAT)
 		index_put(&conn->dialled, &conn->wire, MESH_TUPLE_DIALLED, confirmed);
-	if (conn->masq_port_be) {
-		masq_view(conn, &view);
-		index_put(&view, &conn->wire, MESH_TUPLE_MASQ, confirmed);
-	}
+	if (!conn->masq_port_be || !k)
+		return;
+	masq_view(conn, &k->view);
+	index_put(&k->view, &conn->wire, MESH_TUPLE_MASQ, confirmed);
 }
 
 static __always_inline void index_drop_all(const struct mesh_conn *conn, int confirmed)
 {
-	struct mesh_tuple view;
+	struct conn_keys *k = conn_keys();
 
 	index_drop(&conn->wire, &conn->wire, confirmed);
 	if (conn->flags & MESH_CONN_NAT)
 		index_drop(&conn->dialled, &conn->wire, confirmed);
-	if (conn->masq_port_be) {
-		masq_view(conn, &view);
-		index_drop(&view, &conn->wire, confirmed);
-	}
+	if (!conn->masq_port_be || !k)
+		return;
+	masq_view(conn, &k->view);
+	index_drop(&k->view, &conn->wire, confirmed);
 }
 
 /* Seconds without a packet after which the connection is over. A client that got no answer sends its SYN again after about as long
@@ -264,12 +291,15 @@ static int conn_new_timer(void *map, struct mesh_tuple *key, struct mesh_conn_sl
 /* Ends the connection now and forgets it. */
 static __always_inline void conn_drop(struct mesh_conn *conn)
 {
-	struct mesh_tuple wire = conn->wire;
+	struct conn_keys *k = conn_keys();
 
+	if (!k)
+		return;
 	conn_over(conn, 0);
 	index_drop_all(conn, 1);
-	bpf_map_delete_elem(&mesh_conns, &wire);
-	bpf_map_delete_elem(&mesh_conns_new, &wire);
+	k->wire = conn->wire;
+	bpf_map_delete_elem(&mesh_conns, &k->wire);
+	bpf_map_delete_elem(&mesh_conns_new, &k->wire);
 }
 
 /*
@@ -303,8 +333,7 @@ static __always_inline struct mesh_conn *conn_open(const struct mesh_tuple *wire
 /* The filled connection can be found, and its time runs. */
 static __always_inline void conn_begin(struct mesh_conn *conn)
 {
-	struct mesh_tuple wire = conn->wire;
-	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns_new, &wire);
+	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns_new, &conn->wire);
 
 	if (!slot)
 		return;
@@ -320,11 +349,10 @@ static __always_inline void conn_begin(struct mesh_conn *conn)
 /* Its state has less patience now: the timer looks again in time. */
 static __always_inline void conn_hurry(struct mesh_conn *conn)
 {
-	struct mesh_tuple wire = conn->wire;
-	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns, &wire);
+	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns, &conn->wire);
 
 	if (!slot)
-		slot = bpf_map_lookup_elem(&mesh_conns_new, &wire);
+		slot = bpf_map_lookup_elem(&mesh_conns_new, &conn->wire);
 	if (slot)
 		bpf_timer_start(&slot->timer, conn_patience(conn), 0);
 }
@@ -349,7 +377,6 @@ static __always_inline int quota_take(__u32 ifindex)
  */
 static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __u32 hook)
 {
-	struct mesh_tuple wire = conn->wire;
 	struct mesh_conn_slot *slot;
 	__u32 ifindex = conn->ifindex;
 
@@ -357,13 +384,13 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 		mesh_count(hook, MESH_REASON_CONN_LIMIT);
 		return conn;
 	}
-	if (bpf_map_update_elem(&mesh_conns, &wire, &conn_nothing, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(&mesh_conns, &conn->wire, &conn_nothing, BPF_NOEXIST)) {
 		conn->quota = ifindex;
 		quota_give_back(conn);
 		mesh_count(hook, MESH_REASON_CONN_TABLE_FULL);
 		return conn;
 	}
-	slot = bpf_map_lookup_elem(&mesh_conns, &wire);
+	slot = bpf_map_lookup_elem(&mesh_conns, &conn->wire);
 	if (!slot)
 		return conn;
 	__builtin_memcpy(&slot->conn, conn, sizeof(slot->conn));
@@ -374,7 +401,7 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 		bpf_timer_start(&slot->timer, conn_patience(&slot->conn), 0);
 	}
 	index_drop_all(&slot->conn, 0);
-	bpf_map_delete_elem(&mesh_conns_new, &wire);
+	bpf_map_delete_elem(&mesh_conns_new, &slot->conn.wire);
 	return &slot->conn;
 }
 

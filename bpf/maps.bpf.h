@@ -166,6 +166,15 @@ struct {
 	__type(value, __u32);
 } mesh_locals __weak SEC(".maps");
 
+/* mesh_host_pods: cgroups of the pods that are on the node's own network. Key: cgroup id. Writer: user/plane. Reader: tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u32);
+} mesh_host_pods __weak SEC(".maps");
+
 /* Value of the two maps of connections. The timer ends the connection when nothing was seen of it for as long as its state allows. */
 struct mesh_conn_slot {
 	struct bpf_timer timer;

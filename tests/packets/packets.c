@@ -4,6 +4,9 @@
  * PACKETS and SEED in the environment: how many, and which. What disagrees is printed with what came before it.
  */
 #include "../node/plane_place.h"
+
+#include <bpf/libbpf.h>
+
 #include "ref.h"
 
 #define LINKS 4
@@ -169,6 +172,30 @@ static const struct run *run(struct plane *p, enum prog prog, uint32_t link, con
 	return r;
 }
 
+/* Every exit was counted, under the reason that the reference gives. */
+static void check_counters(struct plane *p)
+{
+	static const uint32_t hooks[PROG_NR] = { MESH_HOOK_FROM_POD, MESH_HOOK_TO_POD, MESH_HOOK_FROM_NODE,
+						 MESH_HOOK_TO_NODE };
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *values = xcalloc((uint32_t)cpus, sizeof(*values));
+
+	for (uint32_t prog = 0; prog < PROG_NR; prog++) {
+		for (uint32_t reason = 0; reason < MESH_REASON_NR; reason++) {
+			uint32_t at = hooks[prog] * MESH_REASON_MAX + reason;
+			uint64_t sum = 0;
+
+			CHECK(!bpf_map_lookup_elem(p->map_fd[PLANE_MAP_COUNTERS], &at, values));
+			for (int i = 0; i < cpus; i++)
+				sum += values[i];
+			CHECK_MSG(sum == counted[prog][reason], "%s, reason %u: counted %llu, want %llu",
+				  prog_names[prog], reason, (unsigned long long)sum,
+				  (unsigned long long)counted[prog][reason]);
+		}
+	}
+	free(values);
+}
+
 /* ---- packets ---- */
 
 /* A frame from one end to the other with sums that are right. */
@@ -315,6 +342,7 @@ TEST(programs_agree_with_the_reference)
 		service_add(&text, i, i & 1, i % 4);
 	s = compile(&text, NULL);
 	apply(p, s);
+	ref.world = &world;
 	links_make(p);
 	while (runs < packets && wrong < 3) {
 		uint64_t end = runs + ROUND;
@@ -326,6 +354,7 @@ TEST(programs_agree_with_the_reference)
 			flow_step(p, &flows[below(FLOWS)]);
 	}
 	CHECK_INT(wrong, 0);
+	check_counters(p);
 	printf("%llu packets\n", (unsigned long long)runs);
 	unload(p);
 	snapshot_unref(s);

@@ -80,7 +80,7 @@ TEST(kind_lookup)
 	CHECK(e && e->class == KIND_SKIPPED);
 	e = kind_find(&a, STR("cert-manager.io/v1"), STR("Certificate"), &hint);
 	CHECK(e && e->class == KIND_SKIPPED);
-	e = kind_find(&a, STR("security.istio.io/v1"), STR("AuthorizationPolicy"), &hint);
+	e = kind_find(&a, STR("security.istio.io/v1"), STR("RequestAuthentication"), &hint);
 	CHECK(e && e->class == KIND_REFUSED && *e->note);
 	CHECK(!kind_find(&a, STR("networking.istio.io/v2"), STR("VirtualService"), &hint));
 	CHECK_STR(hint.p, "served versions of VirtualService: v1 v1beta1 v1alpha3");

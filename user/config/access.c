@@ -2,7 +2,7 @@
 /* The members of an access, and its life. */
 #include <stdlib.h>
 
-#include "config/resolve.h"
+#include "config/access_local.h"
 
 struct access *access_ref(struct access *a)
 {
@@ -136,15 +136,17 @@ static void numbers_init(struct numbers *n, struct access *a, const struct acces
 		numbers_add(n, prev->identities[i].ns, prev->identities[i].account);
 }
 
-static void add_members(struct access *a, const struct world *w, const struct access *prev)
+/* Members, in order of their addresses; *ret: of which workload each is. */
+static uint32_t *add_members(struct access *a, const struct world *w, const struct access *prev)
 {
 	struct numbers numbers;
-	uint32_t nr;
+	uint32_t nr, *of;
 	struct claim *claims = claims_of(w, &nr);
 	struct u_identity *identities;
 
 	numbers_init(&numbers, a, prev, nr);
 	a->members = arena_array(&a->arena, nr, sizeof(*a->members));
+	of = xcalloc((size_t)nr + 1, sizeof(*of));
 	for (uint32_t i = 0; i < nr; i++) {
 		const struct workload *wl = &w->workloads[claims[i].workload];
 		struct str account = claims[i].pod ? wl->doc->pod->service_account : wl->doc->we->service_account;
@@ -158,7 +160,7 @@ static void add_members(struct access *a, const struct world *w, const struct ac
 			m->node = arena_str(&a->arena, wl->doc->pod->node);
 		if (account.len)
 			m->identity = number_of(&numbers, wl->doc->meta.ns, account);
-		a->member_nr++;
+		of[a->member_nr++] = claims[i].workload;
 	}
 	identities = arena_array(&a->arena, a->identity_nr, sizeof(*identities));
 	memcpy(identities, a->identities, a->identity_nr * sizeof(*identities));
@@ -166,6 +168,49 @@ static void add_members(struct access *a, const struct world *w, const struct ac
 	a->identities = identities;
 	free(numbers.slots);
 	free(claims);
+	return of;
+}
+
+/* ---- programs ---- */
+
+static void add_principals(struct access_making *mk)
+{
+	const struct access *a = mk->access;
+
+	mk->principals = arena_array(&mk->temp, a->identity_nr, sizeof(*mk->principals));
+	for (uint32_t i = 1; i < a->identity_nr; i++)
+		mk->principals[i] = arena_printf(&mk->temp, "%.*s/ns/%.*s/sa/%.*s", STR_ARG(mk->trust_domain),
+						 STR_ARG(a->identities[i].ns), STR_ARG(a->identities[i].account));
+}
+
+/* Into the arena, from memory that grew. */
+static void *keep(struct arena *arena, void *v, size_t nr, size_t size)
+{
+	void *kept = nr ? memcpy(arena_array(arena, nr, size), v, nr * size) : NULL;
+
+	free(v);
+	return kept;
+}
+
+static void add_programs(struct access_making *mk, const uint32_t *of)
+{
+	struct access *a = mk->access;
+	uint32_t nr = mk->b->world->workload_nr;
+	bool *members = arena_array(&mk->temp, nr, sizeof(*members));
+	struct guarded *guarded = arena_array(&mk->temp, nr, sizeof(*guarded));
+
+	for (uint32_t i = 0; i < a->member_nr; i++)
+		members[of[i]] = true;
+	add_principals(mk);
+	access_select(mk, members, guarded);
+	for (uint32_t i = 0; i < a->member_nr; i++) {
+		a->members[i].program = guarded[of[i]].program;
+		a->members[i].shadow = guarded[of[i]].shadow;
+	}
+	a->programs = keep(&a->arena, a->programs, a->program_nr, sizeof(*a->programs));
+	a->terms = keep(&a->arena, a->terms, a->term_nr, sizeof(*a->terms));
+	a->bits = keep(&a->arena, a->bits, a->bit_nr, sizeof(*a->bits));
+	a->guards = keep(&a->arena, a->guards, a->guard_nr, sizeof(*a->guards));
 }
 
 /* ---- the whole ---- */
@@ -194,33 +239,31 @@ static uint64_t hash_of(const struct access *a)
 		h = mix_str(h, (struct str){ (const char *)m->addr.b, sizeof(m->addr.b) });
 		h = mix(mix(mix(h, m->identity), m->program), m->shadow);
 	}
+	for (uint32_t i = 0; i < a->policy_nr; i++) {
+		const struct u_policy *p = &a->policies[i];
+
+		h = mix_str(mix_str(mix_str(mix_str(h, p->kind), p->ns), p->name), p->file);
+		h = mix(h, (uint64_t)p->line << 3 | p->deny << 2 | p->dry_run << 1 | p->needs_l7);
+	}
+	for (uint32_t i = 0; i < a->program_nr; i++)
+		h = mix(mix(h, a->programs[i].hash), a->programs[i].guard_nr);
+	for (uint32_t i = 0; i < a->guard_nr; i++)
+		h = mix(h, a->guards[i]);
 	return h;
 }
 
-struct access *access_build(struct build *b, const struct access *prev)
+struct access *access_build(struct build *b, const struct snapshot_options *opts, const struct access *prev)
 {
 	struct access *a = xcalloc(1, sizeof(*a));
+	struct access_making mk = { .b = b, .access = a };
+	uint32_t *of;
 
 	a->refs = 1;
-	add_members(a, b->world, prev);
+	mk.trust_domain = opts->trust_domain.len ? opts->trust_domain : STR("cluster.local");
+	of = add_members(a, b->world, prev);
+	add_programs(&mk, of);
+	free(of);
+	arena_release(&mk.temp);
 	a->hash = hash_of(a);
 	return a;
-}
-
-struct access_verdict access_ask(const struct access *a, uint32_t program, uint32_t identity, const struct addr *source,
-				 const struct addr *server, uint16_t port)
-{
-	(void)a;
-	(void)program;
-	(void)identity;
-	(void)source;
-	(void)server;
-	(void)port;
-	return (struct access_verdict){ .allowed = true };
-}
-
-void access_print(const struct access *a, struct buf *out)
-{
-	(void)a;
-	(void)out;
 }

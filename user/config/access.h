@@ -23,12 +23,14 @@ struct u_policy {
 };
 
 /* struct mesh_term with what is numbered by the plane left relative: IDENTITY: arg is a word of the program's own bits; ALLOW and
- * DENY: arg is index + 1 in access->policies, 0: none. */
+ * DENY: arg is index + 1 in access->policies, 0: none. What no rule allows is denied without a policy, but in the program of dry-run
+ * policies in the name of the first of them, so that it is counted. */
 struct u_term {
 	struct addr addr;
 	uint32_t arg, nr;
 	uint16_t hit, miss, op;
-	uint32_t rule; /* ALLOW and DENY with a policy: index of the rule in it, for explain */
+	uint32_t
+		rule; /* ALLOW and DENY with a policy: index of the rule in it, for explain; UINT32_MAX: none of them */
 };
 
 struct u_program {

@@ -58,11 +58,11 @@ struct raw_meta {
 extern const struct schema meta_schema;
 
 /* Which rule a kind's name follows. */
-enum name_rule { NAME_SUBDOMAIN, NAME_LABEL, NAME_ISTIO };
+enum name_rule { NAME_SUBDOMAIN, NAME_LABEL, NAME_ISTIO, NAME_POLICY };
 
 /*
  * Fills doc->meta and *c, and checks the metadata. NAME_ISTIO: a subdomain, and Istio's own annotations are
- * checked too.
+ * checked too; NAME_POLICY: the same of a kind that can be a dry run.
  */
 void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta *raw, bool cluster_scoped,
 	       enum name_rule rule, struct doc *doc, struct check *c);
@@ -105,5 +105,7 @@ bool decode_tcp_route(struct decode *d, const struct ynode *root, struct doc *do
 bool decode_udp_route(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_http_route(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_reference_grant(struct decode *d, const struct ynode *root, struct doc *doc);
+bool decode_authorization_policy(struct decode *d, const struct ynode *root, struct doc *doc);
+bool decode_peer_authentication(struct decode *d, const struct ynode *root, struct doc *doc);
 
 #endif

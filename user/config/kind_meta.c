@@ -34,7 +34,7 @@ uint8_t protocol_of(uint32_t choice)
 	return choice == 2 ? MESH_PROTO_UDP : choice == 3 ? PROTO_SCTP : MESH_PROTO_TCP;
 }
 
-static void check_annotations(const struct check *c, const struct kvs *annotations, bool istio)
+static void check_annotations(const struct check *c, const struct kvs *annotations, enum name_rule rule)
 {
 	for (uint32_t i = 0; i < annotations->nr; i++) {
 		struct str key = annotations->v[i].key;
@@ -43,10 +43,10 @@ static void check_annotations(const struct check *c, const struct kvs *annotatio
 		if (bad)
 			check_fail_key(c, CHECK_TEXT(c, "the key of an annotation %s", bad), NULL, key,
 				       "metadata.annotations");
-		if (istio && str_is(key, "istio.io/dry-run"))
+		if (rule == NAME_ISTIO && str_is(key, "istio.io/dry-run"))
 			check_fail_key(c, STR("only an AuthorizationPolicy can be a dry run"), "remove the annotation",
 				       key, "metadata.annotations");
-		if (istio && str_is(key, "internal.istio.io/webhook-always-reject"))
+		if (rule >= NAME_ISTIO && str_is(key, "internal.istio.io/webhook-always-reject"))
 			check_fail_key(c, STR("this annotation asks for the document to be rejected"), NULL, key,
 				       "metadata.annotations");
 	}
@@ -76,5 +76,5 @@ void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta
 	if (bad)
 		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->ns), bad), NULL, "metadata.namespace");
 	check_labels(c, &raw->labels, "metadata.labels");
-	check_annotations(c, &raw->annotations, rule == NAME_ISTIO);
+	check_annotations(c, &raw->annotations, rule);
 }

@@ -58,13 +58,13 @@ const struct kind_entry kind_entries[] = {
 	DECODED(GATEWAY_API, "UDPRoute", "v1 v1alpha2", "udproutes", "", KIND_ROUTE, decode_udp_route),
 	DECODED(GATEWAY_API, "HTTPRoute", "v1 v1beta1", "httproutes", "", KIND_ROUTE, decode_http_route),
 	DECODED(GATEWAY_API, "ReferenceGrant", "v1 v1beta1", "referencegrants", "refgrant", KIND_REFERENCE_GRANT, decode_reference_grant),
+	DECODED(SECURITY, "AuthorizationPolicy", "v1 v1beta1", "authorizationpolicies", "ap", KIND_AUTHORIZATION_POLICY, decode_authorization_policy),
+	DECODED(SECURITY, "PeerAuthentication", "v1 v1beta1", "peerauthentications", "pa", KIND_PEER_AUTHENTICATION, decode_peer_authentication),
 
 	REFUSED(ISTIO_NET, "Sidecar", ISTIO_VERSIONS, "sidecars", "visibility by Sidecar is not enforced yet"),
 	REFUSED(ISTIO_NET, "EnvoyFilter", "v1alpha3", "envoyfilters", "there is no Envoy to be patched"),
 	REFUSED(ISTIO_NET, "WorkloadGroup", ISTIO_VERSIONS, "workloadgroups", "registration and health checks of workloads are not enforced yet"),
 	REFUSED(ISTIO_NET, "ProxyConfig", "v1beta1", "proxyconfigs", "there is no Envoy to be configured"),
-	REFUSED(SECURITY, "AuthorizationPolicy", "v1 v1beta1", "authorizationpolicies", NOT_POLICY),
-	REFUSED(SECURITY, "PeerAuthentication", "v1 v1beta1", "peerauthentications", NOT_POLICY),
 	REFUSED(SECURITY, "RequestAuthentication", "v1 v1beta1", "requestauthentications", NOT_POLICY),
 	REFUSED("telemetry.istio.io", "Telemetry", "v1 v1alpha1", "telemetries", "configured access logs, metrics and traces are not enforced yet"),
 	REFUSED("extensions.istio.io", "WasmPlugin", "v1alpha1", "wasmplugins", "there is no Envoy to be extended"),
@@ -270,6 +270,8 @@ const char *kind_text(enum kind k)
 		[KIND_ISTIO_GATEWAY] = "Gateway",
 		[KIND_ROUTE] = "Route",
 		[KIND_REFERENCE_GRANT] = "ReferenceGrant",
+		[KIND_AUTHORIZATION_POLICY] = "AuthorizationPolicy",
+		[KIND_PEER_AUTHENTICATION] = "PeerAuthentication",
 	};
 
 	return (unsigned int)k < KIND_NR ? names[k] : "";

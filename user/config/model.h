@@ -23,6 +23,8 @@ enum kind {
 	KIND_ISTIO_GATEWAY, /* protocol TCP only */
 	KIND_ROUTE,	    /* TCPRoute, UDPRoute, HTTPRoute */
 	KIND_REFERENCE_GRANT,
+	KIND_AUTHORIZATION_POLICY,
+	KIND_PEER_AUTHENTICATION,
 	KIND_NR
 };
 
@@ -282,6 +284,63 @@ struct m_reference_grant {
 	uint32_t to_nr;
 };
 
+/* ---- security.istio.io ---- */
+
+/* Lists of one kind of condition: [0] one of them must hold (empty: no matter), [1] none of them may. */
+struct m_cidrs {
+	struct cidr *v;
+	uint32_t nr;
+};
+
+struct m_numbers {
+	uint16_t *v;
+	uint32_t nr;
+};
+
+/* All that is given must hold. Texts: "x", "x*", "*x", or "*" for any that is there; accounts: "namespace/name". */
+struct m_condition {
+	struct strs principals[2], namespaces[2], accounts[2], trust_domains[2];
+	struct m_cidrs sources[2], destinations[2];
+	struct m_numbers ports[2];
+	bool l7; /* there is more to it, which needs bytes */
+};
+
+/* One of them must hold: `from`, `to`, or one entry of `when`. */
+struct m_clause {
+	struct m_condition *any;
+	uint32_t nr;
+};
+
+/* All clauses must hold. */
+struct m_policy_rule {
+	struct m_clause *clauses;
+	uint32_t clause_nr;
+	bool l7; /* one of its conditions is */
+	struct place at;
+};
+
+struct m_authorization_policy {
+	bool deny, dry_run;
+	bool has_selector;
+	struct kvs selector;
+	struct m_policy_rule *rules;
+	uint32_t rule_nr;
+};
+
+enum mtls_mode { MTLS_UNSET, MTLS_DISABLE, MTLS_PERMISSIVE, MTLS_STRICT };
+
+struct m_port_mtls {
+	uint16_t port;
+	enum mtls_mode mode;
+};
+
+struct m_peer_authentication {
+	struct kvs selector; /* empty: the namespace, or of the root namespace the mesh */
+	enum mtls_mode mode;
+	struct m_port_mtls *ports; /* by number */
+	uint32_t port_nr;
+};
+
 /* ---- documents ---- */
 enum layer { LAYER_RULES, LAYER_APPLIED }; /* from the rules directory; by `meshctl apply`, which wins over the first */
 
@@ -313,6 +372,8 @@ struct doc {
 		struct m_istio_gateway *gateway;
 		struct m_route *route;
 		struct m_reference_grant *grant;
+		struct m_authorization_policy *policy;
+		struct m_peer_authentication *peers;
 	};
 	uint32_t slice_nr;
 };

@@ -78,4 +78,5 @@ void snapshot_print(const struct snapshot *s, struct buf *out)
 				   STR_ARG(s->clients[i].name), s->clients[i].scope);
 	for (uint32_t i = 0; i < s->unit_nr; i++)
 		unit_print(s->units[i], out);
+	access_print(s->access, out);
 }

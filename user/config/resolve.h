@@ -287,7 +287,7 @@ void workloads_each(const struct world *w, struct str ns, const struct kvs *sele
 /* ---- access (access.c) ---- */
 
 /* Never NULL. `prev` (may be NULL): whose identities keep their numbers. */
-struct access *access_build(struct build *b, const struct access *prev);
+struct access *access_build(struct build *b, const struct snapshot_options *opts, const struct access *prev);
 
 /* ---- units ---- */
 

@@ -244,7 +244,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 	world_link(b.world);
 	label_if_needed(b.world, m);
 	analyze(&b);
-	access = access_build(&b, prev ? prev->access : NULL);
+	access = access_build(&b, opts, prev ? prev->access : NULL);
 	hosts = hosts_sorted(b.world, &nr);
 	units = make_units(&b, plan, prev, hosts, nr);
 	index_services(plan, units, nr);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of access share:
+ *   access.c          members and their identities; the whole
+ *   access_select.c   which policies guard which workload
+ *   access_compile.c  those of one workload -> a program
+ *   access_ask.c      programs run, and shown
+ */
+#ifndef CONFIG_ACCESS_LOCAL_H
+#define CONFIG_ACCESS_LOCAL_H
+
+#include "config/resolve.h"
+
+/* `rule` of a denial that none of a policy's rules says: the policy allows others only. */
+#define NO_RULE UINT32_MAX
+
+/* What guards a workload. Policies are counted as in access->policies. */
+struct guards {
+	const uint32_t *policies; /* ascending */
+	uint32_t nr;
+	/* PeerAuthentications, index + 1, 0: none. What says STRICT for ports without a mode of their own, and what has modes of ports
+	 * that differ from that. */
+	uint32_t strict, strict_ports;
+	bool shadow;
+};
+
+/* An access in the making. */
+struct access_making {
+	struct build *b;
+	struct access *access;
+	struct arena temp;
+	const struct doc **docs; /* of access->policies */
+	struct str *principals;	 /* of identities */
+	struct str trust_domain;
+	uint32_t program_cap, guard_cap, term_cap, bit_cap;
+};
+
+/* Compiles; returns index + 1 of the program, an equal one's if there is one. More steps than a program may have: reports it at the
+ * policy that is too much, and the program denies everything. */
+uint32_t access_compile(struct access_making *mk, const struct guards *g);
+
+/* Where the programs of a workload go. */
+struct guarded {
+	uint32_t program, shadow;
+};
+
+/* Fills access->policies, compiles what the workloads need, and reports selectors that select nothing. `members`: workload_nr flags;
+ * ret: workload_nr. */
+void access_select(struct access_making *mk, const bool *members, struct guarded *ret);
+
+/* "x", "x*", "*x" or "*" (something is there) against a text; an empty one is no text at all. */
+bool access_text_is(struct str form, struct str text);
+
+#endif

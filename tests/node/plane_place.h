@@ -279,6 +279,9 @@ static struct settings settings(void)
 		.max_flows = 1024,
 		.max_closed_flows = 1000,
 		.max_connections = 1024,
+		.socket_hooks = true,
+		.tc = true,
+		.node_interfaces = (char *)"none",
 		.max_workloads = 256,
 		.max_policy_terms = 1024,
 	};

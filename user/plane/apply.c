@@ -211,14 +211,19 @@ int plane_apply(struct plane *p, struct snapshot *s, struct plane_applied *ret, 
 
 	*ret = (struct plane_applied){ 0 };
 	podscan_match(p, s, false);
+	/* On the links of new pods before they are pods, off those of old ones when they are none. */
+	ifaces_pods(p, s);
 	rc = apply_once(p, s, ret, err);
 	/* Full: slots of earlier versions may only be waiting for their grace period. */
 	if (rc == -ENOSPC && s->row_nr <= p->max_services && reclaim(p)) {
 		err->len = err_len;
 		rc = apply_once(p, s, ret, err);
 	}
-	if (rc)
+	if (rc) {
 		podscan_match(p, p->snapshot, false);
+		ifaces_pods(p, p->snapshot);
+	}
+	ifaces_prune(p);
 	ret->epoch = p->control->live;
 	ret->ns = now_ns() - began;
 	return rc;

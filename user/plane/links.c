@@ -30,12 +30,15 @@ const char *plane_pin_path(const char *pin, const char *prefix, const char *name
 
 bool links_pinned(const char *pin)
 {
-	char path[PLANE_PATH_LEN];
+	DIR *dir = opendir(pin);
+	bool found = false;
+	struct dirent *e;
 
-	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
-		if (!access(plane_pin_path(pin, "link_", plane_prog_names[i], "", path), F_OK))
-			return true;
-	return false;
+	while (!found && dir && (e = readdir(dir)))
+		found = !strncmp(e->d_name, "link_", 5) || !strncmp(e->d_name, "filter_", 7);
+	if (dir)
+		closedir(dir);
+	return found;
 }
 
 /* The link is attached to this very cgroup. */
@@ -82,10 +85,17 @@ static int attach_one(struct plane *p, uint32_t i, struct buf *err)
 	return rc;
 }
 
-static bool prog_known(const char *name)
+/* A pin of this meshd: of a program at the sockets, or at an interface. */
+static bool pin_known(const char *file, const char *name)
 {
+	const char *at;
+	uint32_t len, ifindex;
+
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
 		if (!strcmp(name, plane_prog_names[i]))
+			return true;
+	for (uint32_t i = 0; tc_pin_parse(file, &at, &len, &ifindex) && i < PLANE_TC_NR; i++)
+		if (str_is((struct str){ at, len }, plane_tc_names[i]))
 			return true;
 	return false;
 }
@@ -101,7 +111,8 @@ static void links_prune(const char *pin)
 	while (dir && (e = readdir(dir))) {
 		int fd;
 
-		if (strncmp(e->d_name, prefix, sizeof(prefix) - 1) || prog_known(e->d_name + sizeof(prefix) - 1))
+		if (strncmp(e->d_name, prefix, sizeof(prefix) - 1) ||
+		    pin_known(e->d_name, e->d_name + sizeof(prefix) - 1))
 			continue;
 		fd = bpf_obj_get(plane_pin_path(pin, "", e->d_name, "", path));
 		if (fd < 0)
@@ -119,11 +130,44 @@ static bool traces(const struct plane *p, uint32_t i)
 	return p->attach_type[i] == BPF_TRACE_RAW_TP;
 }
 
+/* Connect hooks first, each taken off its cgroup even if somebody else holds it too. */
+static void take_off(const char *pin)
+{
+	static const char *const suffixes[] = { "", "_new" };
+	char path[PLANE_PATH_LEN];
+
+	for (uint32_t i = PLANE_PROG_NR; i-- > 0;) {
+		for (uint32_t k = 0; k < 2; k++) {
+			int fd = bpf_obj_get(plane_pin_path(pin, "link_", plane_prog_names[i], suffixes[k], path));
+
+			if (fd < 0)
+				continue;
+			bpf_link_detach(fd);
+			unlink(path);
+			close(fd);
+		}
+	}
+}
+
+/* While both decide, tc finds the connection's endpoint in the packets already: so the sockets may begin early and end late. */
+static void say_sockets(struct plane *p, bool on)
+{
+	uint32_t flags = p->control->flags & ~(uint32_t)MESH_CONTROL_SOCKETS;
+
+	__atomic_store_n(&p->control->flags, flags | (on ? MESH_CONTROL_SOCKETS : 0), __ATOMIC_RELEASE);
+}
+
 int links_attach(struct plane *p, struct buf *err)
 {
 	char path[PLANE_PATH_LEN];
 
 	p->udp_counted = true;
+	if (!p->sockets) {
+		say_sockets(p, false);
+		take_off(p->pin);
+		links_prune(p->pin);
+		return 0;
+	}
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
 		int rc;
 
@@ -138,6 +182,7 @@ int links_attach(struct plane *p, struct buf *err)
 			return rc;
 	}
 	links_prune(p->pin);
+	say_sockets(p, true);
 	return 0;
 }
 
@@ -155,23 +200,9 @@ int links_count_udp(struct plane *p, struct buf *err)
 	return 0;
 }
 
-/* Links one by one, connect hooks first, each taken off its cgroup even if somebody else holds it too. */
 void links_remove(const char *pin)
 {
-	static const char *const suffixes[] = { "", "_new" };
-	char path[PLANE_PATH_LEN];
-
-	for (uint32_t i = PLANE_PROG_NR; i-- > 0;) {
-		for (uint32_t k = 0; k < 2; k++) {
-			int fd = bpf_obj_get(plane_pin_path(pin, "link_", plane_prog_names[i], suffixes[k], path));
-
-			if (fd < 0)
-				continue;
-			bpf_link_detach(fd);
-			unlink(path);
-			close(fd);
-		}
-	}
+	take_off(pin);
 	links_prune(pin);
 }
 

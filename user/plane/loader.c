@@ -34,6 +34,10 @@ const char *const plane_map_names[] = { PLANE_MAPS(X) };
 const char *const plane_prog_names[] = { PLANE_PROGS(X) };
 #undef X
 
+#define X(id, name) [PLANE_TC_##id] = #name,
+const char *const plane_tc_names[] = { PLANE_TC_PROGS(X) };
+#undef X
+
 /* libbpf's own words, kept to explain a failed load. */
 static struct buf libbpf_said;
 
@@ -110,6 +114,13 @@ static void skel_progs(struct mesh *skel, struct bpf_program **out)
 {
 #define X(id, name) out[PLANE_PROG_##id] = skel->progs.name;
 	PLANE_PROGS(X)
+#undef X
+}
+
+static void skel_tc(struct mesh *skel, struct bpf_program **out)
+{
+#define X(id, name) out[PLANE_TC_##id] = skel->progs.name;
+	PLANE_TC_PROGS(X)
 #undef X
 }
 
@@ -247,6 +258,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 					  strerror(-rc));
 	}
 	p->control = marray_at(&p->control_array, 0, 1);
+	p->control->pod_conns = p->max_pod_conns;
 	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
 	slots_init(&p->cluster_slots, p->map_max[PLANE_MAP_CLUSTERS]);
 	slots_init(&p->pod_slots, p->map_max[PLANE_MAP_PODS]);
@@ -263,7 +275,9 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 {
 	union bpf_iter_link_info iter = { 0 };
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &iter, .iter_info_len = sizeof(iter));
+	struct bpf_program *tc[PLANE_TC_NR];
 
+	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
 		p->map_fd[i] = fcntl(bpf_map__fd(maps[i]), F_DUPFD_CLOEXEC, 3);
 		if (p->map_fd[i] < 0)
@@ -277,14 +291,27 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 		if (p->prog_fd[i] < 0)
 			return -errno;
 	}
+	for (uint32_t i = 0; i < PLANE_TC_NR && p->tc; i++) {
+		p->tc_fd[i] = fcntl(bpf_program__fd(tc[i]), F_DUPFD_CLOEXEC, 3);
+		if (p->tc_fd[i] < 0)
+			return -errno;
+	}
 	iter.map.map_fd = (uint32_t)p->map_fd[PLANE_MAP_DIALS];
 	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, &opts);
 	return 0;
 }
 
-/* Programs at tracepoints that this kernel does not have stay out; plane_status says what is missing then. */
-static void skip_absent(struct mesh *skel)
+/*
+ * Programs at tracepoints that this kernel does not have stay out, and plane_status says what is missing then; so do those that the
+ * settings leave out.
+ */
+static void skip_absent(const struct plane *p, struct mesh *skel)
 {
+	struct bpf_program *tc[PLANE_TC_NR];
+
+	skel_tc(skel, tc);
+	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
+		bpf_program__set_autoload(tc[i], false);
 	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
 		return;
 	bpf_program__set_autoload(skel->progs.mesh_send, false);
@@ -306,7 +333,7 @@ static int load(struct plane *p, struct buf *err)
 		if (p->map_max[i] != bpf_map__max_entries(maps[i]))
 			rc = bpf_map__set_max_entries(maps[i], p->map_max[i]);
 	skel->rodata->closed_mask = p->closed_nr - 1;
-	skip_absent(skel);
+	skip_absent(p, skel);
 	if (rc)
 		plane_fail(err, rc, "cannot size the maps: %s", strerror(-rc));
 	else
@@ -323,6 +350,7 @@ static int load(struct plane *p, struct buf *err)
 			plane_fail(err, rc, "cannot keep the programs: %s", strerror(-rc));
 	}
 	mesh__destroy(skel);
+	libbpf_set_print(NULL);
 	buf_release(&libbpf_said);
 	malloc_trim(0);
 	return rc;
@@ -354,8 +382,12 @@ static struct plane *plane_new(const struct settings *s)
 	p->max_pods = s->max_pods;
 	p->max_flows = s->max_flows;
 	p->max_conns = s->max_connections;
+	p->sockets = s->socket_hooks;
+	p->tc = s->tc;
 	p->max_pod_conns = s->max_pod_connections ? s->max_pod_connections : (s->max_connections + 3) / 4;
 	p->max_workloads = s->max_workloads;
+	p->ifaces.node_links = xstrdup(s->node_interfaces ? s->node_interfaces : "none");
+	p->ifaces.event_fd = -1;
 	p->lock_fd = p->cgroup_fd = p->iter_link_fd = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
 	p->pods.inotify_fd = p->pods.timer_fd = p->pods.poll_fd = p->pods.own_netns_fd = -1;
@@ -363,6 +395,8 @@ static struct plane *plane_new(const struct settings *s)
 		p->map_fd[i] = -1;
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
 		p->prog_fd[i] = -1;
+	for (uint32_t i = 0; i < PLANE_TC_NR; i++)
+		p->tc_fd[i] = -1;
 	plane_sizes(p, s);
 	return p;
 }
@@ -397,6 +431,8 @@ static int open_all(struct plane *p, struct buf *err)
 			plane_fail(err, rc, "cannot watch the cgroup %s: %s", p->cgroup, strerror(-rc));
 	}
 	if (!rc)
+		rc = ifaces_init(p, err);
+	if (!rc)
 		rc = links_attach(p, err);
 	/* A first start that failed before anything ran leaves nothing behind. */
 	if (rc && !links_pinned(p->pin)) {
@@ -430,6 +466,7 @@ void plane_close(struct plane *p)
 		return;
 	barrier_release(p);
 	podscan_release(p);
+	ifaces_release(p);
 	for (uint32_t i = p->retired_head; i < p->retired_nr; i++)
 		free(p->retired[i].unit);
 	for (uint32_t i = 0; p->snapshot && i < p->snapshot->unit_nr; i++)
@@ -464,6 +501,9 @@ void plane_close(struct plane *p)
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
 		if (p->prog_fd[i] >= 0)
 			close(p->prog_fd[i]);
+	for (uint32_t i = 0; i < PLANE_TC_NR; i++)
+		if (p->tc_fd[i] >= 0)
+			close(p->tc_fd[i]);
 	if (p->iter_link_fd >= 0)
 		close(p->iter_link_fd);
 	if (p->cgroup_fd >= 0)
@@ -483,13 +523,14 @@ int plane_unload(const struct settings *s, struct buf *err)
 
 	if (lstat(s->pin, &st) && errno == ENOENT)
 		return 0;
-	libbpf_set_print(keep_warning);
+	libbpf_set_print(NULL);
 	fd = pin_dir_open(s->pin, false, err);
 	if (fd < 0)
 		return fd;
 	rc = pin_dir_lock(s->pin, fd, err);
 	if (!rc) {
 		links_remove(s->pin);
+		ifaces_remove(s->pin);
 		maps_unpin(s->pin);
 		if (rmdir(s->pin))
 			rc = plane_fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin,

@@ -6,11 +6,14 @@
 #include "plane/netns.h"
 
 #include <errno.h>
-#include <linux/netlink.h>
+#include <linux/if.h>
+#include <linux/if_link.h>
+#include <linux/net_namespace.h>
 #include <linux/nsfs.h>
-#include <linux/rtnetlink.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,6 +21,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "plane/netlink.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -61,80 +65,144 @@ static int socket_in(int own_fd, int fd)
 	return sock < 0 ? -err : sock;
 }
 
-static void addr_add(struct netns_facts *f, const struct rtattr *a, int family)
+static struct netns_link *link_find(struct netns_facts *f, uint32_t ifindex)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	struct addr *out;
-
-	f->addrs = xrealloc(f->addrs, (f->addr_nr + 1) * sizeof(*f->addrs));
-	out = &f->addrs[f->addr_nr++];
-	if (family == AF_INET) {
-		memcpy(out->b, mapped, sizeof(mapped));
-		memcpy(out->b + sizeof(mapped), RTA_DATA(a), 4);
-	} else {
-		memcpy(out->b, RTA_DATA(a), 16);
-	}
+	for (uint32_t i = 0; i < f->link_nr; i++)
+		if (f->links[i].ifindex == ifindex)
+			return &f->links[i];
+	return NULL;
 }
 
-/* IFA_LOCAL is the own address of an IPv4 interface; IPv6 has it in IFA_ADDRESS unless it is a peer's. */
-static void addr_message(struct netns_facts *f, struct nlmsghdr *h)
+static void addr_message(void *data, const struct nlmsghdr *h)
 {
-	struct ifaddrmsg *m = NLMSG_DATA(h);
-	const struct rtattr *local = NULL, *address = NULL;
-	uint32_t want = m->ifa_family == AF_INET ? 4 : 16;
-	int len = (int)IFA_PAYLOAD(h);
+	struct netns_facts *f = data;
+	const struct ifaddrmsg *m = NLMSG_DATA(h);
+	struct netns_link *link;
+	struct addr addr;
 
-	if ((m->ifa_family != AF_INET && m->ifa_family != AF_INET6) || m->ifa_scope == RT_SCOPE_HOST)
+	if (h->nlmsg_type != RTM_NEWADDR || m->ifa_scope == RT_SCOPE_HOST || !netlink_addr(h, &addr))
 		return;
-	for (struct rtattr *a = IFA_RTA(m); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
-		if (a->rta_type == IFA_LOCAL && RTA_PAYLOAD(a) == want)
-			local = a;
-		else if (a->rta_type == IFA_ADDRESS && RTA_PAYLOAD(a) == want)
-			address = a;
-	}
-	if (local || address)
-		addr_add(f, local ? local : address, m->ifa_family);
+	f->addrs = xrealloc(f->addrs, (f->addr_nr + 1) * sizeof(*f->addrs));
+	f->addr_links = xrealloc(f->addr_links, (f->addr_nr + 1) * sizeof(*f->addr_links));
+	f->addrs[f->addr_nr] = addr;
+	f->addr_links[f->addr_nr++] = m->ifa_index;
+	link = m->ifa_family == AF_INET6 && m->ifa_scope == RT_SCOPE_LINK ? link_find(f, m->ifa_index) : NULL;
+	if (link && addr_is_zero(&link->link_local))
+		link->link_local = addr;
 }
 
-static int addrs_dump(int sock, struct netns_facts *f)
+/* Links found in a namespace, and by what number that one knows the namespace of each link's other end. */
+struct link_look {
+	struct netns_facts *f;
+	int32_t *nsids;
+};
+
+/* Only pairs have another end; IFLA_LINK of a macvlan, say, is the device below it. */
+static bool is_pair(const char *kind)
+{
+	return !strcmp(kind, "veth") || !strcmp(kind, "netkit");
+}
+
+static void link_message(void *data, const struct nlmsghdr *h)
+{
+	struct link_look *l = data;
+	struct netns_facts *f = l->f;
+	const struct ifinfomsg *m = NLMSG_DATA(h);
+	struct netns_link link = { .ifindex = (uint32_t)m->ifi_index };
+	size_t len = IFLA_PAYLOAD(h);
+	const struct rtattr *info, *kind, *mac, *nsid;
+
+	if (h->nlmsg_type != RTM_NEWLINK || m->ifi_flags & IFF_LOOPBACK)
+		return;
+	info = netlink_attr(IFLA_RTA(m), len, IFLA_LINKINFO);
+	kind = info ? netlink_attr(RTA_DATA(info), RTA_PAYLOAD(info), IFLA_INFO_KIND) : NULL;
+	mac = netlink_attr(IFLA_RTA(m), len, IFLA_ADDRESS);
+	nsid = netlink_attr(IFLA_RTA(m), len, IFLA_LINK_NETNSID);
+	if (kind && RTA_PAYLOAD(kind))
+		snprintf(link.kind, sizeof(link.kind), "%.*s", (int)RTA_PAYLOAD(kind), (char *)RTA_DATA(kind));
+	if (mac && RTA_PAYLOAD(mac) == sizeof(link.mac))
+		memcpy(link.mac, RTA_DATA(mac), sizeof(link.mac));
+	if (nsid && is_pair(link.kind))
+		link.host = netlink_u32(IFLA_RTA(m), len, IFLA_LINK);
+	f->links = xrealloc(f->links, (f->link_nr + 1) * sizeof(*f->links));
+	l->nsids = xrealloc(l->nsids, (f->link_nr + 1) * sizeof(*l->nsids));
+	f->links[f->link_nr] = link;
+	l->nsids[f->link_nr++] = link.host ? (int32_t)netlink_u32(IFLA_RTA(m), len, IFLA_LINK_NETNSID) : -1;
+}
+
+/* The number by which the namespace of `sock` knows ours; -1: by none, so no link of it ends here. */
+static int own_nsid(int sock, int own_fd)
 {
 	struct {
 		struct nlmsghdr h;
-		struct ifaddrmsg m;
+		struct rtgenmsg m __attribute__((aligned(NLMSG_ALIGNTO)));
+		struct rtattr a __attribute__((aligned(NLMSG_ALIGNTO)));
+		int fd;
 	} ask = {
-		.h = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP }
+		.h = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETNSID, .nlmsg_flags = NLM_F_REQUEST },
+		.a = { .rta_len = RTA_LENGTH(sizeof(int)), .rta_type = NETNSA_FD },
+		.fd = own_fd,
 	};
-	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
+	char buf[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+	const struct nlmsghdr *h = (struct nlmsghdr *)buf;
+	const struct rtattr *a;
+	ssize_t got;
 
 	if (send(sock, &ask, sizeof(ask), 0) < 0)
-		return -errno;
-	for (;;) {
-		ssize_t got = recv(sock, buf, sizeof(buf), 0);
-		int len = (int)got;
+		return -1;
+	do
+		got = recv(sock, buf, sizeof(buf), 0);
+	while (got < 0 && errno == EINTR);
+	if (got <= 0 || !NLMSG_OK(h, (size_t)got) || h->nlmsg_type != RTM_NEWNSID)
+		return -1;
+	a = (const struct rtattr *)((const char *)NLMSG_DATA(h) + NLMSG_ALIGN(sizeof(struct rtgenmsg)));
+	a = netlink_attr(a, NLMSG_PAYLOAD(h, NLMSG_ALIGN(sizeof(struct rtgenmsg))), NETNSA_NSID);
+	return a && RTA_PAYLOAD(a) == sizeof(int) ? *(const int *)RTA_DATA(a) : -1;
+}
 
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got ? -errno : -EIO;
-		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, (uint32_t)len); h = NLMSG_NEXT(h, len)) {
-			if (h->nlmsg_type == NLMSG_DONE)
-				return 0;
-			if (h->nlmsg_type == NLMSG_ERROR)
-				return -EIO;
-			if (h->nlmsg_type == RTM_NEWADDR)
-				addr_message(f, h);
-		}
-	}
+/* What numbers namespaces is the list of links: our own number is asked for after it. */
+static int links_dump(int sock, int own_fd, struct netns_facts *f)
+{
+	const struct {
+		struct ifinfomsg m;
+		struct rtattr a;
+		uint32_t mask;
+	} ask = { .a = { .rta_len = RTA_LENGTH(sizeof(uint32_t)), .rta_type = IFLA_EXT_MASK },
+		  .mask = RTEXT_FILTER_SKIP_STATS };
+	struct link_look look = { .f = f };
+	int rc = netlink_dump(sock, RTM_GETLINK, &ask, sizeof(ask), link_message, &look), nsid = -1;
+	bool any = false;
+
+	for (uint32_t i = 0; i < f->link_nr; i++)
+		any |= look.nsids[i] >= 0;
+	if (!rc && any)
+		nsid = own_nsid(sock, own_fd);
+	for (uint32_t i = 0; i < f->link_nr; i++)
+		if (nsid < 0 || look.nsids[i] != nsid)
+			f->links[i].host = 0;
+	free(look.nsids);
+	return rc;
+}
+
+static int ask_all(int sock, int own_fd, struct netns_facts *f)
+{
+	const struct ifaddrmsg all = { 0 };
+	socklen_t len = sizeof(f->cookie);
+	int rc;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &f->cookie, &len))
+		return -errno;
+	rc = links_dump(sock, own_fd, f);
+	return rc ? rc : netlink_dump(sock, RTM_GETADDR, &all, sizeof(all), addr_message, f);
 }
 
 int netns_query(int own_fd, int fd, struct netns_facts *ret)
 {
 	int sock = socket_in(own_fd, fd), rc;
-	socklen_t len = sizeof(ret->cookie);
 
 	if (sock < 0)
 		return sock;
-	rc = getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &ret->cookie, &len) ? -errno : addrs_dump(sock, ret);
+	rc = ask_all(sock, own_fd, ret);
 	close(sock);
 	return rc;
 }
@@ -142,5 +210,7 @@ int netns_query(int own_fd, int fd, struct netns_facts *ret)
 void netns_facts_release(struct netns_facts *f)
 {
 	free(f->addrs);
+	free(f->addr_links);
+	free(f->links);
 	*f = (struct netns_facts){ 0 };
 }

@@ -9,10 +9,22 @@ struct netns_id {
 	uint64_t dev, ino;
 };
 
+/* An interface in there. */
+struct netns_link {
+	uint32_t ifindex;
+	uint32_t host; /* ifindex of its other end in the own namespace; 0: it is no such pair */
+	uint8_t mac[6];
+	char kind[16];		/* as the kernel calls it: "veth", "macvlan" */
+	struct addr link_local; /* its IPv6 link-local address, zero: none */
+};
+
 struct netns_facts {
 	uint64_t cookie;
-	struct addr *addrs; /* of all interfaces but loopback scope, owned */
+	struct addr *addrs;   /* of all interfaces but loopback scope, owned */
+	uint32_t *addr_links; /* ifindex that carries each, owned */
 	uint32_t addr_nr;
+	struct netns_link *links; /* owned */
+	uint32_t link_nr;
 };
 
 int netns_id(int fd, struct netns_id *ret); /* 0 or -errno */

@@ -8,6 +8,8 @@
  *   apply.c   difference, commit, undo                  rows.c    keys and versions of their rows
  *   lower.c   a unit -> rows, clusters, alias tables    names.c   ids and their texts
  *   pods.c    mesh_netns: who a namespace is            podscan.c the cgroup tree, inotify, processes
+ *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
+ *   tc.c      one program at one interface              netlink.c, netns.c  what there is
  *   flows.c   flow records                              status.c  plane_status
  */
 #ifndef PLANE_PLANE_INT_H
@@ -17,6 +19,8 @@
 
 #include "mesh_abi.h"
 #include "plane/alloc.h"
+#include "plane/ifaces.h"
+#include "plane/netns.h"
 #include "plane/plane.h"
 
 /* Every map, in the order of pinning. */
@@ -63,6 +67,13 @@
 	X(CONNECT4, mesh_connect4) \
 	X(CONNECT6, mesh_connect6)
 
+/* Programs at interfaces, in the order of attaching: who translates answers before who needs it. Detached the other way round. */
+#define PLANE_TC_PROGS(X)          \
+	X(TO_POD, mesh_to_pod)     \
+	X(FROM_POD, mesh_from_pod) \
+	X(TO_NODE, mesh_to_node)   \
+	X(FROM_NODE, mesh_from_node)
+
 #define X(id, name) PLANE_MAP_##id,
 enum plane_map_id { PLANE_MAPS(X) PLANE_MAP_NR };
 #undef X
@@ -70,8 +81,13 @@ enum plane_map_id { PLANE_MAPS(X) PLANE_MAP_NR };
 enum plane_prog_id { PLANE_PROGS(X) PLANE_PROG_NR };
 #undef X
 
+#define X(id, name) PLANE_TC_##id,
+enum plane_tc_id { PLANE_TC_PROGS(X) PLANE_TC_NR };
+#undef X
+
 extern const char *const plane_map_names[PLANE_MAP_NR];
 extern const char *const plane_prog_names[PLANE_PROG_NR];
+extern const char *const plane_tc_names[PLANE_TC_NR];
 
 /* What one unit holds in the maps. Everything else (backends, names) is read off the maps themselves. */
 struct lowered {
@@ -145,6 +161,7 @@ struct pod {
 	uint64_t cookie;	       /* 0: none found */
 	struct addr *addrs;	       /* what that namespace carries, owned */
 	uint32_t addr_nr;
+	struct netns_link link; /* that carries the client's address; host 0: it has no end here */
 };
 
 /* What mesh_netns says of one cookie now. */
@@ -188,8 +205,10 @@ struct plane {
 	uint32_t map_max[PLANE_MAP_NR];
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
-	bool udp_counted; /* nothing is left to attach for it */
-	int iter_link_fd; /* -1: this kernel has none */
+	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
+	bool sockets, tc;	/* what is to be attached */
+	bool udp_counted;	/* nothing is left to attach for it */
+	int iter_link_fd;	/* -1: this kernel has none */
 	bool adopted_pins;
 
 	struct marray rows, choices, clusters, backends, pods_rows, workload_rows, terms, bits, control_array;
@@ -215,6 +234,7 @@ struct plane {
 	uint32_t gone_nr;
 
 	struct podset pods;
+	struct ifaces ifaces;
 };
 
 /* Grows *items (elements of `size` bytes) so that nr + 1 fit. */
@@ -310,6 +330,8 @@ bool pod_carries(const struct addr *addrs, uint32_t nr, const struct client *c);
 /* What mesh_netns must say under `s`: change set in *ret (caller frees), rows written under `epoch`. 0 or -errno. */
 int pods_prepare(struct plane *p, const struct snapshot *s, uint64_t epoch, struct pod_change **ret, uint32_t *ret_nr,
 		 struct buf *err);
+/* The pod at this index is to be enrolled: it has a client, and its namespace carries one of the client's addresses. */
+bool pod_enrols(const struct podset *s, uint32_t at, const struct snapshot *snap);
 int pods_write(struct plane *p, const struct pod_change *c, uint32_t nr, struct buf *err);
 void pods_undo(struct plane *p, const struct pod_change *c, uint32_t nr, bool written);
 void pods_commit(struct plane *p, const struct pod_change *c, uint32_t nr);
@@ -332,8 +354,9 @@ char *podscan_uid(const char *dir_name);
 int plane_fail(struct buf *err, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* "<pin>/<prefix><name><suffix>" in out, which has PLANE_PATH_LEN bytes; returns out. */
 const char *plane_pin_path(const char *pin, const char *prefix, const char *name, const char *suffix, char *out);
+/* Something is attached that a pin tells of. */
 bool links_pinned(const char *pin);
-/* Puts every program on its hook: 0 or -errno with a sentence. */
+/* Puts every program of the sockets on its hook, or takes it off where the settings say so: 0 or -errno with a sentence. */
 int links_attach(struct plane *p, struct buf *err);
 /* Attaches the programs that count UDP bytes, from the first UDP service on: they see every socket of the host. 0 or -errno. */
 int links_count_udp(struct plane *p, struct buf *err);

@@ -33,7 +33,7 @@ bool pod_carries(const struct addr *addrs, uint32_t nr, const struct client *c)
 /* The row that a pod needs; the name of the workload is referenced once. */
 static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const struct client *c)
 {
-	struct mesh_pod row = { .netns_cookie = pod->cookie, .scope = c->scope };
+	struct mesh_pod row = { .netns_cookie = pod->cookie, .scope = c->scope, .ifindex = iface_of(p, pod->cookie) };
 	char text[1024];
 
 	for (uint32_t i = 0; i < c->ip_nr && i < 2; i++)
@@ -45,7 +45,8 @@ static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const stru
 
 static bool same(const struct mesh_pod *a, const struct mesh_pod *b)
 {
-	return a->workload_id == b->workload_id && a->scope == b->scope && !memcmp(a->addr, b->addr, sizeof(a->addr));
+	return a->workload_id == b->workload_id && a->scope == b->scope && a->ifindex == b->ifindex &&
+	       !memcmp(a->addr, b->addr, sizeof(a->addr));
 }
 
 static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)
@@ -87,8 +88,7 @@ static bool claimed(const struct podset *s, uint32_t before, uint64_t cookie)
 	return false;
 }
 
-/* A pod that is to be enrolled: it has a client, and the namespace carries one of the client's addresses. */
-static bool enrols(const struct podset *s, uint32_t at, const struct snapshot *snap)
+bool pod_enrols(const struct podset *s, uint32_t at, const struct snapshot *snap)
 {
 	const struct pod *pod = &s->items[at];
 
@@ -114,7 +114,7 @@ int pods_prepare(struct plane *p, const struct snapshot *snap, uint64_t epoch, s
 		struct enrolled *e;
 		struct mesh_pod row;
 
-		if (!enrols(s, i, snap))
+		if (!pod_enrols(s, i, snap))
 			continue;
 		row = wanted(p, &s->items[i], &snap->clients[s->items[i].client - 1]);
 		e = enrolled_find(s, row.netns_cookie);
@@ -220,6 +220,7 @@ int plane_rescan(struct plane *p)
 	podscan_tree(p);
 	if (p->snapshot)
 		podscan_match(p, p->snapshot, true);
+	ifaces_pods(p, p->snapshot);
 	rc = apply_pods(p, &changed, &err);
 	if (rc == -ENOSPC && reclaim(p)) {
 		buf_clear(&err);
@@ -229,6 +230,7 @@ int plane_rescan(struct plane *p)
 		log_warn("cannot enroll pods error=%s", err.data ? err.data : strerror(-rc));
 	else if (changed)
 		log_info("pods changed changes=%u", changed);
+	ifaces_prune(p);
 	buf_release(&err);
 	for (uint32_t i = 0; i < p->pods.enrolled_nr; i++)
 		nr += !p->pods.enrolled[i].gone;

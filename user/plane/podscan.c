@@ -205,6 +205,26 @@ struct look {
 	bool processes, done;
 };
 
+/*
+ * The link that the mesh watches. One that programs are at stays, so that a pod which may move its address to another link of its
+ * own does not get away from them.
+ */
+static void take_link(const struct plane *p, struct pod *pod, const struct netns_facts *f, const struct client *c)
+{
+	uint32_t host = iface_of(p, f->cookie), carrier = 0;
+
+	for (uint32_t i = f->addr_nr; i-- > 0;)
+		if (pod_carries(&f->addrs[i], 1, c))
+			carrier = f->addr_links[i];
+	pod->link = (struct netns_link){ 0 };
+	for (uint32_t i = 0; i < f->link_nr; i++) {
+		bool same = host && f->links[i].host == host;
+
+		if (same || (f->links[i].ifindex == carrier && (!host || pod->link.host != host)))
+			pod->link = f->links[i];
+	}
+}
+
 static void take(struct pod *pod, uint64_t dev, uint64_t ino, struct netns_facts *f)
 {
 	free(pod->addrs);
@@ -227,6 +247,7 @@ static void judge(struct look *l, int fd, uint64_t dev, uint64_t ino, bool known
 		return;
 	}
 	if (known ? f.cookie == pod->cookie : pod_carries(f.addrs, f.addr_nr, l->client)) {
+		take_link(l->p, pod, &f, l->client);
 		take(pod, dev, ino, &f);
 		l->done = true;
 	}
@@ -312,6 +333,7 @@ static void inspect(struct plane *p, struct pod *pod, const struct client *c)
 			return;
 		pod->cookie = pod->netns_dev = pod->netns_ino = 0;
 		pod->addr_nr = 0;
+		pod->link = (struct netns_link){ 0 };
 	}
 	look_tree(&l, pod->cgroup, false, 0);
 	if (!l.done && l.processes)
@@ -379,7 +401,7 @@ void podscan_match(struct plane *p, const struct snapshot *snap, bool all)
 	/* Snapshots that differ in endpoints only share their clients. */
 	if (!all && s->scanned_ms && snap && snap->clients == s->matched && snap->client_nr == s->matched_nr)
 		return;
-	s->dirty = true;
+	s->dirty = p->ifaces.pods_due = true;
 	if (!s->scanned_ms)
 		podscan_tree(p);
 	for (uint32_t i = 0; i < s->nr; i++)
@@ -505,6 +527,7 @@ void plane_pods_event(struct plane *p)
 	struct itimerspec soon = { .it_value.tv_nsec = BURST_MS * 1000000 };
 	bool due = drain(s->timer_fd), events = drain(s->inotify_fd);
 
+	events |= nodelinks_event(p);
 	if (drain(p->barrier.event_fd)) {
 		reap(p);
 		barrier_kick(p);

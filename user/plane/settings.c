@@ -27,6 +27,7 @@ enum option_type {
 	OPTION_PATH, /* absolute; may be empty where `min` is 0 */
 	OPTION_NUMBER,
 	OPTION_LEVEL,
+	OPTION_SWITCH, /* on or off */
 	OPTION_CHANGE, /* keep or cut */
 	OPTION_FLAG,   /* takes no value; command line only */
 };
@@ -73,6 +74,10 @@ static const struct option_row options[] = {
 	  16777216, false },
 	{ "on-policy-change", OPTION_CHANGE, AT(on_policy_change), "keep",
 	  "keep or cut the established connections that a change of policies forbids", 1, 0, false },
+	{ "socket-hooks", OPTION_SWITCH, AT(socket_hooks), "on", "on or off: decide at connect(); off leaves it all to tc", 0, 0, false },
+	{ "tc", OPTION_SWITCH, AT(tc), "on", "on or off: programs at the links of pods and node", 0, 0, false },
+	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",
+	  "the node's links to the outside: names with commas between them; auto: those of default routes; none", 1, 1024, false },
 	{ "log-level", OPTION_LEVEL, AT(log_level), "info", "err, warn, info or debug", 1, 0, false },
 	{ "unload", OPTION_FLAG, AT(unload), NULL, "remove the data path and everything else meshd made in the kernel, and exit",
 	  0, 0, true },
@@ -116,6 +121,14 @@ static bool option_set(struct settings *s, const struct option_row *o, struct st
 			return false;
 		}
 		*(uint32_t *)((char *)s + o->offset) = (uint32_t)number;
+		return true;
+	}
+	if (o->type == OPTION_SWITCH) {
+		if (!str_is(v, "on") && !str_is(v, "off")) {
+			buf_printf(why, "must be on or off");
+			return false;
+		}
+		*(bool *)((char *)s + o->offset) = str_is(v, "on");
 		return true;
 	}
 	if (v.len && memchr(v.p, 0, v.len)) {
@@ -398,7 +411,8 @@ int settings_read(struct settings *s, int argc, char **argv, struct buf *err)
 void settings_release(struct settings *s)
 {
 	for (size_t i = 0; i < OPTION_NR; i++) {
-		if (options[i].type != OPTION_NUMBER && options[i].type != OPTION_FLAG)
+		if (options[i].type != OPTION_NUMBER && options[i].type != OPTION_SWITCH &&
+		    options[i].type != OPTION_FLAG)
 			free(*text_of(s, &options[i]));
 	}
 	*s = (struct settings){ 0 };

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Lists from rtnetlink. Knows the form of its messages, not what they are asked for. */
+#include "plane/netlink.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define ANSWER_MAX 32768 /* the most that the kernel puts into one answer */
+
+/* One datagram of the answer: 1 more follow, 0 it was the last, or -errno. */
+static int answer(int sock, netlink_fn fn, void *data)
+{
+	char buf[ANSWER_MAX] __attribute__((aligned(NLMSG_ALIGNTO)));
+	ssize_t got;
+	size_t len;
+
+	do
+		got = recv(sock, buf, sizeof(buf), MSG_TRUNC);
+	while (got < 0 && errno == EINTR);
+	if (got <= 0)
+		return got ? -errno : -EIO;
+	if ((size_t)got > sizeof(buf))
+		return -EMSGSIZE;
+	len = (size_t)got;
+	for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, len);) {
+		size_t step = NLMSG_ALIGN(h->nlmsg_len);
+
+		if (h->nlmsg_type == NLMSG_DONE)
+			return 0;
+		if (h->nlmsg_type == NLMSG_ERROR)
+			return ((const struct nlmsgerr *)NLMSG_DATA(h))->error ?: -EIO;
+		fn(data, h);
+		if (step >= len)
+			break;
+		len -= step;
+		h = (const struct nlmsghdr *)((const char *)h + step);
+	}
+	return 1;
+}
+
+int netlink_dump(int sock, uint16_t type, const void *body, size_t len, netlink_fn fn, void *data)
+{
+	struct {
+		struct nlmsghdr h;
+		char body[64];
+	} ask = { .h = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(len),
+			 .nlmsg_type = type,
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP } };
+	int rc;
+
+	memcpy(ask.body, body, len);
+	if (send(sock, &ask, ask.h.nlmsg_len, 0) < 0)
+		return -errno;
+	do
+		rc = answer(sock, fn, data);
+	while (rc > 0);
+	return rc;
+}
+
+const struct rtattr *netlink_attr(const struct rtattr *first, size_t len, uint16_t type)
+{
+	for (const struct rtattr *a = first; RTA_OK(a, len); a = RTA_NEXT(a, len))
+		if ((a->rta_type & NLA_TYPE_MASK) == type)
+			return a;
+	return NULL;
+}
+
+uint32_t netlink_u32(const struct rtattr *first, size_t len, uint16_t type)
+{
+	const struct rtattr *a = netlink_attr(first, len, type);
+	uint32_t n = 0;
+
+	if (a && RTA_PAYLOAD(a) == sizeof(n))
+		memcpy(&n, RTA_DATA(a), sizeof(n));
+	return n;
+}
+
+/* IFA_LOCAL is the own address of an IPv4 interface; IPv6 has it in IFA_ADDRESS unless it is a peer's. */
+bool netlink_addr(const struct nlmsghdr *h, struct addr *ret)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	const struct ifaddrmsg *m = NLMSG_DATA(h);
+	size_t want = m->ifa_family == AF_INET ? 4 : 16, len = IFA_PAYLOAD(h);
+	const struct rtattr *a = netlink_attr(IFA_RTA(m), len, IFA_LOCAL);
+
+	if (m->ifa_family != AF_INET && m->ifa_family != AF_INET6)
+		return false;
+	if (!a)
+		a = netlink_attr(IFA_RTA(m), len, IFA_ADDRESS);
+	if (!a || RTA_PAYLOAD(a) != want)
+		return false;
+	memcpy(ret->b, mapped, sizeof(mapped));
+	memcpy(ret->b + 16 - want, RTA_DATA(a), want);
+	return true;
+}

@@ -485,6 +485,7 @@ static __always_inline void conn_reset(struct mesh_conn *conn, int dir)
 		conn_report(conn, early ? MESH_STATE_FAILED : MESH_STATE_CLOSED,
 			    early ? MESH_REASON_ABORTED : MESH_REASON_CLOSED);
 	conn->state = MESH_CONN_CLOSED;
+	quota_give_back(conn);
 	conn_hurry(conn);
 }
 
@@ -508,9 +509,10 @@ static __always_inline struct mesh_conn *conn_tcp(struct mesh_conn *conn, const 
 		conn->flow.reason = MESH_REASON_NONE;
 		return conn_confirm(conn, hook);
 	}
-	if (state == MESH_CONN_CLOSED)
+	if (state == MESH_CONN_CLOSED) {
 		conn_report(conn, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
-	else if (state == MESH_CONN_FIN)
+		quota_give_back(conn);
+	} else if (state == MESH_CONN_FIN)
 		conn->flow.state = MESH_STATE_CLOSING;
 	if (state == MESH_CONN_FIN || state == MESH_CONN_CLOSED)
 		conn_hurry(conn);

@@ -400,7 +400,7 @@ _Static_assert(sizeof(struct mesh_tuple) == 40, "mesh_tuple");
 	X(SYN_ACK, 60)	/* and the server's answer */       \
 	X(OPEN, 432000) /* and the client's: established */ \
 	X(FIN, 120)	/* one side has ended */            \
-	X(CLOSED, 10)	/* both have, or one has reset */   \
+	X(CLOSED, 3)	/* both have, or one has reset */   \
 	X(UDP_NEW, 30)	/* datagrams one way */             \
 	X(UDP, 300)	/* both ways */
 #define X(name, ...) MESH_CONN_##name,

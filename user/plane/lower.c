@@ -358,6 +358,22 @@ struct mesh_key lower_key(const struct u_row *r)
 	return key;
 }
 
+/* The row answers for an address that it may also send to. */
+static bool sends_to_itself(const struct unit *u, const struct u_row *r)
+{
+	for (uint32_t i = 0; i < r->dest_nr; i++) {
+		const struct u_cluster *c = &u->clusters[u->dests[r->dest + i].cluster];
+
+		for (uint32_t k = 0; k < c->endpoint_nr; k++) {
+			const struct u_endpoint *e = &u->endpoints[c->endpoint + k];
+
+			if (e->port == r->port && addr_in(&e->addr, &r->addr, r->prefix_len))
+				return true;
+		}
+	}
+	return false;
+}
+
 static int lower_row(struct lowering *lo, const struct u_row *r, struct str service)
 {
 	struct mesh_row row = { .key = lower_key(r), .epoch = lo->epoch, .action = r->action };
@@ -368,6 +384,7 @@ static int lower_row(struct lowering *lo, const struct u_row *r, struct str serv
 		err = lower_choice(lo, r, &row);
 		if (err)
 			return err;
+		row.flags = sends_to_itself(lo->u, r) ? MESH_ROW_ENDPOINT : 0;
 	}
 	slot = slots_get(&lo->p->row_slots);
 	if (!slot)

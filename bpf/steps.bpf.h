@@ -75,6 +75,9 @@ __noinline int tc_take(void)
 		return 1;
 	if (!still_allowed(w, conn))
 		return 0;
+	/* What was sent back to its own pod was counted on its way in. */
+	if (w->hook == MESH_HOOK_TO_POD && (conn->flags & MESH_CONN_HAIRPIN))
+		return 1;
 	if (conn->ifindex != w->ifindex || (w->p.t.proto == MESH_PROTO_TCP && w->kind == PKT_FRAGMENT) ||
 	    (conn->state == MESH_CONN_OPEN && work_tcp(w, TCP_SYN, TCP_SYN)))
 		return 1;
@@ -169,6 +172,7 @@ __noinline int tc_choose(void)
 	if (!backend)
 		return MESH_REASON_CORRUPT;
 	w->backend = at;
+	w->server_id = backend->workload_id;
 	w->to.server = backend->addr;
 	w->to.server_port_be = backend->port_be;
 	return MESH_REASON_ROUTED;

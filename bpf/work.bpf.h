@@ -158,7 +158,8 @@ __noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const stru
 		return MESH_REASON_CORRUPT;
 	guard = workload_find(server, w->live);
 	w->policy_id = 0;
-	w->server_id = guard ? guard->workload_id : 0;
+	if (guard)
+		w->server_id = guard->workload_id;
 	if (!guard || !(guard->policy | guard->shadow))
 		return MESH_REASON_NONE;
 	run.subject.source = *source;

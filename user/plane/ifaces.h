@@ -52,6 +52,11 @@ uint32_t iface_of(const struct plane *p, uint64_t netns_cookie);
 /* Takes every program off that pins tell of. */
 void ifaces_remove(const char *pin);
 
+/* ---- ifaces_status.c ---- */
+struct json;
+/* Members of the status object. */
+void ifaces_json(struct json *j, struct plane *p);
+
 /* ---- nodelinks.c ---- */
 int nodelinks_init(struct plane *p); /* 0 or -errno */
 /* Looks at the node's links and addresses again. 0 or -errno. */

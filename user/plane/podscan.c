@@ -205,22 +205,27 @@ struct look {
 	bool processes, done;
 };
 
+static bool carries(const struct netns_facts *f, uint32_t ifindex, const struct client *c)
+{
+	for (uint32_t i = 0; i < f->addr_nr; i++)
+		if (f->addr_links[i] == ifindex && pod_carries(&f->addrs[i], 1, c))
+			return true;
+	return false;
+}
+
 /*
  * The link that the mesh watches. One that programs are at stays, so that a pod which may move its address to another link of its
  * own does not get away from them.
  */
 static void take_link(const struct plane *p, struct pod *pod, const struct netns_facts *f, const struct client *c)
 {
-	uint32_t host = iface_of(p, f->cookie), carrier = 0;
+	uint32_t host = iface_of(p, f->cookie);
+	bool kept = false;
 
-	for (uint32_t i = f->addr_nr; i-- > 0;)
-		if (pod_carries(&f->addrs[i], 1, c))
-			carrier = f->addr_links[i];
 	pod->link = (struct netns_link){ 0 };
-	for (uint32_t i = 0; i < f->link_nr; i++) {
-		bool same = host && f->links[i].host == host;
-
-		if (same || (f->links[i].ifindex == carrier && (!host || pod->link.host != host)))
+	for (uint32_t i = 0; i < f->link_nr && !kept; i++) {
+		kept = host && f->links[i].host == host;
+		if (kept || (!pod->link.ifindex && carries(f, f->links[i].ifindex, c)))
 			pod->link = f->links[i];
 	}
 }

@@ -68,6 +68,8 @@ static void maps_json(struct json *j, struct plane *p, int64_t flows)
 	map_json(j, p, PLANE_MAP_BACKENDS, p->backend_slots.nr);
 	map_json(j, p, PLANE_MAP_NETNS, p->pods.enrolled_nr);
 	map_json(j, p, PLANE_MAP_PODS, p->pod_slots.nr);
+	map_json(j, p, PLANE_MAP_IFACES, p->ifaces.nr);
+	map_json(j, p, PLANE_MAP_LOCALS, p->ifaces.local_nr);
 	map_json(j, p, PLANE_MAP_NAMES, (int64_t)p->names.by_id.nr);
 	map_json(j, p, PLANE_MAP_FLOWS, flows);
 	map_json(j, p, PLANE_MAP_CLOSED, (int64_t)(closed < p->closed_nr ? closed : p->closed_nr));
@@ -119,27 +121,33 @@ static void counters_json(struct json *j, const struct plane *p)
 	free(per_cpu);
 }
 
+static void program_json(struct json *j, const char *name, int fd)
+{
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	json_key(j, name);
+	json_object(j);
+	if (!bpf_obj_get_info_by_fd(fd, &info, &len)) {
+		json_kuint(j, "id", info.id);
+		json_kuint(j, "verified_insns", info.verified_insns);
+		json_kuint(j, "jited_bytes", info.jited_prog_len);
+		if (info.run_cnt) {
+			json_kuint(j, "runs", info.run_cnt);
+			json_kuint(j, "run_ns", info.run_time_ns);
+		}
+	}
+	json_object_end(j);
+}
+
 static void programs_json(struct json *j, const struct plane *p)
 {
 	json_key(j, "programs");
 	json_object(j);
-	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
-		struct bpf_prog_info info = { 0 };
-		uint32_t len = sizeof(info);
-
-		json_key(j, plane_prog_names[i]);
-		json_object(j);
-		if (!bpf_obj_get_info_by_fd(p->prog_fd[i], &info, &len)) {
-			json_kuint(j, "id", info.id);
-			json_kuint(j, "verified_insns", info.verified_insns);
-			json_kuint(j, "jited_bytes", info.jited_prog_len);
-			if (info.run_cnt) {
-				json_kuint(j, "runs", info.run_cnt);
-				json_kuint(j, "run_ns", info.run_time_ns);
-			}
-		}
-		json_object_end(j);
-	}
+	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
+		program_json(j, plane_prog_names[i], p->prog_fd[i]);
+	for (uint32_t i = 0; i < PLANE_TC_NR && p->tc; i++)
+		program_json(j, plane_tc_names[i], p->tc_fd[i]);
 	json_object_end(j);
 }
 
@@ -162,6 +170,13 @@ static void limits_json(struct json *j, struct plane *p)
 	if (p->prog_fd[PLANE_PROG_SEND] < 0)
 		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not "
 				"counted"));
+	for (uint32_t i = 0; i < p->ifaces.nr; i++)
+		if (p->ifaces.items[i].how == TC_CLSACT) {
+			json_str(j, STR("this kernel has no tcx links (6.6): programs at interfaces are filters, which "
+					"others may "
+					"remove"));
+			break;
+		}
 	if (others > 0) {
 		buf_printf(&text, "%d other programs run at the connect hooks of this cgroup", others);
 		json_str(j, (struct str){ text.data, (uint32_t)text.len });
@@ -191,6 +206,7 @@ void plane_status(struct plane *p, struct json *j)
 	json_kuint(j, "expected", p->pods.expected);
 	json_kuint(j, "waiting", p->pods.waiting);
 	json_object_end(j);
+	ifaces_json(j, p);
 	json_kuint(j, "services", p->snapshot ? p->snapshot->unit_nr : 0);
 	json_kuint(j, "rows", live_rows(p));
 	maps_json(j, p, flows);

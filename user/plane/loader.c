@@ -529,8 +529,9 @@ int plane_unload(const struct settings *s, struct buf *err)
 		return fd;
 	rc = pin_dir_lock(s->pin, fd, err);
 	if (!rc) {
-		links_remove(s->pin);
+		/* What the sockets no longer choose, tc would, and break when it goes. */
 		ifaces_remove(s->pin);
+		links_remove(s->pin);
 		maps_unpin(s->pin);
 		if (rmdir(s->pin))
 			rc = plane_fail(err, -errno, "%s holds pins that meshd did not make, and stays: %s", s->pin,

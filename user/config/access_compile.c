@@ -192,15 +192,44 @@ static void emit_identities(struct code *c, const uint64_t *bits, uint32_t hit, 
 
 /* ---- lists ---- */
 
+/* Addresses of IPv4 are ::ffff:a.b.c.d here, but in no network of IPv6. */
+static bool covers_v4(const struct cidr *net)
+{
+	static const struct addr v4 = { .b = { [10] = 0xff, [11] = 0xff } };
+
+	return net->prefix_len < 96 && addr_in(&v4, &net->addr, net->prefix_len);
+}
+
+static void emit_net(struct code *c, uint16_t op, const struct cidr *net, uint32_t hit, uint32_t miss)
+{
+	struct step *s;
+
+	if (covers_v4(net)) {
+		/* NEXT would be the step below. */
+		uint32_t out = miss == NEXT ? label_new(c) : miss;
+
+		s = emit(c, op, out, NEXT);
+		s->term.addr.b[10] = s->term.addr.b[11] = 0xff;
+		s->term.nr = 96;
+		s = emit(c, op, hit, out);
+		s->term.addr = net->addr;
+		s->term.nr = net->prefix_len;
+		if (miss == NEXT)
+			label_here(c, out);
+		return;
+	}
+	s = emit(c, op, hit, miss);
+	s->term.addr = net->addr;
+	s->term.nr = net->prefix_len;
+}
+
 static void emit_nets(struct code *c, uint16_t op, const struct m_cidrs *list, bool negative, uint32_t ok,
 		      uint32_t fail)
 {
 	for (uint32_t i = 0; i < list->nr; i++) {
 		bool last = i + 1 == list->nr;
-		struct step *s = emit(c, op, negative ? fail : ok, !last ? NEXT : negative ? ok : fail);
 
-		s->term.addr = list->v[i].addr;
-		s->term.nr = list->v[i].prefix_len;
+		emit_net(c, op, &list->v[i], negative ? fail : ok, !last ? NEXT : negative ? ok : fail);
 	}
 }
 

@@ -317,6 +317,93 @@ static int take_pods(struct adoption *a)
 	return 0;
 }
 
+/* The version of an address's row that is live, 0: none. */
+static uint32_t live_workload(struct adoption *a, uint32_t slot)
+{
+	for (uint32_t i = 0; slot && i < CHAIN_MAX; i++) {
+		if (slot >= a->p->map_max[PLANE_MAP_WORKLOADS])
+			break;
+		if (workload_at(a->p, slot)->epoch <= a->live)
+			return slot;
+		slot = workload_at(a->p, slot)->prev;
+	}
+	if (slot)
+		a->corrupt = "versions of a workload go in circles";
+	return 0;
+}
+
+/* A program that several rows have is adopted once. */
+static void take_program(struct adoption *a, uint32_t first)
+{
+	const struct programs *s = &a->p->programs;
+
+	if (!first)
+		return;
+	for (uint32_t i = 1; i < s->nr; i++)
+		if (s->items[i].live && s->items[i].term == first)
+			return;
+	a->corrupt = program_adopt(a->p, first);
+}
+
+static void take_member(struct adoption *a, const struct mesh_addr *addr, uint32_t slot)
+{
+	struct plane *p = a->p;
+	uint32_t live = live_workload(a, slot);
+	const struct mesh_workload *row;
+
+	if (live != slot && !a->corrupt) {
+		int rc = live ? bpf_map_update_elem(p->map_fd[PLANE_MAP_MEMBERS], addr, &live, BPF_ANY)
+			      : bpf_map_delete_elem(p->map_fd[PLANE_MAP_MEMBERS], addr);
+
+		if (rc)
+			log_warn("cannot roll back an address error=%s", strerror(errno));
+		a->rolled_back++;
+	}
+	if (!live || a->corrupt)
+		return;
+	if (!slots_take(&p->workload_slots, live)) {
+		a->corrupt = "two addresses lead to one workload";
+		return;
+	}
+	row = workload_at(p, live);
+	name_hold(p, row->workload_id);
+	take_program(a, row->policy);
+	if (!a->corrupt)
+		take_program(a, row->shadow);
+	p->members[p->member_nr++] = (struct member){ .slot = live, .gone = !row->workload_id, .tag = retire_tag(p) };
+	p->members_gone += !row->workload_id;
+}
+
+static struct plane *ordered; /* qsort has no argument for it */
+
+static int member_order(const void *a, const void *b)
+{
+	const struct member *x = a, *y = b;
+
+	return memcmp(&workload_at(ordered, x->slot)->addr, &workload_at(ordered, y->slot)->addr,
+		      sizeof(struct mesh_addr));
+}
+
+static int take_members(struct adoption *a)
+{
+	struct plane *p = a->p;
+	struct mesh_addr *keys;
+	uint32_t *values, nr;
+	int rc = read_all(p, PLANE_MAP_MEMBERS, sizeof(*keys), (void **)&keys, &values, &nr);
+
+	if (rc)
+		return rc;
+	p->members = xcalloc(nr, sizeof(*p->members));
+	for (uint32_t i = 0; i < nr && !a->corrupt; i++)
+		take_member(a, &keys[i], values[i]);
+	ordered = p;
+	if (p->member_nr)
+		qsort(p->members, p->member_nr, sizeof(*p->members), member_order);
+	free(keys);
+	free(values);
+	return 0;
+}
+
 static int gone_order(const void *a, const void *b)
 {
 	return memcmp(&((const struct gone *)a)->key, &((const struct gone *)b)->key, sizeof(struct mesh_key));
@@ -352,6 +439,8 @@ int adopt(struct plane *p, struct buf *err)
 		rc = take_cidrs(&a);
 	if (!rc && !a.corrupt)
 		rc = take_pods(&a);
+	if (!rc && !a.corrupt)
+		rc = take_members(&a);
 	if (rc)
 		buf_printf(err, "cannot read the pinned maps: %s", strerror(-rc));
 	if (a.corrupt) {

@@ -25,6 +25,7 @@ struct apply {
 	struct pod_change *pods;
 	uint32_t pod_nr;
 	bool pods_written;
+	struct access_change access;
 	bool udp; /* a unit lowered now has a UDP row */
 };
 
@@ -120,8 +121,13 @@ static int prepare(struct apply *a)
 	}
 	if (!rc)
 		rc = rowset_prepare(a->p, &a->rows, a->epoch, a->err);
+	/* Identities have numbers of their access. */
+	if (a->s->access != a->p->access)
+		a->p->pods.dirty = true;
 	if (!rc)
 		rc = pods_prepare(a->p, a->s, a->epoch, &a->pods, &a->pod_nr, a->err);
+	if (!rc)
+		rc = access_prepare(a->p, a->s->access, a->epoch, a->pods, a->pod_nr, &a->access, a->err);
 	if (!rc)
 		rc = names_flush(a->p, a->err);
 	if (!rc && a->udp)
@@ -133,6 +139,8 @@ static int write_all(struct apply *a)
 {
 	int rc = rowset_write(a->p, &a->rows, a->err);
 
+	if (!rc && a->access.nr)
+		rc = access_write(a->p, &a->access, a->err);
 	if (rc || !a->pod_nr)
 		return rc;
 	a->pods_written = true;
@@ -143,6 +151,7 @@ static void undo(struct apply *a)
 {
 	rowset_undo(a->p, &a->rows);
 	pods_undo(a->p, a->pods, a->pod_nr, a->pods_written);
+	access_undo(a->p, &a->access, a->access.written);
 	for (uint32_t i = 0; i < a->fresh_nr; i++) {
 		struct lowered *l = a->lowered[a->fresh[i]];
 
@@ -159,12 +168,13 @@ static void commit(struct apply *a)
 {
 	struct plane *p = a->p;
 
-	if (a->rows.nr || a->pod_nr)
+	if (a->rows.nr || a->pod_nr || a->access.nr)
 		__atomic_store_n(&p->control->live, a->epoch, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < a->old_nr; i++)
 		retire(p, RETIRED_UNIT, 0, a->old[i]);
 	rowset_commit(p, &a->rows);
 	pods_commit(p, a->pods, a->pod_nr);
+	access_commit(p, &a->access);
 	free(p->lowered);
 	p->lowered = a->lowered;
 	p->adopted = NULL;
@@ -183,7 +193,8 @@ static int apply_once(struct plane *p, struct snapshot *s, struct plane_applied 
 	if (!rc)
 		rc = write_all(&a);
 	/* An epoch that no reader can have met is used again. */
-	if ((rc && !a.rows.written && !a.pods_written) || (!rc && !a.rows.nr && !a.pod_nr))
+	if ((rc && !a.rows.written && !a.pods_written && !a.access.written) ||
+	    (!rc && !a.rows.nr && !a.pod_nr && !a.access.nr))
 		p->next_epoch--;
 	if (rc) {
 		undo(&a);
@@ -197,6 +208,7 @@ static int apply_once(struct plane *p, struct snapshot *s, struct plane_applied 
 		ret->pods_changed = a.pod_nr;
 	}
 	rowset_release(&a.rows);
+	access_change_release(&a.access);
 	free(a.pods);
 	free(a.fresh);
 	free(a.old);
@@ -233,6 +245,7 @@ int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err)
 {
 	uint64_t epoch = p->next_epoch++;
 	struct pod_change *changes = NULL;
+	struct access_change access = { 0 };
 	bool written = false;
 	uint32_t nr = 0;
 	int rc;
@@ -242,22 +255,29 @@ int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err)
 		return 0;
 	rc = pods_prepare(p, p->snapshot, epoch, &changes, &nr, err);
 	if (!rc)
+		rc = access_prepare(p, p->snapshot->access, epoch, changes, nr, &access, err);
+	if (!rc)
 		rc = names_flush(p, err);
+	if (!rc && access.nr)
+		rc = access_write(p, &access, err);
 	if (!rc && nr) {
 		written = true;
 		rc = pods_write(p, changes, nr, err);
 	}
-	if (!written)
+	if (!written && !access.written)
 		p->next_epoch--;
 	if (rc) {
 		pods_undo(p, changes, nr, written);
+		access_undo(p, &access, access.written);
 	} else {
-		if (nr)
+		if (nr || access.nr)
 			__atomic_store_n(&p->control->live, epoch, __ATOMIC_RELEASE);
 		pods_commit(p, changes, nr);
+		access_commit(p, &access);
 	}
 	*ret_changed = rc ? 0 : nr;
 	barrier_kick(p);
+	access_change_release(&access);
 	free(changes);
 	return rc;
 }

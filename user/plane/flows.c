@@ -20,6 +20,9 @@
 #define X(name, text) text,
 static const char *const state_labels[] = { MESH_STATES(X) };
 #undef X
+#define X(name, text) text,
+static const char *const path_labels[] = { MESH_PATHS(X) };
+#undef X
 #define X(name, label, ...) label,
 static const char *const reason_labels[] = { MESH_REASONS(X) };
 #undef X
@@ -88,6 +91,35 @@ static int live_read(struct reading *r)
 	} while (!rc || rc == -ENOSPC);
 	free(keys);
 	return rc == -ENOENT ? 0 : rc;
+}
+
+/* Values of both maps of connections: a timer, then the connection. */
+struct conn_slot {
+	uint8_t timer[MESH_TIMER_SIZE];
+	struct mesh_conn conn;
+};
+
+static void live_conn(void *data, const void *key, const void *value)
+{
+	const struct conn_slot *slot = value;
+	struct reading *r = data;
+
+	(void)key;
+	if (!(slot->conn.flags & MESH_CONN_RECORD))
+		return;
+	r->live = plane_grow(r->live, r->live_nr, &r->live_cap, sizeof(*r->live));
+	r->live[r->live_nr++] = slot->conn.flow;
+}
+
+/* Connections of the tc path. One that is just being confirmed is in both maps. */
+static int conns_read(struct reading *r)
+{
+	int rc = batch_each(r->p, PLANE_MAP_CONNS, sizeof(struct mesh_tuple), sizeof(struct conn_slot), live_conn, r);
+
+	if (!rc)
+		rc = batch_each(r->p, PLANE_MAP_CONNS_NEW, sizeof(struct mesh_tuple), sizeof(struct conn_slot),
+				live_conn, r);
+	return rc;
 }
 
 /* "name" or "namespace/name" against "namespace/name/...". */
@@ -176,6 +208,7 @@ static void show(struct reading *r, const struct mesh_flow *flow)
 		.server = name_text(r->p, flow->server_id),
 		.service = name_text(r->p, flow->service_id),
 		.cluster = name_text(r->p, flow->cluster_id),
+		.policy = name_text(r->p, flow->policy_id),
 	};
 
 	if (!r->stopped && wanted(r->filter, &v))
@@ -215,7 +248,9 @@ static int older(const void *a, const void *b)
 {
 	const struct mesh_flow *x = a, *y = b;
 
-	return x->opened_ns < y->opened_ns ? -1 : x->opened_ns > y->opened_ns;
+	if (x->opened_ns != y->opened_ns)
+		return x->opened_ns < y->opened_ns ? -1 : 1;
+	return x->cookie < y->cookie ? -1 : x->cookie > y->cookie;
 }
 
 int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *data)
@@ -232,6 +267,8 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 	r.head_before = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
 	refresh(p);
 	rc = live_read(&r);
+	if (!rc)
+		rc = conns_read(&r);
 	r.head = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
 	for (uint64_t seq = ring_first(&r); !rc && !f->live_only && seq <= r.head && !r.stopped; seq++)
 		if (ring_get(&r, seq, &flow))
@@ -239,7 +276,7 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 	if (!rc && r.live_nr)
 		qsort(r.live, r.live_nr, sizeof(*r.live), older);
 	for (uint32_t i = 0; !rc && i < r.live_nr && !r.stopped; i++)
-		if (!ended(&r, &r.live[i]))
+		if (!ended(&r, &r.live[i]) && !(i && r.live[i].cookie == r.live[i - 1].cookie))
 			show(&r, &r.live[i]);
 	munmap(r.ring, len);
 	free(r.live);
@@ -305,7 +342,8 @@ void flow_json(struct json *j, const struct flow_view *v)
 	json_address(j, &f->dialled, f->dialled_port_be);
 	json_object_end(j);
 	json_kstr(j, "protocol", f->proto == MESH_PROTO_UDP ? STR("udp") : STR("tcp"));
-	json_kstr(j, "path", STR("tcp"));
+	json_kstr(j, "path", str_of(label(path_labels, MESH_PATH_NR, f->path)));
+	json_kstr(j, "reporter", f->server_side ? STR("destination") : STR("source"));
 	json_kuint(j, "bytes_sent", f->bytes_sent);
 	json_kuint(j, "bytes_received", f->bytes_received);
 	json_kuint(j, "bytes_redirected", 0);
@@ -313,8 +351,7 @@ void flow_json(struct json *j, const struct flow_view *v)
 	json_ktime(j, "closed", v->closed_realtime_ns);
 	json_kstr(j, "state", str_of(state_label(f->state)));
 	json_kstr(j, "reason", str_of(label(reason_labels, MESH_REASON_NR, f->reason)));
-	json_key(j, "policy");
-	json_null(j);
+	json_text(j, "policy", v->policy);
 	json_kuint(j, "epoch", f->epoch);
 	json_text(j, "cluster", v->cluster);
 	json_kuint(j, "srtt_us", f->srtt_us);

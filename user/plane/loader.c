@@ -262,6 +262,8 @@ static int arrays_map(struct plane *p, struct buf *err)
 	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
 	slots_init(&p->cluster_slots, p->map_max[PLANE_MAP_CLUSTERS]);
 	slots_init(&p->pod_slots, p->map_max[PLANE_MAP_PODS]);
+	slots_init(&p->workload_slots, p->map_max[PLANE_MAP_WORKLOADS]);
+	programs_init(p);
 	runs_init(&p->runs, p->map_max[PLANE_MAP_CHOICES]);
 	backends_init(p);
 	names_init(p);
@@ -485,6 +487,10 @@ void plane_close(struct plane *p)
 	slots_release(&p->cluster_slots);
 	slots_release(&p->backend_slots);
 	slots_release(&p->pod_slots);
+	slots_release(&p->workload_slots);
+	programs_release(p);
+	free(p->members);
+	access_unref(p->access);
 	runs_release(&p->runs);
 	marray_release(&p->rows);
 	marray_release(&p->choices);

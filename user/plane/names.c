@@ -162,6 +162,17 @@ struct str name_text(const struct plane *p, uint32_t id)
 	return name ? (struct str){ name->text, name->len } : (struct str){ 0 };
 }
 
+/* A policy counts its verdicts for as long as it has a name. */
+static int hits_begin(struct plane *p, uint32_t id, struct buf *err)
+{
+	const struct mesh_policy_hits none = { 0 };
+
+	if (!bpf_map_update_elem(p->map_fd[PLANE_MAP_POLICIES], &id, &none, BPF_NOEXIST) || errno == EEXIST)
+		return 0;
+	buf_printf(err, "cannot write mesh_policies: %s; raise max-policy-terms", strerror(errno));
+	return -errno;
+}
+
 int names_flush(struct plane *p, struct buf *err)
 {
 	struct names *n = &p->names;
@@ -188,9 +199,14 @@ int names_flush(struct plane *p, struct buf *err)
 					   p->map_max[PLANE_MAP_NAMES]);
 			break;
 		}
-		for (uint32_t i = 0; i < nr; i++)
+		for (uint32_t i = 0; i < nr && !rc; i++) {
 			n->items[n->pending[at + i]].written = true;
+			if (values[i].kind == MESH_NAME_POLICY)
+				rc = hits_begin(p, ids[i], err);
+		}
 		at += nr;
+		if (rc)
+			break;
 	}
 	n->pending_nr -= at;
 	if (n->pending_nr) {
@@ -273,6 +289,8 @@ static void name_delete(struct plane *p, struct name *name)
 
 	if (name->written && bpf_map_delete_elem(p->map_fd[PLANE_MAP_NAMES], &name->id) && errno != ENOENT)
 		return;
+	if (name->written && name->kind == MESH_NAME_POLICY)
+		bpf_map_delete_elem(p->map_fd[PLANE_MAP_POLICIES], &name->id);
 	slotset_del(&n->by_text, at);
 	slotset_del(&n->by_id, at);
 	free(name->text);
@@ -286,7 +304,8 @@ static void name_delete(struct plane *p, struct name *name)
 static bool touch_flow(void *data, const struct flow_view *v)
 {
 	struct plane *p = data;
-	const uint32_t ids[] = { v->flow->client_id, v->flow->server_id, v->flow->service_id, v->flow->cluster_id };
+	const uint32_t ids[] = { v->flow->client_id, v->flow->server_id, v->flow->service_id, v->flow->cluster_id,
+				 v->flow->policy_id };
 
 	for (uint32_t i = 0; i < sizeof(ids) / sizeof(*ids); i++) {
 		struct name *name = name_find(p, ids[i]);

@@ -8,6 +8,7 @@
  *   apply.c   difference, commit, undo                  rows.c    keys and versions of their rows
  *   lower.c   a unit -> rows, clusters, alias tables    names.c   ids and their texts
  *   pods.c    mesh_netns: who a namespace is            podscan.c the cgroup tree, inotify, processes
+ *   access.c  mesh_members: who an address is           programs.c policies     batch.c many elements of a map at once
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
  *   flows.c   flow records                              status.c  plane_status
@@ -117,7 +118,7 @@ struct names {
 };
 
 /* A slot or unit that nothing leads to any more, but that a running program may still read. */
-enum retired_kind { RETIRED_UNIT, RETIRED_ROW, RETIRED_POD };
+enum retired_kind { RETIRED_UNIT, RETIRED_ROW, RETIRED_POD, RETIRED_WORKLOAD, RETIRED_PROGRAM };
 struct retired {
 	uint64_t tag; /* free once a barrier with a higher number is done */
 	enum retired_kind kind;
@@ -197,6 +198,45 @@ struct podset {
 	uint32_t expected;   /* clients of the snapshot that should be on this node */
 };
 
+/* What mesh_members says of one address now. */
+struct member {
+	uint32_t slot; /* of its row */
+	bool gone;     /* the row says so: deleted from the hash after a grace period */
+	uint64_t tag;
+	const struct u_member *from; /* in plane->access; NULL: adopted */
+};
+
+/* A policy program in mesh_terms and mesh_bits. */
+struct program {
+	uint64_t hash; /* of its u_program; 0: adopted */
+	uint32_t term, term_nr, bit, bit_nr;
+	bool live, fresh; /* fresh: made by the apply that is going on */
+};
+
+struct programs {
+	struct program *items; /* [0] is not used */
+	uint32_t nr, cap;
+	uint32_t *spare;
+	uint32_t spare_nr, spare_cap;
+	struct slotset by_hash;
+	struct runs terms, bits;
+};
+
+struct member_change {
+	uint32_t old, slot; /* rows; old 0: none */
+};
+
+/* What an apply does to members and programs. Zeroed is nothing. */
+struct access_change {
+	struct access *access; /* NULL: nothing changes */
+	uint32_t *programs;    /* by index in access->programs: item of plane->programs */
+	uint32_t programs_written;
+	struct member *members; /* all of them afterwards, by address */
+	uint32_t member_nr;
+	struct member_change *items;
+	uint32_t nr, cap, written;
+};
+
 struct plane {
 	char *cgroup, *pin, *node_name; /* owned */
 	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr, max_conns, max_pod_conns, max_workloads;
@@ -213,7 +253,7 @@ struct plane {
 
 	struct marray rows, choices, clusters, backends, pods_rows, workload_rows, terms, bits, control_array;
 	struct mesh_control *control;
-	struct slots row_slots, cluster_slots, backend_slots, pod_slots;
+	struct slots row_slots, cluster_slots, backend_slots, pod_slots, workload_slots;
 	uint32_t *backend_refs;
 	struct slotset backend_set;
 	struct runs runs;
@@ -232,6 +272,11 @@ struct plane {
 	uint32_t retired_head, retired_nr, retired_cap;
 	struct gone *gone; /* sorted by key */
 	uint32_t gone_nr;
+
+	struct access *access;	/* live; NULL before the first apply */
+	struct member *members; /* by address */
+	uint32_t member_nr, members_gone;
+	struct programs programs;
 
 	struct podset pods;
 	struct ifaces ifaces;
@@ -285,6 +330,40 @@ struct mesh_pod *pod_row_at(struct plane *p, uint32_t slot);
 void backend_hold(struct plane *p, uint32_t slot);
 void backends_init(struct plane *p);
 void backend_adopt(struct plane *p, uint32_t slot);
+
+/* ---- access.c ---- */
+struct mesh_workload *workload_at(struct plane *p, uint32_t slot);
+void workload_free(struct plane *p, uint32_t slot);
+/* What mesh_members and the programs must say under `a`, with `pods` about to be enrolled; rows are written under `epoch`, unreachable
+ * still. Nothing to do: c->access stays NULL. 0 or -errno with a sentence. */
+int access_prepare(struct plane *p, struct access *a, uint64_t epoch, const struct pod_change *pods, uint32_t pod_nr,
+		   struct access_change *c, struct buf *err);
+int access_write(struct plane *p, struct access_change *c, struct buf *err);
+/* `reachable`: readers may have met what was written. */
+void access_undo(struct plane *p, struct access_change *c, bool reachable);
+void access_commit(struct plane *p, struct access_change *c);
+void access_change_release(struct access_change *c);
+/* Deletes addresses whose grace period ended with barrier `done`. */
+void members_reap(struct plane *p, uint64_t done);
+
+/* ---- programs.c ---- */
+void programs_init(struct plane *p);
+void programs_release(struct plane *p);
+int programs_prepare(struct plane *p, const struct access *a, uint32_t **ret, uint32_t *ret_written, struct buf *err);
+void programs_undo(struct plane *p, bool reachable);
+void programs_commit(struct plane *p, const uint32_t *used, uint32_t nr);
+void program_free(struct plane *p, uint32_t at);
+/* Takes over the program that begins at term `first`; what is wrong with it, NULL: nothing. */
+const char *program_adopt(struct plane *p, uint32_t first);
+
+/* ---- batch.c ---- */
+typedef void (*batch_fn)(void *data, const void *key, const void *value);
+/* *ret_written: how many the map holds, also on failure. 0 or -errno. */
+int batch_write(const struct plane *p, enum plane_map_id map, const void *keys, const void *values, uint32_t nr,
+		uint32_t *ret_written);
+void batch_delete(const struct plane *p, enum plane_map_id map, const void *keys, size_t key_size, uint32_t nr);
+int batch_each(const struct plane *p, enum plane_map_id map, size_t key_size, size_t value_size, batch_fn fn,
+	       void *data);
 
 /* ---- adopt.c ---- */
 /* Takes over what the pinned maps hold: rolls back what was never committed, counts what is in use. 0 or -errno. */

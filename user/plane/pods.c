@@ -31,8 +31,9 @@ bool pod_carries(const struct addr *addrs, uint32_t nr, const struct client *c)
 }
 
 /* The row that a pod needs; the name of the workload is referenced once. */
-static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const struct client *c)
+static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const struct client *c, const struct access *a)
 {
+	const struct u_member *self = c->ip_nr ? access_member(a, &c->ips[0]) : NULL;
 	struct mesh_pod row = { .netns_cookie = pod->cookie, .scope = c->scope, .ifindex = iface_of(p, pod->cookie) };
 	char text[1024];
 
@@ -40,13 +41,15 @@ static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const stru
 		memcpy(&row.addr[i], &c->ips[i], sizeof(row.addr[i]));
 	snprintf(text, sizeof(text), "%.*s/%.*s/%.*s", STR_ARG(c->ns), STR_ARG(c->name), STR_ARG(c->service_account));
 	row.workload_id = name_ref(p, MESH_NAME_WORKLOAD, str_of(text));
+	row.identity = self ? self->identity : 0;
+	row.flags = c->registry_only ? MESH_POD_REGISTRY_ONLY : 0;
 	return row;
 }
 
 static bool same(const struct mesh_pod *a, const struct mesh_pod *b)
 {
 	return a->workload_id == b->workload_id && a->scope == b->scope && a->ifindex == b->ifindex &&
-	       !memcmp(a->addr, b->addr, sizeof(a->addr));
+	       a->identity == b->identity && a->flags == b->flags && !memcmp(a->addr, b->addr, sizeof(a->addr));
 }
 
 static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)
@@ -116,7 +119,7 @@ int pods_prepare(struct plane *p, const struct snapshot *snap, uint64_t epoch, s
 
 		if (!pod_enrols(s, i, snap))
 			continue;
-		row = wanted(p, &s->items[i], &snap->clients[s->items[i].client - 1]);
+		row = wanted(p, &s->items[i], &snap->clients[s->items[i].client - 1], snap->access);
 		e = enrolled_find(s, row.netns_cookie);
 		if (e)
 			keep[e - s->enrolled] = true;

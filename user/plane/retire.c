@@ -167,7 +167,7 @@ void barrier_wait(struct plane *p)
 
 static bool waiting(const struct plane *p)
 {
-	if (p->retired_head < p->retired_nr || p->gone_nr)
+	if (p->retired_head < p->retired_nr || p->gone_nr || p->members_gone)
 		return true;
 	for (uint32_t i = 0; i < p->pods.enrolled_nr; i++)
 		if (p->pods.enrolled[i].gone)
@@ -201,6 +201,12 @@ static void retired_free(struct plane *p, const struct retired *r)
 		break;
 	case RETIRED_POD:
 		pod_row_free(p, r->slot);
+		break;
+	case RETIRED_WORKLOAD:
+		workload_free(p, r->slot);
+		break;
+	case RETIRED_PROGRAM:
+		program_free(p, r->slot);
 		break;
 	}
 }
@@ -255,6 +261,7 @@ void reap(struct plane *p)
 	if (p->retired_head == p->retired_nr)
 		p->retired_head = p->retired_nr = 0;
 	pods_reap(p, done);
+	members_reap(p, done);
 	if (p->gone_nr)
 		gone_reap(p, done);
 	if (p->control->cidr_nr != p->cidr_nr) {

@@ -47,6 +47,7 @@ MESHCTL_SRC := $(wildcard tools/meshctl/*.c)
 BPF_SRC     := $(wildcard bpf/*.bpf.c)
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 NODE_SRC    := $(wildcard tests/node/*.c)
+PACKETS_SRC := $(wildcard tests/packets/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
 LAB_SRC     := $(wildcard tools/lab.d/*.c)
 
@@ -58,6 +59,7 @@ BINS     := $(if $(wildcard user/meshd.c),$(O)/meshd) $(if $(wildcard user/meshl
 LABBINS  := $(patsubst tools/lab.d/%.c,$(O)/lab/%,$(LAB_SRC))
 UNITS    := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_SRC))
 NODEBINS := $(patsubst tests/node/%.c,$(O)/tests/node/%,$(NODE_SRC))
+PACKETSBIN := $(O)/tests/packets/packets
 BENCHBINS := $(patsubst tests/bench/%.c,$(O)/tests/bench/%,$(BENCH_SRC))
 
 .DEFAULT_GOAL := all
@@ -132,15 +134,19 @@ $(O)/tests/unit/test_journal: $(O)/user/plane/journal.o
 $(O)/tests/unit/test_rules: $(patsubst %,$(O)/user/plane/%.o,rules rules_files rules_journal rulesdir journal)
 $(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
+# Of what plane_test has around it, it needs a part.
+$(O)/tests/packets/packets.o: ALL_CFLAGS += -Wno-unused-function
+$(PACKETSBIN): $(call obj,$(PACKETS_SRC)) $(LIBPLANE) $(LIBMESH)
+	$(link)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
 
-testbins: all $(UNITS) $(NODEBINS)
+testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN)
 
 test: all $(UNITS)
 	$(Q)tests/run-unit $(O)
 
-itest: all $(NODEBINS)
+itest: all $(NODEBINS) $(PACKETSBIN)
 	$(Q)tests/run-node $(O)
 
 bench: all $(BENCHBINS)

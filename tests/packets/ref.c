@@ -4,6 +4,16 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+/* fd74:756c:6c65::1: what a pod is to itself, in IPv6. */
+#define loop_v6 wire_addr_v6(0xfd74, 0x756c, 0x6c65, 1)
+
+static bool owns(const struct link *link, const struct mesh_addr *a)
+{
+	static const struct mesh_addr none;
+
+	return !wire_addr_eq(a, &none) && (wire_addr_eq(a, &link->addr[0]) || wire_addr_eq(a, &link->addr[1]));
+}
+
 /* ---- connections ---- */
 
 static uint32_t hash(const struct mesh_tuple *t)
@@ -102,29 +112,29 @@ static struct found find_any(struct ref *r, const struct mesh_tuple *t)
 
 /* ---- TCP ---- */
 
-static void follow(struct ref_conn *c, const struct wire *w, bool reply)
+/* Only as far as it decides about packets: answered, open, ending, reset. */
+static void follow(struct ref_conn *c, const struct wire *w, const struct link *link, bool reply)
 {
-	uint8_t side = reply ? 2 : 1;
-
-	if (w->later)
+	if (w->later || link->ifindex != c->link || (c->state == MESH_CONN_OPEN && w->flags & FLAG_SYN))
 		return;
 	if (c->wire.proto == MESH_PROTO_UDP) {
 		if (reply)
 			c->state = MESH_CONN_UDP;
 		return;
 	}
-	if (w->flags & FLAG_RST) {
+	if (w->flags & FLAG_RST)
 		c->state = MESH_CONN_CLOSED;
-		return;
-	}
-	if (reply && c->state == MESH_CONN_SYN && (w->flags & (FLAG_SYN | FLAG_ACK)) == (FLAG_SYN | FLAG_ACK))
+	else if (c->state < MESH_CONN_FIN && w->flags & FLAG_FIN)
+		c->state = MESH_CONN_FIN;
+	else if (reply && c->state == MESH_CONN_SYN)
 		c->state = MESH_CONN_SYN_ACK;
-	else if (!reply && c->state == MESH_CONN_SYN_ACK && (w->flags & FLAG_ACK) && !(w->flags & FLAG_SYN))
+	else if (!reply && c->state == MESH_CONN_SYN_ACK && !(w->flags & FLAG_SYN))
 		c->state = MESH_CONN_OPEN;
-	if (w->flags & FLAG_FIN) {
-		c->fin |= side;
-		c->state = c->fin == 3 ? MESH_CONN_CLOSED : MESH_CONN_FIN;
-	}
+}
+
+static bool ending(const struct ref_conn *c)
+{
+	return c->wire.proto == MESH_PROTO_TCP && (c->state == MESH_CONN_FIN || c->state == MESH_CONN_CLOSED);
 }
 
 /* ---- outcomes ---- */
@@ -199,7 +209,8 @@ static void reset(struct expect *e, const struct wire *w, const uint8_t *in, con
 /* What happens to a connection that is not to be: TCP learns of it. */
 static void refuse(struct expect *e, const struct wire *w, const uint8_t *in, const uint8_t *out, uint16_t reason)
 {
-	if (w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_RST) && !w->fragment)
+	if (w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_RST) && !w->later &&
+	    w->l4 == w->l3 + (w->kind == WIRE_IP4 ? 20u : 40u))
 		reset(e, w, in, out, reason);
 	else
 		drop(e, reason);
@@ -212,11 +223,20 @@ static struct ends ends_of(const struct mesh_tuple *t, bool reply)
 	return (struct ends){ t->client, t->server, t->client_port_be, t->server_port_be };
 }
 
+/* What a pod's own service leads back to it goes out where it came in. */
+static void turn(struct expect *e, const uint8_t *in)
+{
+	memcpy(e->data, in + 6, 6);
+	memcpy(e->data + 6, in, 6);
+	e->verdict = VERDICT_REDIRECT;
+}
+
 /* A packet of a connection: it shows the ends as the other side has to see them. */
-static void translate(struct expect *e, const struct wire *w, const struct found *f, bool client_link)
+static void translate(struct expect *e, const struct wire *w, const struct found *f, enum prog prog, const uint8_t *in)
 {
 	const struct ref_conn *c = f->conn;
-	bool there = f->reply ? !f->dialled && (client_link || c->hairpin) : f->dialled;
+	bool there = prog == FROM_POD ? (f->reply ? !f->dialled && c->hairpin : f->dialled)
+				      : f->reply && !f->dialled && !c->hairpin;
 	struct ends to = ends_of(f->reply ? &c->dialled : &c->wire, f->reply);
 
 	pass(e, MESH_REASON_TRACKED);
@@ -224,6 +244,8 @@ static void translate(struct expect *e, const struct wire *w, const struct found
 		return;
 	wire_rewrite(e->data, e->len, w, &to);
 	e->reason = MESH_REASON_TRANSLATED;
+	if (c->hairpin)
+		turn(e, in);
 }
 
 /* ---- fragments ---- */
@@ -260,7 +282,7 @@ static const struct mesh_frag *frag_ports(const struct ref *r, const struct wire
 /* ---- ICMP errors ---- */
 
 /* The packet inside went the other way: its source is this packet's destination's business. */
-static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, bool to_client_link)
+static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, enum prog prog, const struct link *link)
 {
 	struct wire in;
 	struct mesh_tuple t;
@@ -274,14 +296,11 @@ static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, bo
 		return;
 	t = tuple(&in.src, in.sport_be, &in.dst, in.dport_be, in.proto);
 	f = find_any(r, &t);
-	if (!f.conn)
+	if (!f.conn || !f.conn->nat || f.conn->hairpin)
 		return;
-	e->reason = MESH_REASON_TRACKED;
-	if (!f.conn->nat)
-		return;
-	if (to_client_link && !f.reply && !f.dialled)
+	if (prog == TO_POD && !f.reply && !f.dialled && f.conn->link == link->ifindex)
 		to = ends_of(&f.conn->dialled, false);
-	else if (!to_client_link && f.reply && f.dialled)
+	else if (prog == FROM_POD && f.reply && f.dialled)
 		to = ends_of(&f.conn->wire, true);
 	else
 		return;
@@ -294,13 +313,6 @@ static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, bo
 }
 
 /* ---- who may say what ---- */
-
-static bool owns(const struct link *link, const struct mesh_addr *a)
-{
-	static const struct mesh_addr none;
-
-	return !wire_addr_eq(a, &none) && (wire_addr_eq(a, &link->addr[0]) || wire_addr_eq(a, &link->addr[1]));
-}
 
 static uint16_t spoofed_arp(const struct link *link, const uint8_t *in, uint32_t len)
 {
@@ -347,37 +359,59 @@ static uint16_t spoofed_ndp(const struct link *link, const struct wire *w, const
 
 /* ---- the programs ---- */
 
-/* Takes the endpoint from the packet that came out. */
-static void begin_routed(struct ref *r, struct expect *e, const struct row *row, const struct wire *w,
-			 const struct mesh_tuple *t, const uint8_t *out, uint32_t out_len)
+static bool is_endpoint(const struct row *row, const struct wire *o)
 {
-	struct mesh_tuple made;
+	for (uint32_t i = 0; i < row->endpoint_nr; i++)
+		if (wire_addr_eq(&row->endpoints[i].addr, &o->dst) && htons(row->endpoints[i].port) == o->dport_be)
+			return true;
+	return false;
+}
+
+/* What may stand in the way of a tuple on the wire: nothing, or a connection that is over. */
+static bool make_room(struct ref *r, const struct mesh_tuple *wire)
+{
+	struct ref_conn *c = find(r, r->by_wire, wire);
+
+	if (c && !ending(c))
+		return false;
+	if (c)
+		c->dead = true;
+	return true;
+}
+
+/* Takes the endpoint, and the source port when the client has its own in use with that endpoint, from the packet that came out. */
+static void begin_routed(struct ref *r, struct expect *e, const struct link *link, const struct row *row,
+			 const struct wire *w, const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out,
+			 uint32_t out_len)
+{
+	struct mesh_tuple made, kept;
+	struct mesh_addr client = w->src;
 	struct ref_conn *c;
 	struct found f;
 	struct wire o;
-	bool known = false;
+	bool hairpin;
 
-	pass(e, MESH_REASON_ROUTED);
+	pass(e, MESH_REASON_TRANSLATED);
 	wire_read(out, out_len, &o);
 	if (!o.addrs || !o.ports || o.proto != w->proto) {
 		e->fault = "what came out is no packet";
 		return;
 	}
-	for (uint32_t i = 0; i < row->endpoint_nr; i++)
-		known = known ||
-			(wire_addr_eq(&row->endpoints[i].addr, &o.dst) && htons(row->endpoints[i].port) == o.dport_be);
-	if (!known) {
+	if (!is_endpoint(row, &o)) {
 		e->fault = "not an endpoint of the service";
 		return;
 	}
+	hairpin = owns(link, &o.dst);
+	if (hairpin)
+		client = w->kind == WIRE_IP4 ? wire_addr_v4(0xa9fe7475) : loop_v6;
+	kept = tuple(&client, w->sport_be, &o.dst, o.dport_be, o.proto);
 	made = tuple(&o.src, o.sport_be, &o.dst, o.dport_be, o.proto);
-	if (find(r, r->by_wire, &made)) {
-		e->fault = "another connection has this tuple on the wire";
+	if (!wire_addr_eq(&o.src, &client) || (o.sport_be != w->sport_be && !find(r, r->by_wire, &kept))) {
+		e->fault = "the client's end";
 		return;
 	}
-	if (wire_addr_eq(&w->src, &o.dst) ? wire_addr_eq(&o.src, &o.dst)
-					  : !wire_addr_eq(&o.src, &w->src) || o.sport_be != w->sport_be) {
-		e->fault = "the client's end";
+	if (!make_room(r, &made)) {
+		e->fault = "another connection has this tuple on the wire";
 		return;
 	}
 	c = conn_add(r, t, &made);
@@ -385,10 +419,10 @@ static void begin_routed(struct ref *r, struct expect *e, const struct row *row,
 		e->fault = "the reference is full";
 		return;
 	}
-	c->hairpin = wire_addr_eq(&w->src, &o.dst);
+	c->hairpin = hairpin;
+	c->link = link->ifindex;
 	f = (struct found){ .conn = c, .dialled = true };
-	translate(e, w, &f, true);
-	e->reason = MESH_REASON_ROUTED;
+	translate(e, w, &f, FROM_POD, in);
 }
 
 static bool begins(const struct wire *w)
@@ -402,42 +436,37 @@ static void from_pod_new(struct ref *r, struct expect *e, const struct link *lin
 {
 	const struct row *row = world_row(r->world, &w->dst, ntohs(w->dport_be), w->proto);
 
-	if (!row || row->action == MESH_ABSENT) {
-		if (link->registry_only && begins(w))
-			refuse(e, w, in, out, MESH_REASON_REGISTRY_ONLY);
-		else
-			pass(e, MESH_REASON_NOT_SERVICE);
-	} else if (row->action == MESH_PASS) {
+	if (w->later || !begins(w))
+		pass(e, MESH_REASON_NOT_TRACKED);
+	else if (!row || row->action == MESH_ABSENT)
+		pass(e, MESH_REASON_NOT_SERVICE);
+	else if (row->action == MESH_PASS)
 		pass(e, MESH_REASON_PASSED);
-	} else if (!begins(w)) {
-		refuse(e, w, in, out, MESH_REASON_NO_CONN);
-	} else if (!row->endpoint_nr) {
+	else if (!row->endpoint_nr)
 		refuse(e, w, in, out, MESH_REASON_NO_ENDPOINT);
-	} else {
-		begin_routed(r, e, row, w, t, out, out_len);
-	}
+	else
+		begin_routed(r, e, link, row, w, t, in, out, out_len);
 }
 
-/* A packet to a pod that belongs to no connection, or to one that policy was not asked of. */
-static void to_pod_new(struct ref *r, struct expect *e, const struct wire *w, const struct mesh_tuple *t,
-		       struct ref_conn *c, const uint8_t *in, const uint8_t *out)
+/* A packet to a pod that belongs to no connection: kept for its record when it comes from nobody that this node keeps one for. */
+static void to_pod_new(struct ref *r, struct expect *e, const struct link *link, const struct wire *w,
+		       const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out)
 {
+	struct ref_conn *c;
 	uint16_t reason;
 
-	if (!begins(w)) {
-		pass(e, MESH_REASON_NOT_TRACKED);
+	pass(e, MESH_REASON_NOT_TRACKED);
+	if (w->later || !begins(w))
 		return;
-	}
 	reason = world_policy(r->world, &w->src, &w->dst, ntohs(w->dport_be));
 	if (reason) {
 		refuse(e, w, in, out, reason);
 		return;
 	}
-	pass(e, c ? MESH_REASON_TRACKED : MESH_REASON_ACCEPTED);
-	if (!c)
-		c = conn_add(r, t, t);
+	pass(e, MESH_REASON_TRACKED);
+	c = conn_add(r, t, t);
 	if (c)
-		c->allowed = true;
+		c->link = link->ifindex;
 	else
 		e->fault = "the reference is full";
 }
@@ -451,10 +480,7 @@ static void flow(struct ref *r, enum prog prog, const struct link *link, struct 
 	struct found f;
 
 	if (w->later && !ports) {
-		if (prog == FROM_POD && world_serves(r->world, &w->dst))
-			drop(e, MESH_REASON_FRAGMENT);
-		else
-			pass(e, MESH_REASON_NOT_HANDLED);
+		pass(e, MESH_REASON_FRAGMENT);
 		return;
 	}
 	if (ports) {
@@ -466,21 +492,19 @@ static void flow(struct ref *r, enum prog prog, const struct link *link, struct 
 	t = tuple(&w->src, w->sport_be, &w->dst, w->dport_be, w->proto);
 	f = find_any(r, &t);
 	/* A tuple that is used again after its connection ended is another connection. */
-	if (f.conn && f.conn->state == MESH_CONN_CLOSED && !f.reply && w->proto == MESH_PROTO_TCP && begins(w) &&
-	    !w->later) {
+	if (f.conn && ending(f.conn) && !f.reply && begins(w) && !w->later &&
+	    (prog == FROM_POD || f.conn->link == link->ifindex)) {
 		f.conn->dead = true;
 		f.conn = NULL;
 	}
-	if (f.conn && !f.reply && !f.dialled && prog == TO_POD && !f.conn->allowed && !w->later)
-		to_pod_new(r, e, w, &t, f.conn, in, out);
-	else if (f.conn)
-		translate(e, w, &f, prog == TO_POD);
+	if (f.conn)
+		translate(e, w, &f, prog, in);
 	else if (prog == FROM_POD)
 		from_pod_new(r, e, link, w, &t, in, out, out_len);
 	else
-		to_pod_new(r, e, w, &t, NULL, in, out);
-	if (f.conn && e->verdict == VERDICT_NEXT)
-		follow(f.conn, w, f.reply);
+		to_pod_new(r, e, link, w, &t, in, out);
+	if (f.conn && !(prog == TO_POD && f.conn->hairpin))
+		follow(f.conn, w, link, f.reply);
 }
 
 static bool from_pod_guard(const struct link *link, const struct wire *w, const uint8_t *in, uint32_t len,
@@ -527,7 +551,9 @@ void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8
 	else if (w.proto == MESH_PROTO_TCP || w.proto == MESH_PROTO_UDP)
 		flow(r, prog, link, &w, in, out, out_len, ret);
 	else if (wire_is_icmp_error(&w))
-		icmp_error(r, ret, &w, prog == TO_POD);
+		icmp_error(r, ret, &w, prog, link);
+	else if (prog == TO_POD && w.proto != PROTO_ICMP && w.proto != PROTO_ICMP6)
+		pass(ret, MESH_REASON_NOT_TRACKED);
 	else
 		pass(ret, MESH_REASON_NOT_HANDLED);
 }

@@ -14,10 +14,10 @@ enum { VERDICT_NEXT = -1, VERDICT_DROP = 2, VERDICT_REDIRECT = 7 };
 
 struct ref_conn {
 	struct mesh_tuple dialled, wire;
-	bool nat, hairpin, allowed;
+	bool nat, hairpin;
 	bool dead;     /* its tuple is used again */
 	uint8_t state; /* enum mesh_conn_state */
-	uint8_t fin;
+	uint32_t link; /* where it came in, which is where it is translated and followed */
 };
 
 #define REF_CONNS 16384

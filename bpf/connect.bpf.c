@@ -133,7 +133,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_
 	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
 	if (!mesh_pod_owns(d.pod, &d.local))
 		return ALLOW;
-	found = row_dialled(d.ctl, &d.key, &d.live, &row);
+	found = row_dialled(&d.key, &d.live, &row);
 	*ret_reason = MESH_REASON_ROW_RACED;
 	if (found == ROW_RACED)
 		return refuse();

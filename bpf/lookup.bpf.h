@@ -14,35 +14,33 @@
 
 enum { ROW_RACED = -1, ROW_NONE = 0, ROW_FOUND = 1 };
 
-/* The version of row `at` that is live: *ret is set when one is. ROW_NONE: the key was not there yet in that epoch. */
-static __always_inline int row_live(__u32 at, const struct mesh_key *key, __u64 live, struct mesh_row **ret)
+/* The version of row `at` that is live, in *ret. ROW_NONE: the key was not there yet in that epoch. */
+static __always_inline int row_live(__u32 at, const struct mesh_key *key, __u64 live, __u32 *ret)
 {
 	struct mesh_row *row = NULL;
 	int i;
 
+	*ret = at;
 	for (i = 0; i < MESH_PREV_MAX; i++) {
-		row = bpf_map_lookup_elem(&mesh_rows, &at);
+		row = bpf_map_lookup_elem(&mesh_rows, ret);
 		if (!row)
 			return ROW_RACED;
-		if (row->epoch <= live)
+		if (row->epoch <= live || !row->prev)
 			break;
-		at = row->prev;
-		if (!at)
-			break;
+		*ret = row->prev;
 	}
 	/* The key is compared once, with the row where the walk ended: all versions of a row have the same, and a comparison in
 	 * each round would cost the verifier dear. */
 	if (!row || !mesh_row_is(row, key))
 		return ROW_RACED;
 	if (row->epoch > live)
-		return at ? ROW_RACED : ROW_NONE;
-	*ret = row;
+		return row->prev ? ROW_RACED : ROW_NONE;
 	return row->action == MESH_GONE ? ROW_NONE : ROW_FOUND;
 }
 
 /* After a race the live epoch is read again: whoever was held up for more versions than a chain has finds the newest one then. */
 static __always_inline int row_exact(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live,
-				     struct mesh_row **ret)
+				     __u32 *ret)
 {
 	int i, found = ROW_NONE;
 
@@ -59,8 +57,7 @@ static __always_inline int row_exact(const struct mesh_control *ctl, const struc
 	return found;
 }
 
-static __always_inline int row_cidr(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live,
-				    struct mesh_row **ret)
+static __always_inline int row_cidr(const struct mesh_control *ctl, const struct mesh_key *key, __u64 *live, __u32 *ret)
 {
 	struct mesh_cidr_key want = {
 		.prefix_len = 64 + 128,
@@ -84,67 +81,85 @@ static __always_inline int row_cidr(const struct mesh_control *ctl, const struct
 	return found;
 }
 
-/* What the client of this scope meets at key: its own row, else the common one, else a network's. */
-static __always_inline int row_find(const struct mesh_control *ctl, struct mesh_key *key, __u64 *live,
-				    struct mesh_row **ret)
+/*
+ * What the client of key->scope meets at key: its own row, else the common one, else a network's. Number of the row, 0: none, or
+ * ROW_RACED. A global function: the verifier takes it once, and only numbers cross its border.
+ */
+__weak __noinline int mesh_row_find(struct mesh_key *key, __u64 *live)
 {
-	__u32 scope = key->scope;
-	int found = row_exact(ctl, key, live, ret);
+	struct mesh_control *ctl = mesh_control_get();
+	__u32 scope, at = 0;
+	int found;
 
+	if (!ctl || !key || !live)
+		return 0;
+	scope = key->scope;
+	found = row_exact(ctl, key, live, &at);
 	if (found == ROW_NONE && scope) {
 		key->scope = 0;
-		found = row_exact(ctl, key, live, ret);
+		found = row_exact(ctl, key, live, &at);
 	}
-	if (found != ROW_NONE || !ctl->cidr_nr)
-		return found;
-	key->scope = scope;
-	found = row_cidr(ctl, key, live, ret);
-	if (found == ROW_NONE && scope) {
-		key->scope = 0;
-		found = row_cidr(ctl, key, live, ret);
+	if (found == ROW_NONE && ctl->cidr_nr) {
+		key->scope = scope;
+		found = row_cidr(ctl, key, live, &at);
+		if (found == ROW_NONE && scope) {
+			key->scope = 0;
+			found = row_cidr(ctl, key, live, &at);
+		}
 	}
-	return found;
+	return found == ROW_FOUND ? (int)at : found;
 }
 
-/* The same, and node ports: rows at the any-address of a family stand for every address of the node itself. */
-static __always_inline int row_dialled(const struct mesh_control *ctl, struct mesh_key *key, __u64 *live,
-				       struct mesh_row **ret)
+/* The same for what a client has dialled: an address of the node that means nothing by itself is asked for as the any-address, which is
+ * how a port of every node is written. */
+static __always_inline int row_dialled(struct mesh_key *key, __u64 *live, struct mesh_row **ret)
 {
 	struct mesh_addr dialled = key->addr;
-	__u32 scope = key->scope;
-	int found = row_find(ctl, key, live, ret);
+	__u32 scope = key->scope, slot;
+	int at = mesh_row_find(key, live);
 
-	if (found != ROW_NONE || !bpf_map_lookup_elem(&mesh_locals, &dialled))
-		return found;
-	key->scope = scope;
-	mesh_addr_any_of(&dialled, &key->addr);
-	found = row_find(ctl, key, live, ret);
-	key->addr = dialled;
-	return found;
+	if (!at && bpf_map_lookup_elem(&mesh_locals, &dialled)) {
+		key->scope = scope;
+		mesh_addr_any_of(&dialled, &key->addr);
+		at = mesh_row_find(key, live);
+		key->addr = dialled;
+	}
+	if (at <= 0)
+		return at;
+	slot = (__u32)at;
+	*ret = bpf_map_lookup_elem(&mesh_rows, &slot);
+	return *ret ? ROW_FOUND : ROW_RACED;
 }
 
-/* The pod whose network namespace this is, in the live epoch. */
-static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
+/* Number of the row of the pod whose network namespace this is, in the live epoch; 0: none. */
+__weak __noinline int mesh_pod_find(__u64 cookie, __u64 live)
 {
 	__u32 *slot = bpf_map_lookup_elem(&mesh_netns, &cookie);
 	__u32 at;
 	int i;
 
 	if (!slot)
-		return NULL;
+		return 0;
 	at = *(volatile __u32 *)slot;
 	for (i = 0; i < MESH_PREV_MAX; i++) {
 		struct mesh_pod *pod = bpf_map_lookup_elem(&mesh_pods, &at);
 
 		if (!pod || pod->netns_cookie != cookie)
-			return NULL;
+			return 0;
 		if (pod->epoch <= live)
-			return pod->workload_id ? pod : NULL;
+			return pod->workload_id ? (int)at : 0;
 		at = pod->prev;
 		if (!at)
-			return NULL;
+			return 0;
 	}
-	return NULL;
+	return 0;
+}
+
+static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
+{
+	__u32 at = (__u32)mesh_pod_find(cookie, live);
+
+	return at ? bpf_map_lookup_elem(&mesh_pods, &at) : NULL;
 }
 
 /* Chooses a cluster of the row, then an endpoint of the cluster. */
@@ -182,28 +197,35 @@ static __always_inline __u16 choose(const struct mesh_row *row, __u32 *ret_clust
 	return MESH_REASON_ROUTED;
 }
 
-/* The workload that has this address, in the live epoch; NULL: none. */
-static __always_inline struct mesh_workload *workload_find(const struct mesh_addr *addr, __u64 live)
+/* Number of the row of the workload that has this address, in the live epoch; 0: none. */
+__weak __noinline int mesh_workload_find(const struct mesh_addr *addr, __u64 live)
 {
-	__u32 *slot = bpf_map_lookup_elem(&mesh_members, addr);
+	__u32 *slot = addr ? bpf_map_lookup_elem(&mesh_members, addr) : NULL;
 	__u32 at;
 	int i;
 
 	if (!slot)
-		return NULL;
+		return 0;
 	at = *(volatile __u32 *)slot;
 	for (i = 0; i < MESH_PREV_MAX; i++) {
 		struct mesh_workload *w = bpf_map_lookup_elem(&mesh_workloads, &at);
 
 		if (!w || !mesh_addr_eq(&w->addr, addr))
-			return NULL;
+			return 0;
 		if (w->epoch <= live)
-			return w->workload_id ? w : NULL;
+			return w->workload_id ? (int)at : 0;
 		at = w->prev;
 		if (!at)
-			return NULL;
+			return 0;
 	}
-	return NULL;
+	return 0;
+}
+
+static __always_inline struct mesh_workload *workload_find(const struct mesh_addr *addr, __u64 live)
+{
+	__u32 at = (__u32)mesh_workload_find(addr, live);
+
+	return at ? bpf_map_lookup_elem(&mesh_workloads, &at) : NULL;
 }
 
 #endif

@@ -114,36 +114,21 @@ static __always_inline void aim(struct work *w, const struct mesh_tuple *to, int
 
 /* ---- new connections ---- */
 
-__noinline int tc_row(const struct mesh_addr *addr)
+/* What the rules say of the packet's destination, into w->row: ROW_FOUND, ROW_NONE or ROW_RACED. */
+static __always_inline int find_service(struct work *w)
 {
-	struct mesh_control *ctl = mesh_control_get();
-	struct work *w = work_get();
 	struct mesh_key key = { .prefix_len = 128 };
 	struct mesh_row *row = NULL;
 	int found;
 
-	if (!ctl || !w || !addr)
-		return ROW_NONE;
 	key.scope = w->scope;
 	key.port_be = w->p.t.server_port_be;
 	key.proto = w->p.t.proto;
-	key.addr = *addr;
-	found = row_find(ctl, &key, &w->live, &row);
+	key.addr = w->p.t.server;
+	found = row_dialled(&key, &w->live, &row);
 	if (found == ROW_FOUND && row)
 		w->row = *row;
 	return found;
-}
-
-/* What the rules say of the packet's destination: the node's own addresses are also the any-address of NodePorts. */
-static __always_inline int find_service(struct work *w)
-{
-	struct mesh_addr any;
-	int found = tc_row(&w->p.t.server);
-
-	if (found != ROW_NONE || !bpf_map_lookup_elem(&mesh_locals, &w->p.t.server))
-		return found;
-	mesh_addr_any_of(&w->p.t.server, &any);
-	return tc_row(&any);
 }
 
 /* The packet's own ends are both what was dialled and what is on the wire. */

@@ -243,7 +243,7 @@ static void dial_begin(uint32_t i, uint32_t ip, uint16_t port, uint32_t count)
 }
 
 /* The answer of dial_begin() is there. */
-static bool dial_ended(uint32_t i)
+static inline bool dial_ended(uint32_t i)
 {
 	struct pollfd fd = { .fd = procs[i].sock, .events = POLLIN };
 
@@ -259,7 +259,7 @@ static struct answer dial_end(uint32_t i)
 	return out;
 }
 
-static struct answer dial(uint32_t i, uint32_t ip, uint16_t port, uint32_t count)
+static inline struct answer dial(uint32_t i, uint32_t ip, uint16_t port, uint32_t count)
 {
 	dial_begin(i, ip, port, count);
 	return dial_end(i);
@@ -462,7 +462,7 @@ static void check_nothing_left(const struct made *m)
 	CHECK_INT(left, 0);
 }
 
-static void settle(struct plane *p)
+static inline void settle(struct plane *p)
 {
 	for (uint32_t i = 0; i < 4; i++) {
 		plane_idle(p);

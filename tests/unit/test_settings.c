@@ -85,6 +85,17 @@ static void check_refused(const char *text, const char *want)
 	CHECK_MSG(err.data && strstr(err.data, path), "no file name in \"%s\"", err.data);
 }
 
+TEST(switches_are_on_unless_turned_off)
+{
+	CHECK_INT(read_config("node-name: x\n", NULL), 0);
+	CHECK(s.socket_hooks && s.tc);
+	CHECK_STR(s.node_interfaces, "auto");
+	CHECK_INT(read_config("socket-hooks: off\nnode-interfaces: eth1,auto\n", "--tc=off"), 0);
+	CHECK(!s.socket_hooks && !s.tc);
+	CHECK_STR(s.node_interfaces, "eth1,auto");
+	done();
+}
+
 TEST(mistakes_in_the_file_have_a_place)
 {
 	check_refused("node-name: a\nmax_pods: 5\n", ":2:1: error: max_pods: unknown setting");
@@ -96,6 +107,8 @@ TEST(mistakes_in_the_file_have_a_place)
 	check_refused("state: ''\n", "must not be empty");
 	check_refused("log-level: loud\n", "must be err, warn, info or debug");
 	check_refused("on-policy-change: close\n", "must be keep or cut");
+	check_refused("tc: maybe\n", ":1:5: error: tc: must be on or off");
+	check_refused("node-interfaces: ''\n", "must not be empty");
 	check_refused("unload: true\n", "can only be given as a flag");
 	check_refused("config: /x\n", "can only be given as a flag");
 	check_refused("- a\n", "must be a map of settings");

@@ -221,6 +221,7 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 
 	conn->flow.state = state;
 	conn->flow.reason = reason;
+	conn->flow.closed_ns = now;
 	if (!(conn->flags & MESH_CONN_RECORD))
 		return;
 	conn->flags &= ~MESH_CONN_RECORD;

@@ -85,11 +85,22 @@ def wait_no_open(lab):
         time.sleep(0.05)
 
 
+def wait_counted(lab, wanted):
+    """Links count what was acknowledged, and a last acknowledgement may be held back; bounded, ends with the condition."""
+    deadline = time.monotonic() + 20
+    while True:
+        flows = lab.flows()
+        got = dict(from_json(f) for f in flows if not f["closed"])
+        if all(got.get(key) == count for key, (count, _) in wanted.items()) or time.monotonic() > deadline:
+            return flows
+        time.sleep(0.05)
+
+
 @test
 def counters_equal_bytes():
     with peers.PeerLab(PODS) as lab:
         client, wanted = start(lab)
-        flows = lab.flows()
+        flows = wait_counted(lab, wanted)
         compare("running, meshctl flows", wanted, dict(from_json(f) for f in flows if not f["closed"]))
         compare("running, bpftool", wanted, dict(from_map(r) for r in live(lab)))
         states = {f["state"] for f in flows if wanted[from_json(f)[0]][1] != "half"}

@@ -35,6 +35,11 @@ static const struct kvs *selector_of(const struct doc *doc)
 	return doc->kind == KIND_PEER_AUTHENTICATION ? &doc->peers->selector : &doc->policy->selector;
 }
 
+static struct place selector_at(const struct doc *doc)
+{
+	return doc->kind == KIND_PEER_AUTHENTICATION ? doc->peers->selector_at : doc->policy->selector_at;
+}
+
 static uint64_t label_hash(struct str ns, const struct kv *label)
 {
 	return index_hash2(ns, label->key) * 31 + str_hash(label->val);
@@ -385,17 +390,17 @@ static void warn_selector(struct selecting *s, uint32_t policy)
 	if (!selector_of(doc)->nr)
 		return;
 	if (peers && in_root(s, doc)) {
-		report_warning(s->mk->b, doc, doc->meta.name_at, STR("spec.selector"),
+		report_warning(s->mk->b, doc, selector_at(doc), STR("spec.selector"),
 			       STR("write it into the workload's namespace"),
 			       "not used: in the root namespace a PeerAuthentication is for the whole mesh");
 		return;
 	}
 	if (s->on_node[policy])
-		report_warning(s->mk->b, doc, doc->meta.name_at, STR("spec.selector"), (struct str){ 0 },
+		report_warning(s->mk->b, doc, selector_at(doc), STR("spec.selector"), (struct str){ 0 },
 			       "not enforced for pod %.*s/%.*s: it is on its node's network",
 			       STR_ARG(s->on_node[policy]->meta.ns), STR_ARG(s->on_node[policy]->meta.name));
 	if (!s->selects[policy] && s->w->workload_nr)
-		report_warning(s->mk->b, doc, doc->meta.name_at, STR("spec.selector"), (struct str){ 0 },
+		report_warning(s->mk->b, doc, selector_at(doc), STR("spec.selector"), (struct str){ 0 },
 			       "[IST0127] selects no workload");
 }
 

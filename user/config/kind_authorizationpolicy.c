@@ -186,14 +186,14 @@ static void needs_bytes(struct reading *r, struct m_condition *m, const char *fm
 	va_end(ap);
 }
 
-static void check_texts(const struct check *c, const struct strs *list, const char *path)
+static void check_texts(const struct check *c, const struct strs *list, bool l7, const char *path)
 {
 	for (uint32_t i = 0; i < list->nr; i++) {
 		struct str s = list->v[i];
 
 		if (!s.len)
 			check_fail(c, STR("must not be empty"), NULL, "%s[%u]", path, i);
-		for (uint32_t k = 1; k + 1 < s.len; k++) {
+		for (uint32_t k = 1; k + 1 < s.len && !l7; k++) {
 			if (s.p[k] != '*')
 				continue;
 			check_warn(c, STR("a \"*\" stands for other characters only at one end of the text"), NULL,
@@ -266,7 +266,7 @@ static void take(struct reading *r, struct m_condition *m, struct list_target to
 		return;
 	switch (to.form) {
 	case FORM_TEXT:
-		check_texts(r->c, list, path);
+		check_texts(r->c, list, false, path);
 		((struct strs *)((char *)m + to.offset))[negative] = *list;
 		break;
 	case FORM_ACCOUNT:
@@ -286,7 +286,7 @@ static void take(struct reading *r, struct m_condition *m, struct list_target to
 		needs_bytes(r, m, "%s", name);
 		break;
 	case FORM_L7:
-		check_texts(r->c, list, path);
+		check_texts(r->c, list, true, path);
 		needs_bytes(r, m, "%s", name);
 		break;
 	}
@@ -410,7 +410,9 @@ static void unknown_key(const struct check *c, struct str key, const char *path)
 	for (size_t i = 0; i < WHEN_KEY_NR; i++)
 		names[i] = str_of(when_keys[i].name);
 	nearest = str_nearest(key, names, WHEN_KEY_NR);
-	hint = nearest < 0 ? STR("") : CHECK_TEXT(c, "did you mean `%s`?", when_keys[nearest].name);
+	hint = nearest < 0 ? STR("")
+			   : CHECK_TEXT(c, "did you mean `%s%s`?", when_keys[nearest].name,
+					str_ends(names[nearest], STR("[")) ? "...]" : "");
 	check_fail(c, CHECK_TEXT(c, "unknown key \"%.*s\" of a condition", STR_ARG(key)), hint.p, "%s.key", path);
 }
 
@@ -498,6 +500,13 @@ static void check_action(const struct check *c, uint32_t action, bool rules)
 		check_warn(c, STR("an ALLOW policy without rules denies all traffic"), NULL, "spec");
 }
 
+struct place place_of_selector(const struct check *c, const struct meta *meta)
+{
+	const struct ynode *n = check_node(c, "spec.selector");
+
+	return n ? (struct place){ n->line, n->column } : meta->name_at;
+}
+
 bool decode_authorization_policy(struct decode *d, const struct ynode *root, struct doc *doc)
 {
 	struct raw_policy raw = { 0 };
@@ -510,9 +519,9 @@ bool decode_authorization_policy(struct decode *d, const struct ynode *root, str
 	doc->policy = p;
 	p->deny = raw.spec.action == ACTION_DENY;
 	p->dry_run = dry_run(&c, &raw.meta.annotations);
-	p->has_selector = check_has(&c, "spec.selector");
 	p->selector = raw.spec.selector.labels;
-	if (p->has_selector)
+	p->selector_at = place_of_selector(&c, &doc->meta);
+	if (check_has(&c, "spec.selector"))
 		check_selector(&c, &p->selector, "spec.selector.matchLabels");
 	check_action(&c, raw.spec.action, raw.spec.rules.nr);
 	p->rules = arena_array(d->arena, raw.spec.rules.nr, sizeof(*p->rules));

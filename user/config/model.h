@@ -321,8 +321,8 @@ struct m_policy_rule {
 
 struct m_authorization_policy {
 	bool deny, dry_run;
-	bool has_selector;
-	struct kvs selector;
+	struct kvs selector;	  /* empty: the namespace, or of the root namespace the mesh */
+	struct place selector_at; /* of the name, where there is none */
 	struct m_policy_rule *rules;
 	uint32_t rule_nr;
 };
@@ -335,7 +335,8 @@ struct m_port_mtls {
 };
 
 struct m_peer_authentication {
-	struct kvs selector; /* empty: the namespace, or of the root namespace the mesh */
+	struct kvs selector; /* as in struct m_authorization_policy */
+	struct place selector_at;
 	enum mtls_mode mode;
 	struct m_port_mtls *ports; /* by number */
 	uint32_t port_nr;

@@ -255,10 +255,82 @@ struct flow {
 	uint32_t link, phase;
 };
 
-/* A packet from a pod on its way: through its own link, then through that of the pod it is for. */
+/* Makes the sums of a frame right. */
+static void seal(uint8_t *data, uint32_t len)
+{
+	struct wire w;
+
+	if (get16(data + 12) == 0x0800) {
+		put16(data + ETH_LEN + 10, 0);
+		put16(data + ETH_LEN + 10,
+		      (uint16_t)~wire_fold(wire_sum(data + ETH_LEN, (data[ETH_LEN] & 15u) * 4, 0)));
+	}
+	wire_read(data, len, &w);
+	if (w.bad || !wire_sum_at(&w, len))
+		return;
+	put16(data + wire_sum_at(&w, len), 0);
+	put16(data + wire_sum_at(&w, len), (uint16_t)~wire_l4_sum(data, &w));
+}
+
+static void set_length(uint8_t *data, uint32_t len)
+{
+	bool v4 = get16(data + 12) == 0x0800;
+
+	put16(data + ETH_LEN + (v4 ? 2 : 4), len - ETH_LEN - (v4 ? 0 : 40));
+}
+
+/* IPv4 options, or an IPv6 extension header of type `next`, behind the first header. Returns the new length. */
+static uint32_t stuff(uint8_t *data, uint32_t len, uint8_t next, uint32_t size)
+{
+	bool v4 = get16(data + 12) == 0x0800;
+	uint8_t *at = data + ETH_LEN + (v4 ? 20 : 40);
+
+	memmove(at + size, at, len - (uint32_t)(at - data));
+	memset(at, v4 ? 1 : 0, size);
+	if (v4) {
+		data[ETH_LEN] = (uint8_t)(0x45 + size / 4);
+	} else {
+		at[0] = data[ETH_LEN + 6];
+		at[1] = next == PROTO_FRAGMENT ? 0 : (uint8_t)(size / 8 - 1);
+		data[ETH_LEN + 6] = next;
+	}
+	set_length(data, len + size);
+	seal(data, len + size);
+	return len + size;
+}
+
+/* An ICMP error of a pod about a frame that it got, of which it quotes a part. */
+static uint32_t error_frame(uint8_t *out, const uint8_t *mac, const uint8_t *about, uint32_t len)
+{
+	static const uint8_t types[] = { 3, 11, 12 };
+	bool v4 = get16(about + 12) == 0x0800;
+	uint32_t head = v4 ? 20 : 40, least = (v4 ? (about[ETH_LEN] & 15u) * 4 : 40) + 20, quote = len - ETH_LEN;
+	uint8_t *h = out + ETH_LEN;
+
+	if (quote > least)
+		quote = least + below(quote - least + 1);
+	memset(out, 0, ETH_LEN + head + 8);
+	memcpy(out, gateway_mac, 6);
+	memcpy(out + 6, mac, 6);
+	memcpy(out + 12, about + 12, 2);
+	h[0] = v4 ? 0x45 : 0x60;
+	h[v4 ? 8 : 7] = 64;
+	h[v4 ? 9 : 6] = v4 ? PROTO_ICMP : PROTO_ICMP6;
+	memcpy(h + (v4 ? 12 : 8), about + ETH_LEN + (v4 ? 16 : 24), v4 ? 4 : 16);
+	memcpy(h + (v4 ? 16 : 24), about + ETH_LEN + (v4 ? 12 : 8), v4 ? 4 : 16);
+	h[head] = v4 ? types[below(sizeof(types))] : (uint8_t)(1 + below(4));
+	memcpy(h + head + 8, about + ETH_LEN, quote);
+	len = ETH_LEN + head + 8 + quote;
+	set_length(out, len);
+	seal(out, len);
+	return len;
+}
+
+/* A packet from a pod on its way: through its own link, then through that of the pod it is for, which may have something against it. */
 static void journey(struct plane *p, uint32_t link, const uint8_t *in, uint32_t len, struct flow *f)
 {
 	const struct run *r = run(p, FROM_POD, link, in, len);
+	uint8_t bytes[WIRE_MAX];
 	struct wire w;
 	int to;
 
@@ -274,7 +346,81 @@ static void journey(struct plane *p, uint32_t link, const uint8_t *in, uint32_t 
 					       .client_port_be = w.sport_be,
 					       .server_port_be = w.dport_be,
 					       .proto = w.proto };
-	run(p, TO_POD, (uint32_t)to, r->out, r->out_len);
+	r = run(p, TO_POD, (uint32_t)to, r->out, r->out_len);
+	if (r->verdict != VERDICT_NEXT || w.proto == PROTO_ICMP || w.proto == PROTO_ICMP6 || w.fragment || below(20))
+		return;
+	len = error_frame(bytes, world.links[to].mac, r->out, r->out_len);
+	journey(p, (uint32_t)to, bytes, len, NULL);
+}
+
+/* A datagram in two parts, or only its second one. */
+static void parts(struct plane *p, uint32_t link, uint8_t *data, uint32_t len, struct flow *f)
+{
+	bool v4 = get16(data + 12) == 0x0800;
+	uint32_t head = ETH_LEN + (v4 ? 20 : 48), id = below(65536);
+
+	if (v4)
+		put16(data + ETH_LEN + 4, id);
+	else
+		len = stuff(data, len, PROTO_FRAGMENT, 8);
+	if (!v4)
+		put32(data + ETH_LEN + 44, id);
+	put16(data + ETH_LEN + (v4 ? 6 : 42), v4 ? 0x2000 : 1);
+	seal(data, len);
+	if (below(5))
+		journey(p, link, data, len, f);
+	put16(data + ETH_LEN + (v4 ? 6 : 42), v4 ? 100 : 800);
+	len = head + 1 + below(len - head);
+	set_length(data, len);
+	seal(data, len);
+	journey(p, link, data, len, NULL);
+}
+
+/* One of the addresses that a pod might claim. */
+static struct mesh_addr claim(uint32_t link, bool v6)
+{
+	static const struct mesh_addr any6;
+
+	switch (below(4)) {
+	case 0:
+		return v6 ? any6 : wire_addr_v4(0);
+	case 1:
+		return v6 ? world.links[link].link_local : wire_addr_v4(0x0a0100fe);
+	case 2:
+		return world.links[below(LINKS)].addr[v6];
+	default:
+		return world.links[link].addr[v6];
+	}
+}
+
+/* What a pod says to its neighbours, true or not. */
+static void neighbours(struct plane *p)
+{
+	uint32_t link = below(LINKS), len = ETH_LEN + 28;
+	struct mesh_addr source = claim(link, below(2)), target = claim(link, true);
+	uint8_t data[WIRE_MAX] = { 0 }, *h = data + ETH_LEN;
+
+	memcpy(data, gateway_mac, 6);
+	memcpy(data + 6, world.links[below(10) ? link : below(LINKS)].mac, 6);
+	if (wire_is_v4(&source)) {
+		put16(data + 12, 0x0806);
+		memcpy(h, (uint8_t[]){ 0, 1, 8, 0, 6, 4, 0, (uint8_t)(1 + below(2)) }, 8);
+		memcpy(h + 8, world.links[below(5) ? link : below(LINKS)].mac, 6);
+		memcpy(h + 14, &source.w_be[3], 4);
+	} else {
+		put16(data + 12, 0x86dd);
+		h[0] = 0x60;
+		h[6] = PROTO_ICMP6;
+		h[7] = 255;
+		memcpy(h + 8, &source, 16);
+		memcpy(h + 24, &world.links[below(LINKS)].addr[1], 16);
+		h[40] = (uint8_t)(128 + below(10));
+		memcpy(h + 48, &target, 16);
+		len = ETH_LEN + 64;
+		set_length(data, len);
+		seal(data, len);
+	}
+	run(p, FROM_POD, link, data, len);
 }
 
 static void flow_begin(struct flow *f)
@@ -288,6 +434,30 @@ static void flow_begin(struct flow *f)
 	f->dialled.client_port_be = htons((uint16_t)(20000 + below(40000)));
 	f->dialled.server_port_be = htons(row->port);
 	f->dialled.proto = row->proto;
+}
+
+/* Something is not as it should be: who sends it, or a reset, or another beginning. */
+static void disturb(uint8_t *data, uint32_t len, uint32_t link)
+{
+	static const uint8_t flags[] = { FLAG_RST, FLAG_RST | FLAG_ACK, FLAG_SYN, FLAG_FIN | FLAG_ACK, 0 };
+	uint32_t head = ETH_LEN + (get16(data + 12) == 0x0800 ? 20 : 40);
+	struct mesh_addr source = claim(link, head != ETH_LEN + 20);
+
+	switch (below(3)) {
+	case 0:
+		data[6 + below(6)] ^= 1;
+		break;
+	case 1:
+		memcpy(data + ETH_LEN + (head == ETH_LEN + 20 ? 12 : 8),
+		       (uint8_t *)&source + (head == ETH_LEN + 20 ? 12 : 0), head == ETH_LEN + 20 ? 4 : 16);
+		break;
+	default:
+		if (data[ETH_LEN + (head == ETH_LEN + 20 ? 9 : 6)] != MESH_PROTO_TCP)
+			break;
+		data[head + 13] = flags[below(sizeof(flags))];
+		put32(data + head + 4, 5000); /* what a reset must not be before */
+	}
+	seal(data, len);
 }
 
 /* The next packet of a conversation: SYN, SYN ACK, ACK, data both ways, FIN, FIN, ACK; of UDP the same ways without flags. */
@@ -327,7 +497,15 @@ static void flow_step(struct plane *p, struct flow *f)
 		f->phase++;
 	else if (!below(3))
 		len = least + below(len - least); /* cut short; it is sent again */
-	journey(p, link, bytes, len, reply ? NULL : f);
+	else if (!below(2))
+		disturb(bytes, len, link);
+	if (t.proto == MESH_PROTO_UDP && data && !below(5)) {
+		parts(p, link, bytes, len, reply ? NULL : f);
+	} else {
+		if (!below(20))
+			len = stuff(bytes, len, below(2) ? PROTO_DEST : PROTO_HOP, 8 * (1 + below(3)));
+		journey(p, link, bytes, len, reply ? NULL : f);
+	}
 	if (f->phase == sizeof(flags))
 		flow_begin(f);
 }
@@ -355,7 +533,10 @@ TEST(programs_agree_with_the_reference)
 		for (uint32_t i = 0; i < FLOWS; i++)
 			flow_begin(&flows[i]);
 		while (runs < end && wrong < 3)
-			flow_step(p, &flows[below(FLOWS)]);
+			if (below(20))
+				flow_step(p, &flows[below(FLOWS)]);
+			else
+				neighbours(p);
 	}
 	CHECK_INT(wrong, 0);
 	check_counters(p);

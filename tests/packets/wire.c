@@ -102,7 +102,8 @@ static void read_l4(const uint8_t *data, uint32_t len, bool embedded, struct wir
 			return;
 		}
 		w->cut = left < whole;
-		if (left < 4)
+		/* RFC 792: an error quotes 8 bytes of it. */
+		if (left < 8)
 			return;
 		w->ports = true;
 		w->sport_be = htons(get16(data + w->l4));

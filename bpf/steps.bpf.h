@@ -40,49 +40,22 @@ __noinline int tc_forget(const struct mesh_tuple *wire)
 	return 0;
 }
 
-/* A policy that came after the connection is asked whether it may go on. 1: it may. */
-static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
-{
-	struct mesh_control *ctl = mesh_control_get();
-	struct mesh_workload *source;
-
-	if (conn->flags & MESH_CONN_CUT)
-		return 0;
-	if (!ctl || ctl->cut_epoch <= conn->verdict_epoch)
-		return 1;
-	source = workload_find(&w->conn_dialled.client, w->live);
-	if (!tc_ask(&w->conn_dialled.client, source ? source->identity : 0, &w->wire.server,
-		    bpf_ntohs(w->wire.server_port_be))) {
-		conn->verdict_epoch = w->live;
-		return 1;
-	}
-	conn->flags |= MESH_CONN_CUT;
-	conn->flow.policy_id = w->policy_id;
-	conn_report(conn, MESH_STATE_CLOSED, MESH_REASON_CUT);
-	conn->state = MESH_CONN_CLOSED;
-	conn_hurry(conn);
-	return 0;
-}
-
-/* Takes the packet into account where its connection is tracked. 0: the connection has been forbidden. A SYN within an open
- * connection is the other end's business. */
+/* Takes the packet into account where its connection is tracked. A SYN within an open connection is the other end's business. */
 __noinline int tc_take(void)
 {
 	struct work *w = work_get();
 	struct mesh_conn *conn = w ? conn_get(&w->wire) : NULL;
 
 	if (!w || !conn)
-		return 1;
-	if (!still_allowed(w, conn))
 		return 0;
 	/* What was sent back to its own pod was counted on its way in. */
 	if (w->hook == MESH_HOOK_TO_POD && (conn->flags & MESH_CONN_HAIRPIN))
-		return 1;
+		return 0;
 	if (conn->ifindex != w->ifindex || (w->p.t.proto == MESH_PROTO_TCP && w->kind == PKT_FRAGMENT) ||
 	    (conn->state == MESH_CONN_OPEN && work_tcp(w, TCP_SYN, TCP_SYN)))
-		return 1;
+		return 0;
 	conn_follow(conn, &w->p, w->conn_reply, w->hook);
-	return 1;
+	return 0;
 }
 
 /* The packet begins the connection that find() found anew: a SYN after the last one ended, a datagram to an endpoint that the rules
@@ -194,7 +167,6 @@ static __always_inline void describe(struct work *w, struct mesh_conn *conn, __u
 	conn->flags = (__u8)flags;
 	conn->ifindex = w->ifindex;
 	conn->backend = w->backend;
-	conn->verdict_epoch = w->live;
 	conn->flow.netns_cookie = w->netns_cookie;
 	conn->flow.epoch = w->live;
 	conn->flow.client = w->dialled.client;

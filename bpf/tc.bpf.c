@@ -112,8 +112,7 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return tc_from_pod_new(skb);
 	}
-	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+	tc_take();
 	if ((w->conn_flags & MESH_CONN_SOCKET) || !(w->conn_flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (w->conn_view == MESH_TUPLE_DIALLED && !w->conn_reply)
@@ -230,8 +229,7 @@ static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return tc_to_pod_new(skb);
 	}
-	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+	tc_take();
 	if (w->conn_view != MESH_TUPLE_WIRE || !w->conn_reply || !(w->conn_flags & MESH_CONN_NAT) ||
 	    (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)))
 		return pass(w->hook, MESH_REASON_TRACKED);
@@ -316,8 +314,7 @@ static __always_inline int from_node_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return from_node_new(skb, w);
 	}
-	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+	tc_take();
 	aim(w, &w->wire, 0);
 	return tc_send_on(skb, 0);
 }
@@ -396,8 +393,7 @@ static __always_inline int to_node_l4(struct __sk_buff *skb, struct work *w, con
 	}
 	if (!w->conn_reply || w->conn_ifindex != w->ifindex || !(w->conn_flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_TRACKED);
-	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+	tc_take();
 	aim(w, &w->conn_dialled, 1);
 	return tc_send_on(skb, 0);
 }

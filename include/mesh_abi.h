@@ -208,11 +208,10 @@ struct mesh_control {
 	__u64 closed_head; /* records ever written to mesh_closed */
 	__u32 cidr_nr;	   /* rows in mesh_cidrs; 0: the trie is not asked */
 	__u32 layout;	   /* MESH_LAYOUT */
-	__u64 cut_epoch;   /* verdicts older than this are taken again on established connections; 0: never */
 	__u32 flags;	   /* enum mesh_control_flag */
 	__u32 pod_conns;   /* connections that one pod may have in mesh_conns */
 };
-_Static_assert(sizeof(struct mesh_control) == 40, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 32, "mesh_control");
 enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1 /* the socket hooks are attached: flows of this node's pods are theirs */
 };
@@ -272,7 +271,6 @@ enum mesh_control_flag {
 	X(CONN_TABLE_FULL, "conn_table_full",   "no room for another connection")                     \
 	X(CONN_LIMIT,      "conn_limit",        "the pod has as many connections as one may have")    \
 	X(NO_PORT,         "no_port",           "no source port is free for a connection that is passed on") \
-	X(CUT,             "cut",               "a policy that came later forbids it")                \
 	X(EXPIRED,         "expired",           "idle for longer than its state allows")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
@@ -413,7 +411,6 @@ enum mesh_conn_flag {
 	MESH_CONN_HAIRPIN = 4, /* client and server are one pod */
 	MESH_CONN_SOCKET = 8,  /* translated at the socket (sendmsg, recvmsg): tc only counts */
 	MESH_CONN_MASQ = 16,   /* leaves the node under the node's address */
-	MESH_CONN_CUT = 32,    /* a policy forbids it by now */
 };
 
 /*
@@ -426,7 +423,6 @@ struct mesh_conn {
 	struct mesh_tuple wire;	   /* kind WIRE */
 	struct mesh_addr masq;	   /* client on the other side of the node; zero: not passed on */
 	__u64 seen_ns;		   /* last packet, CLOCK_BOOTTIME */
-	__u64 verdict_epoch;	   /* live epoch when the policy was asked */
 	__u64 packets[2];
 	__u32 seq_end[2]; /* TCP: highest sequence number sent, and acknowledged by the other side, */
 	__u32 acked[2];	  /* of each direction */
@@ -441,7 +437,7 @@ struct mesh_conn {
 	__u16 pad2;
 	__u32 pad3;
 };
-_Static_assert(sizeof(struct mesh_conn) == 328, "mesh_conn");
+_Static_assert(sizeof(struct mesh_conn) == 320, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
 
 /* First fragments name the ports for the rest. Key and value of mesh_frags. */

@@ -54,7 +54,6 @@ TEST(defaults)
 	CHECK_INT(s.max_services, 65536);
 	CHECK_INT(s.max_pods, 1024);
 	CHECK_INT(s.max_workloads, 131072);
-	CHECK_STR(s.on_policy_change, "keep");
 	CHECK(!gethostname(name, sizeof(name)));
 	CHECK_STR(s.node_name, name);
 	CHECK(s.unload && !s.version && !s.help);
@@ -106,7 +105,6 @@ TEST(mistakes_in_the_file_have_a_place)
 	check_refused("pin: relative/path\n", ":1:6: error: pin: must be an absolute path");
 	check_refused("state: ''\n", "must not be empty");
 	check_refused("log-level: loud\n", "must be err, warn, info or debug");
-	check_refused("on-policy-change: close\n", "must be keep or cut");
 	check_refused("tc: maybe\n", ":1:5: error: tc: must be on or off");
 	check_refused("node-interfaces: ''\n", "must not be empty");
 	check_refused("unload: true\n", "can only be given as a flag");

@@ -28,7 +28,6 @@ enum option_type {
 	OPTION_NUMBER,
 	OPTION_LEVEL,
 	OPTION_SWITCH, /* on or off */
-	OPTION_CHANGE, /* keep or cut */
 	OPTION_FLAG,   /* takes no value; command line only */
 };
 
@@ -72,8 +71,6 @@ static const struct option_row options[] = {
 	  false },
 	{ "max-policy-terms", OPTION_NUMBER, AT(max_policy_terms), "262144", "steps of policies, old and new ones together", 64,
 	  16777216, false },
-	{ "on-policy-change", OPTION_CHANGE, AT(on_policy_change), "keep",
-	  "keep or cut the established connections that a change of policies forbids", 1, 0, false },
 	{ "socket-hooks", OPTION_SWITCH, AT(socket_hooks), "on", "on or off: decide at connect(); off leaves it all to tc", 0, 0, false },
 	{ "tc", OPTION_SWITCH, AT(tc), "on", "on or off: programs at the links of pods and node", 0, 0, false },
 	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",
@@ -154,10 +151,6 @@ static bool option_set(struct settings *s, const struct option_row *o, struct st
 	(*text)[v.len] = 0;
 	if (o->type == OPTION_LEVEL && !log_level_parse(*text, &level)) {
 		buf_printf(why, "must be err, warn, info or debug");
-		return false;
-	}
-	if (o->type == OPTION_CHANGE && strcmp(*text, "keep") && strcmp(*text, "cut")) {
-		buf_printf(why, "must be keep or cut");
 		return false;
 	}
 	return true;

@@ -370,7 +370,7 @@ static void parts(struct plane *p, uint32_t link, uint8_t *data, uint32_t len, s
 	if (below(5))
 		journey(p, link, data, len, f);
 	put16(data + ETH_LEN + (v4 ? 6 : 42), v4 ? 100 : 800);
-	len = head + 1 + below(len - head);
+	len = head + below(len - head + 1);
 	set_length(data, len);
 	seal(data, len);
 	journey(p, link, data, len, NULL);

@@ -82,9 +82,45 @@ static void check_cluster(const struct unit *u, const struct u_cluster *c)
 		MUST(!alias_build(weights, ids, c->endpoint_nr, columns, &sum, scratch));
 }
 
+/* Jumps lead forward, to a step; bits are the program's own. */
+static void check_program(const struct access *a, const struct u_program *p)
+{
+	MUST(p->term_nr && p->term_nr <= MESH_TERMS_MAX && p->term + p->term_nr <= a->term_nr);
+	MUST(p->bit + p->bit_nr <= a->bit_nr && p->guard + p->guard_nr <= a->guard_nr);
+	for (uint32_t i = 0; i < p->term_nr; i++) {
+		const struct u_term *t = &a->terms[p->term + i];
+
+		if (t->op == MESH_OP_ALLOW || t->op == MESH_OP_DENY) {
+			MUST(t->arg <= a->policy_nr);
+			continue;
+		}
+		MUST(t->hit > i && t->hit < p->term_nr && t->miss > i && t->miss < p->term_nr);
+		MUST(t->op != MESH_OP_IDENTITY || t->arg + t->nr <= p->bit_nr);
+	}
+	for (uint32_t i = 0; i < p->guard_nr; i++)
+		MUST(a->guards[p->guard + i] < a->policy_nr &&
+		     (!i || a->guards[p->guard + i - 1] < a->guards[p->guard + i]));
+}
+
+static void check_access(const struct access *a)
+{
+	for (uint32_t i = 0; i < a->program_nr; i++)
+		check_program(a, &a->programs[i]);
+	for (uint32_t i = 0; i < a->member_nr; i++) {
+		const struct u_member *m = &a->members[i];
+
+		MUST(!i || addr_cmp(&a->members[i - 1].addr, &m->addr) < 0);
+		MUST(m->identity < a->identity_nr && m->program <= a->program_nr && m->shadow <= a->program_nr);
+		access_ask(a, m->program, m->identity, &m->addr, &m->addr, 80);
+		access_ask(a, m->shadow, 0, &a->members[0].addr, &m->addr, 65535);
+	}
+}
+
 static void check_laws(const struct snapshot *s)
 {
 	uint32_t rows = 0;
+
+	check_access(s->access);
 
 	for (uint32_t i = 0; i < s->unit_nr; i++) {
 		const struct unit *u = s->units[i];

@@ -134,6 +134,20 @@ TEST(identities_keep_their_numbers)
 	compiled_release(&c);
 }
 
+TEST(numbers_of_nobody_are_given_away)
+{
+	struct compiled c = compiled_from(CLIENT("m", "one", "10.0.0.1") CLIENT("z", "one", "10.0.0.2"));
+	uint32_t m = member(&c, "10.0.0.1")->identity;
+
+	compiled_apply(&c, POD_OF("m", "one", "other", "10.0.0.1", "app: m", "", ""), false);
+	CHECK(member(&c, "10.0.0.1")->identity != m);
+	CHECK_INT(c.snapshot->access->identity_nr, 4);
+	compiled_apply(&c, CLIENT("k", "one", "10.0.0.3"), false);
+	CHECK_INT(member(&c, "10.0.0.3")->identity, m);
+	CHECK_INT(c.snapshot->access->identity_nr, 4);
+	compiled_release(&c);
+}
+
 TEST(slices_share_the_access)
 {
 	struct compiled c = compiled_from(MESH SERVICE("s", "one", "10.96.0.1", "tcp", "80"));

@@ -82,35 +82,30 @@ static struct claim *claims_of(const struct world *w, uint32_t *ret_nr)
 	return claims;
 }
 
-/* Numbers of service accounts: those of the last access first, then new ones as they come. */
+/* Numbers of service accounts: they keep those of the last access. A number that nobody had then either is given away again. */
 struct numbers {
 	struct access *access;
 	uint32_t *slots; /* identity, 0: empty; open addressing */
 	uint32_t mask, cap;
+	uint32_t *spare; /* numbers that are free */
+	uint32_t spare_nr;
 };
 
-static void numbers_put(struct numbers *n, uint32_t identity)
+static void numbers_set(struct numbers *n, uint32_t identity, struct str ns, struct str account)
 {
-	const struct u_identity *id = &n->access->identities[identity];
-	uint32_t at = (uint32_t)index_hash2(id->ns, id->account) & n->mask;
+	struct access *a = n->access;
+	uint32_t at = (uint32_t)index_hash2(ns, account) & n->mask;
 
+	a->identities[identity] = (struct u_identity){ arena_str(&a->arena, ns), arena_str(&a->arena, account) };
 	while (n->slots[at])
 		at = (at + 1) & n->mask;
 	n->slots[at] = identity;
 }
 
-static void numbers_add(struct numbers *n, struct str ns, struct str account)
-{
-	struct access *a = n->access;
-
-	GROW(a->identities, a->identity_nr, &n->cap);
-	a->identities[a->identity_nr] = (struct u_identity){ arena_str(&a->arena, ns), arena_str(&a->arena, account) };
-	numbers_put(n, a->identity_nr++);
-}
-
 static uint32_t number_of(struct numbers *n, struct str ns, struct str account)
 {
-	const struct access *a = n->access;
+	struct access *a = n->access;
+	uint32_t identity;
 
 	for (uint32_t at = (uint32_t)index_hash2(ns, account) & n->mask; n->slots[at]; at = (at + 1) & n->mask) {
 		const struct u_identity *id = &a->identities[n->slots[at]];
@@ -118,22 +113,43 @@ static uint32_t number_of(struct numbers *n, struct str ns, struct str account)
 		if (str_eq(id->ns, ns) && str_eq(id->account, account))
 			return n->slots[at];
 	}
-	numbers_add(n, ns, account);
-	return a->identity_nr - 1;
+	if (n->spare_nr) {
+		identity = n->spare[--n->spare_nr];
+	} else {
+		GROW(a->identities, a->identity_nr, &n->cap);
+		identity = a->identity_nr++;
+	}
+	numbers_set(n, identity, ns, account);
+	return identity;
 }
 
 static void numbers_init(struct numbers *n, struct access *a, const struct access *prev, uint32_t more)
 {
+	static const struct access none = { .identity_nr = 1 };
 	uint32_t room = 16;
+	bool *used;
 
-	while (room < 2 * ((prev ? prev->identity_nr : 1) + more))
+	prev = prev ? prev : &none;
+	while (room < 2 * (prev->identity_nr + more))
 		room *= 2;
-	*n = (struct numbers){ .access = a, .slots = xcalloc(room, sizeof(*n->slots)), .mask = room - 1 };
-	GROW(a->identities, 0, &n->cap);
-	a->identities[0] = (struct u_identity){ 0 };
-	a->identity_nr = 1;
-	for (uint32_t i = 1; prev && i < prev->identity_nr; i++)
-		numbers_add(n, prev->identities[i].ns, prev->identities[i].account);
+	used = xcalloc(prev->identity_nr, sizeof(*used));
+	*n = (struct numbers){ .access = a,
+			       .slots = xcalloc(room, sizeof(*n->slots)),
+			       .mask = room - 1,
+			       .cap = prev->identity_nr,
+			       .spare = xcalloc(prev->identity_nr, sizeof(*n->spare)) };
+	a->identities = xcalloc(n->cap, sizeof(*a->identities));
+	a->identity_nr = n->cap;
+	for (uint32_t i = 0; i < prev->member_nr; i++)
+		used[prev->members[i].identity] = true;
+	/* The lowest is given away first. */
+	for (uint32_t i = prev->identity_nr; --i;) {
+		if (used[i])
+			numbers_set(n, i, prev->identities[i].ns, prev->identities[i].account);
+		else
+			n->spare[n->spare_nr++] = i;
+	}
+	free(used);
 }
 
 /* Members, in order of their addresses; *ret: of which workload each is. */
@@ -167,6 +183,7 @@ static uint32_t *add_members(struct access *a, const struct world *w, const stru
 	free(a->identities);
 	a->identities = identities;
 	free(numbers.slots);
+	free(numbers.spare);
 	free(claims);
 	return of;
 }
@@ -199,8 +216,12 @@ static void add_programs(struct access_making *mk, const uint32_t *of)
 	bool *members = arena_array(&mk->temp, nr, sizeof(*members));
 	struct guarded *guarded = arena_array(&mk->temp, nr, sizeof(*guarded));
 
-	for (uint32_t i = 0; i < a->member_nr; i++)
+	mk->live = arena_array(&mk->temp, a->identity_nr, sizeof(*mk->live));
+	mk->live[0] = true;
+	for (uint32_t i = 0; i < a->member_nr; i++) {
 		members[of[i]] = true;
+		mk->live[a->members[i].identity] = true;
+	}
 	add_principals(mk);
 	access_select(mk, members, guarded);
 	for (uint32_t i = 0; i < a->member_nr; i++) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Programs run on the host, step for step as bpf/policy.bpf.h does, and programs as text. */
+#include <stdlib.h>
+
 #include "config/access_local.h"
 
 /* ---- run ---- */
@@ -56,22 +58,31 @@ static void print_policy(const struct u_policy *p, struct buf *out)
 	buf_printf(out, "%.*s %.*s/%.*s", STR_ARG(p->kind), STR_ARG(p->ns), STR_ARG(p->name));
 }
 
+static int by_name(const void *a, const void *b)
+{
+	const struct u_identity *x = *(const struct u_identity *const *)a, *y = *(const struct u_identity *const *)b;
+	int c = str_cmp(x->ns, y->ns);
+
+	return c ? c : str_cmp(x->account, y->account);
+}
+
+/* By name: numbers tell in which order they came. */
 static void print_identities(const struct access *a, const struct u_program *p, const struct u_term *t, struct buf *out)
 {
-	bool some = false;
+	const struct u_identity **v = xcalloc(a->identity_nr, sizeof(*v));
+	uint32_t nr = 0;
 
-	buf_str(out, STR("identity"));
-	for (uint32_t i = 0; i < a->identity_nr && i / 64 < t->nr; i++) {
-		if (!identity_hits(a, p, t, i))
-			continue;
-		if (i)
-			buf_printf(out, " %.*s/%.*s", STR_ARG(a->identities[i].ns), STR_ARG(a->identities[i].account));
-		else
+	for (uint32_t i = 0; i < a->identity_nr; i++)
+		if (identity_hits(a, p, t, i))
+			v[nr++] = &a->identities[i];
+	qsort(v, nr, sizeof(*v), by_name);
+	buf_str(out, nr ? STR("identity") : STR("identity of nobody"));
+	for (uint32_t i = 0; i < nr; i++)
+		if (v[i] == a->identities)
 			buf_str(out, STR(" none"));
-		some = true;
-	}
-	if (!some)
-		buf_str(out, STR(" of nobody"));
+		else
+			buf_printf(out, " %.*s/%.*s", STR_ARG(v[i]->ns), STR_ARG(v[i]->account));
+	free(v);
 }
 
 static void print_net(const struct u_term *t, const char *what, struct buf *out)

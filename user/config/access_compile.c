@@ -137,11 +137,12 @@ static bool about_more(const struct m_condition *m)
 	       m->ports[0].nr || m->ports[1].nr;
 }
 
-/* Sets the bit of every identity for which the condition holds. */
+/* Sets the bit of every identity for which the condition holds. Numbers that nobody has are in no set, nor in what it leaves out, so
+ * that a program does not tell how the numbers came about. */
 static void identities_add(const struct code *c, const struct m_condition *m, uint64_t *bits)
 {
 	for (uint32_t i = 0; i < c->mk->access->identity_nr; i++)
-		if (identity_holds(c, m, i))
+		if (c->mk->live[i] && identity_holds(c, m, i))
 			bits[i / 64] |= 1ull << i % 64;
 }
 
@@ -177,13 +178,11 @@ static void emit_words(struct code *c, const uint64_t *bits, uint32_t words, uin
  * program when another service account comes. */
 static void emit_identities(struct code *c, const uint64_t *bits, uint32_t hit, uint32_t miss)
 {
-	uint32_t identity_nr = c->mk->access->identity_nr;
 	uint64_t *rest = c->scratch + 2 * (size_t)c->words;
 
-	for (uint32_t i = 0; i < c->words; i++)
-		rest[i] = ~bits[i];
-	if (identity_nr % 64)
-		rest[c->words - 1] &= (1ull << identity_nr % 64) - 1;
+	memset(rest, 0, c->words * sizeof(*rest));
+	for (uint32_t i = 0; i < c->mk->access->identity_nr; i++)
+		rest[i / 64] |= (uint64_t)(c->mk->live[i] && !(bits[i / 64] >> i % 64 & 1)) << i % 64;
 	if (bits_set(bits, c->words) <= bits_set(rest, c->words))
 		emit_words(c, bits, trimmed(bits, c->words), hit, miss);
 	else

@@ -31,6 +31,7 @@ struct access_making {
 	struct arena temp;
 	const struct doc **docs; /* of access->policies */
 	struct str *principals;	 /* of identities */
+	bool *live;		 /* of identities: a member has it */
 	struct str trust_domain;
 	uint32_t program_cap, guard_cap, term_cap, bit_cap;
 };

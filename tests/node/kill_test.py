@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""kill -9 of meshd at its n-th bpf() call, for all n: of a start with nothing there, of a start that adopts, and of an apply;
-of an apply at each other system call too. All the while a client connects thousands of times a second: no connection fails, and
+"""kill -9 of meshd at its n-th bpf() call, for all n: of a start with nothing there and of a start that adopts, at each call that
+changes what outlives it, and of an apply at each at all; of an apply at each other system call too. Programs are at the links of the
+lab's pods and of its node, as they are at its sockets. All the while a client connects thousands of times a second: no connection fails, and
 none is answered by a stranger. After each kill meshd starts again, adopts what it finds and serves; a service with two ports is
 the old one or the new one, whole; what is pinned and attached is what a start that was not disturbed leaves; and after --unload
 there is nothing."""
@@ -74,11 +75,11 @@ class Killing:
         return seen["connections"]
 
     def start(self, at=0):
-        """Starts meshd, killed at its at-th bpf() call; (calls, how). killat goes when meshd is ready."""
+        """Starts meshd, killed at its at-th bpf() call that changes something; (calls, how). killat goes when meshd is ready."""
         path = os.path.join(self.lab.folder.name, "killat")
         # Files, not pipes: meshd goes on and would hold them open.
         with open(path, "w", encoding="utf-8") as out, open(path + ".log", "a", encoding="utf-8") as log:
-            subprocess.run([KILLAT, "--at", str(at), "--", *self.lab.meshd("--log-level", "warn")], stdin=subprocess.DEVNULL,
+            subprocess.run([KILLAT, "--changes", "--at", str(at), "--", *self.lab.meshd("--log-level", "warn")], stdin=subprocess.DEVNULL,
                            stdout=out, stderr=log, timeout=60, check=False)
         with open(path, encoding="utf-8") as f:
             calls, how, self.pid = parse(f.read())
@@ -166,6 +167,8 @@ def start_with_nothing_there():
         check(how == "ready", f"start: {how} {k.log()}")
         k.whole([A[2]], "undisturbed start")
         made, wanted = k.made(), objects()
+        at_links = sum(name.count("_pod_") + name.count("_node_") for name in made[0])
+        check(at_links == 2 * len(PODS) + 2, f"programs at links: {made[0]}")
         k.stop()
         k.unload()
         check(k.made() == ([], []), f"after --unload: {k.made()}")
@@ -192,7 +195,7 @@ def start_with_nothing_there():
             k.traffic_is_well(f"--unload after a kill at {n}")
             if how != "killed":
                 break
-        print(f"killed at each of {n - 1} bpf() calls of a start; {k.stop_traffic()} connections")
+        print(f"killed at each of {n - 1} changes of a start; {k.stop_traffic()} connections")
 
 
 @test
@@ -219,7 +222,7 @@ def start_that_adopts():
             objects_become(wanted, f"start after a kill at {n}", n)
             k.traffic_is_well(f"start after a kill at {n}")
             k.stop()
-        print(f"killed at each of {n - 1} bpf() calls of an adopting start; {k.stop_traffic()} connections")
+        print(f"killed at each of {n - 1} changes of an adopting start; {k.stop_traffic()} connections")
         k.stop()
         k.unload()
         check(k.made() == ([], []), f"after --unload: {k.made()}")

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Kills a program at its n-th bpf() call (--any: at its n-th system call of any kind), before the kernel carries that call out, or
- * counts the calls.
+ * Kills a program at its n-th bpf() call (--changes: that changes what outlives the program; --any: at its n-th system call of any
+ * kind), before the kernel carries that call out, or counts the calls.
  *
- *   killat [--any] [--at N] -- CMD ARG...              from exec until CMD says READY=1 on NOTIFY_SOCKET, or exits; then lets it run
- *   killat [--any] [--at N] --attach PID -- CMD ...    of the running PID, while CMD (not traced) runs
+ *   killat [--changes|--any] [--at N] -- CMD ARG...    from exec until CMD says READY=1 on NOTIFY_SOCKET, or exits; then lets it run
+ *   killat [--changes|--any] [--at N] --attach PID -- CMD ...    of the running PID, while CMD (not traced) runs
  *
  * --at 0 neither kills nor counts, so it costs nothing: it starts CMD and waits until it is ready.
  * The last line of standard output: "bpf <calls> ready|exited|killed|done <pid> <exit status of CMD>". Exit status 0 unless killat
@@ -27,12 +27,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/bpf.h>
 #include <linux/ptrace.h>
 
 struct run {
 	unsigned long at, calls; /* at 0: only count */
 	pid_t traced, command;	 /* traced: thread group that is counted; command: our child */
 	bool any;		 /* every system call counts */
+	bool changes;		 /* of bpf(), loading and asking do not count */
 	bool untraced;		 /* --at 0 */
 	bool attached;		 /* traced is not our child */
 	bool killed, ready, command_over;
@@ -130,6 +132,33 @@ static void attach(struct run *r)
 	closedir(d);
 }
 
+/* Carried out or not, this command leaves the same pins, links and contents of maps. */
+static bool leaves_no_trace(uint64_t command)
+{
+	switch (command) {
+	case BPF_MAP_UPDATE_ELEM:
+	case BPF_MAP_DELETE_ELEM:
+	case BPF_MAP_UPDATE_BATCH:
+	case BPF_MAP_DELETE_BATCH:
+	case BPF_OBJ_PIN:
+	case BPF_PROG_ATTACH:
+	case BPF_PROG_DETACH:
+	case BPF_LINK_CREATE:
+	case BPF_LINK_UPDATE:
+	case BPF_LINK_DETACH:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool counts(const struct run *r, const struct ptrace_syscall_info *info)
+{
+	if (r->any)
+		return true;
+	return info->entry.nr == SYS_bpf && !(r->changes && leaves_no_trace(info->entry.args[0]));
+}
+
 /* A stop of a traced thread. */
 static void on_stop(struct run *r, pid_t tid, int status)
 {
@@ -138,7 +167,7 @@ static void on_stop(struct run *r, pid_t tid, int status)
 
 	if (sig == (SIGTRAP | 0x80)) {
 		if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) > 0 &&
-		    info.op == PTRACE_SYSCALL_INFO_ENTRY && (r->any || info.entry.nr == SYS_bpf) && !r->ready) {
+		    info.op == PTRACE_SYSCALL_INFO_ENTRY && counts(r, &info) && !r->ready) {
 			r->calls++;
 			if (r->at && r->calls == r->at) {
 				kill(r->traced, SIGKILL);
@@ -185,13 +214,15 @@ int main(int argc, char **argv)
 			r.at = strtoul(argv[++i], NULL, 10), r.untraced = !r.at;
 		else if (!strcmp(argv[i], "--any"))
 			r.any = true;
+		else if (!strcmp(argv[i], "--changes"))
+			r.changes = true;
 		else if (!strcmp(argv[i], "--attach") && i + 1 < argc)
 			r.traced = (pid_t)atoi(argv[++i]);
 		else
 			break;
 	}
 	if (i + 1 >= argc || strcmp(argv[i], "--")) {
-		fprintf(stderr, "usage: killat [--any] [--at N] [--attach PID] -- CMD ARG...\n");
+		fprintf(stderr, "usage: killat [--changes|--any] [--at N] [--attach PID] -- CMD ARG...\n");
 		return 2;
 	}
 	r.attached = r.traced > 0;

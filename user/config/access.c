@@ -190,14 +190,23 @@ static uint32_t *add_members(struct access *a, const struct world *w, const stru
 
 /* ---- programs ---- */
 
-static void add_principals(struct access_making *mk)
+static void index_identities(struct access_making *mk)
 {
 	const struct access *a = mk->access;
 
 	mk->principals = arena_array(&mk->temp, a->identity_nr, sizeof(*mk->principals));
-	for (uint32_t i = 1; i < a->identity_nr; i++)
+	index_init(&mk->by_account, &mk->temp, a->identity_nr);
+	index_init(&mk->by_ns, &mk->temp, a->identity_nr);
+	for (uint32_t i = 1; i < a->identity_nr; i++) {
+		const struct u_identity *id = &a->identities[i];
+
 		mk->principals[i] = arena_printf(&mk->temp, "%.*s/ns/%.*s/sa/%.*s", STR_ARG(mk->trust_domain),
-						 STR_ARG(a->identities[i].ns), STR_ARG(a->identities[i].account));
+						 STR_ARG(id->ns), STR_ARG(id->account));
+		index_add(&mk->by_account, index_hash2(id->ns, id->account), i);
+		index_add(&mk->by_ns, str_hash(id->ns), i);
+	}
+	index_seal(&mk->by_account, &mk->temp);
+	index_seal(&mk->by_ns, &mk->temp);
 }
 
 /* Into the arena, from memory that grew. */
@@ -216,13 +225,13 @@ static void add_programs(struct access_making *mk, const uint32_t *of)
 	bool *members = arena_array(&mk->temp, nr, sizeof(*members));
 	struct guarded *guarded = arena_array(&mk->temp, nr, sizeof(*guarded));
 
-	mk->live = arena_array(&mk->temp, a->identity_nr, sizeof(*mk->live));
-	mk->live[0] = true;
+	mk->live = arena_array(&mk->temp, (a->identity_nr + 63) / 64, sizeof(*mk->live));
+	mk->live[0] = 1;
 	for (uint32_t i = 0; i < a->member_nr; i++) {
 		members[of[i]] = true;
-		mk->live[a->members[i].identity] = true;
+		mk->live[a->members[i].identity / 64] |= 1ull << a->members[i].identity % 64;
 	}
-	add_principals(mk);
+	index_identities(mk);
 	access_select(mk, members, guarded);
 	for (uint32_t i = 0; i < a->member_nr; i++) {
 		a->members[i].program = guarded[of[i]].program;

@@ -24,7 +24,7 @@ struct code {
 	uint32_t label_nr, label_cap;
 	uint64_t *bits;
 	uint32_t bit_nr, bit_cap;
-	uint64_t *scratch; /* two bitmaps */
+	uint64_t *scratch; /* four bitmaps: two of the rule and the clause, two of what is called for them */
 	uint32_t words;
 	uint32_t policy; /* whose steps are being written */
 	bool full;
@@ -84,45 +84,75 @@ bool access_text_is(struct str form, struct str text)
 	return str_eq(form, text);
 }
 
-static bool text_in(const struct strs *list, struct str text)
+bool access_principal_parse(struct str text, struct str trust_domain, struct str *ret_ns, struct str *ret_account)
 {
-	for (uint32_t i = 0; i < list->nr; i++)
-		if (access_text_is(list->v[i], text))
-			return true;
-	return false;
-}
+	struct str rest = str_sub(text, trust_domain.len, text.len);
+	int slash;
 
-static bool account_in(const struct strs *list, const struct u_identity *id)
-{
-	for (uint32_t i = 0; i < list->nr; i++) {
-		struct str s = list->v[i];
-
-		if (s.len == id->ns.len + 1 + id->account.len && s.p[id->ns.len] == '/' && str_starts(s, id->ns) &&
-		    str_ends(s, id->account))
-			return true;
-	}
-	return false;
-}
-
-static bool identity_holds(const struct code *c, const struct m_condition *m, uint32_t identity)
-{
-	const struct u_identity *id = &c->mk->access->identities[identity];
-
-	for (uint32_t n = 0; n < 2; n++) {
-		bool wanted = !n;
-
-		if (m->principals[n].nr &&
-		    (identity && text_in(&m->principals[n], c->mk->principals[identity])) != wanted)
-			return false;
-		if (m->namespaces[n].nr && (identity && text_in(&m->namespaces[n], id->ns)) != wanted)
-			return false;
-		if (m->accounts[n].nr && (identity && account_in(&m->accounts[n], id)) != wanted)
-			return false;
-		if (m->trust_domains[n].nr &&
-		    (identity && text_in(&m->trust_domains[n], c->mk->trust_domain)) != wanted)
-			return false;
-	}
+	if (!str_starts(text, trust_domain) || !str_starts(rest, STR("/ns/")))
+		return false;
+	rest = str_sub(rest, 4, rest.len);
+	slash = str_find(rest, '/');
+	if (slash < 0)
+		return false;
+	*ret_ns = str_sub(rest, 0, (uint32_t)slash);
+	rest = str_sub(rest, (uint32_t)slash, rest.len);
+	if (!str_starts(rest, STR("/sa/")))
+		return false;
+	*ret_account = str_sub(rest, 4, rest.len);
 	return true;
+}
+
+/* Lists of texts about the source. */
+enum about { PRINCIPALS, NAMESPACES, ACCOUNTS, TRUST_DOMAINS, ABOUT_NR };
+
+static const struct strs *list_of(const struct m_condition *m, enum about about)
+{
+	const struct strs *const lists[] = { m->principals, m->namespaces, m->accounts, m->trust_domains };
+
+	return lists[about];
+}
+
+static struct str text_of(const struct access_making *mk, enum about about, uint32_t identity)
+{
+	return about == PRINCIPALS ? mk->principals[identity] : mk->access->identities[identity].ns;
+}
+
+static void add_account(const struct access_making *mk, struct str ns, struct str account, uint64_t *set)
+{
+	for (index_each(&mk->by_account, index_hash2(ns, account), at, i))
+		if (str_eq(mk->access->identities[i].ns, ns) && str_eq(mk->access->identities[i].account, account))
+			set[i / 64] |= 1ull << i % 64;
+}
+
+static void add_namespace(const struct access_making *mk, struct str ns, uint64_t *set)
+{
+	for (index_each(&mk->by_ns, str_hash(ns), at, i))
+		if (str_eq(mk->access->identities[i].ns, ns))
+			set[i / 64] |= 1ull << i % 64;
+}
+
+/* Everybody that one text names; number 0 never. */
+static void add_named(const struct access_making *mk, enum about about, struct str form, uint64_t *set)
+{
+	bool exact = form.p[0] != '*' && form.p[form.len - 1] != '*';
+	struct str ns, account;
+	int slash = str_find(form, '/');
+
+	if (about == ACCOUNTS) {
+		if (slash >= 0)
+			add_account(mk, str_sub(form, 0, (uint32_t)slash), str_sub(form, (uint32_t)slash + 1, form.len),
+				    set);
+	} else if (about == NAMESPACES && exact) {
+		add_namespace(mk, form, set);
+	} else if (about == PRINCIPALS && exact) {
+		if (access_principal_parse(form, mk->trust_domain, &ns, &account))
+			add_account(mk, ns, account, set);
+	} else if (about != TRUST_DOMAINS || access_text_is(form, mk->trust_domain)) {
+		for (uint32_t i = 1; i < mk->access->identity_nr; i++)
+			if (about == TRUST_DOMAINS || access_text_is(form, text_of(mk, about, i)))
+				set[i / 64] |= 1ull << i % 64;
+	}
 }
 
 static bool about_identity(const struct m_condition *m)
@@ -141,9 +171,23 @@ static bool about_more(const struct m_condition *m)
  * that a program does not tell how the numbers came about. */
 static void identities_add(const struct code *c, const struct m_condition *m, uint64_t *bits)
 {
-	for (uint32_t i = 0; i < c->mk->access->identity_nr; i++)
-		if (c->mk->live[i] && identity_holds(c, m, i))
-			bits[i / 64] |= 1ull << i % 64;
+	uint64_t *all = c->scratch + 2 * (size_t)c->words, *one = all + c->words;
+
+	memcpy(all, c->mk->live, c->words * sizeof(*all));
+	for (uint32_t i = 0; i < 2 * ABOUT_NR; i++) {
+		const struct strs *list = &list_of(m, i / 2)[i % 2];
+		uint64_t out = i % 2 ? 0 : UINT64_MAX;
+
+		if (!list->nr)
+			continue;
+		memset(one, 0, c->words * sizeof(*one));
+		for (uint32_t k = 0; k < list->nr; k++)
+			add_named(c->mk, i / 2, list->v[k], one);
+		for (uint32_t k = 0; k < c->words; k++)
+			all[k] &= ~(one[k] ^ out);
+	}
+	for (uint32_t k = 0; k < c->words; k++)
+		bits[k] |= all[k];
 }
 
 static uint32_t trimmed(const uint64_t *bits, uint32_t words)
@@ -180,9 +224,8 @@ static void emit_identities(struct code *c, const uint64_t *bits, uint32_t hit, 
 {
 	uint64_t *rest = c->scratch + 2 * (size_t)c->words;
 
-	memset(rest, 0, c->words * sizeof(*rest));
-	for (uint32_t i = 0; i < c->mk->access->identity_nr; i++)
-		rest[i / 64] |= (uint64_t)(c->mk->live[i] && !(bits[i / 64] >> i % 64 & 1)) << i % 64;
+	for (uint32_t i = 0; i < c->words; i++)
+		rest[i] = c->mk->live[i] & ~bits[i];
 	if (bits_set(bits, c->words) <= bits_set(rest, c->words))
 		emit_words(c, bits, trimmed(bits, c->words), hit, miss);
 	else
@@ -552,7 +595,7 @@ uint32_t access_compile(struct access_making *mk, const struct guards *g)
 	struct u_program p;
 	uint32_t at;
 
-	c.scratch = xcalloc(3 * (size_t)c.words, sizeof(*c.scratch));
+	c.scratch = xcalloc(4 * (size_t)c.words, sizeof(*c.scratch));
 	label_new(&c);
 	if (g->strict || g->strict_ports)
 		emit_strict(&c, g);

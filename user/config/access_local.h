@@ -29,9 +29,10 @@ struct access_making {
 	struct build *b;
 	struct access *access;
 	struct arena temp;
-	const struct doc **docs; /* of access->policies */
-	struct str *principals;	 /* of identities */
-	bool *live;		 /* of identities: a member has it */
+	const struct doc **docs;	/* of access->policies */
+	struct str *principals;		/* of identities */
+	uint64_t *live;			/* bits of identities: 0, and those that a member has */
+	struct index by_account, by_ns; /* of identities but 0 */
 	struct str trust_domain;
 	uint32_t program_cap, guard_cap, term_cap, bit_cap;
 };
@@ -49,6 +50,8 @@ struct guarded {
  * ret: workload_nr. */
 void access_select(struct access_making *mk, const bool *members, struct guarded *ret);
 
+/* "<trust domain>/ns/<namespace>/sa/<account>" */
+bool access_principal_parse(struct str text, struct str trust_domain, struct str *ret_ns, struct str *ret_account);
 /* "x", "x*", "*x" or "*" (something is there) against a text; an empty one is no text at all. */
 bool access_text_is(struct str form, struct str text);
 

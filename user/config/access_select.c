@@ -303,34 +303,15 @@ static const struct doc *on_node_ns(const struct on_node *o, struct str ns)
 	return NULL;
 }
 
-/* "<trust domain>/ns/<namespace>/sa/<account>" */
-static const struct doc *on_node_principal(const struct on_node *o, struct str text, struct str trust_domain)
-{
-	struct str rest = str_sub(text, trust_domain.len, text.len), ns;
-	int slash;
-
-	if (!str_starts(text, trust_domain) || !str_starts(rest, STR("/ns/")))
-		return NULL;
-	rest = str_sub(rest, 4, rest.len);
-	slash = str_find(rest, '/');
-	if (slash < 0)
-		return NULL;
-	ns = str_sub(rest, 0, (uint32_t)slash);
-	rest = str_sub(rest, (uint32_t)slash, rest.len);
-	if (!str_starts(rest, STR("/sa/")))
-		return NULL;
-	return on_node_account(o, ns, str_sub(rest, 4, rest.len));
-}
-
 enum who_list { WHO_PRINCIPAL, WHO_ACCOUNT, WHO_NAMESPACE };
 
 static bool warn_on_node(struct selecting *s, const struct on_node *o, const struct doc *policy,
 			 const struct strs *list, enum who_list form)
 {
 	for (uint32_t i = 0; i < list->nr; i++) {
-		struct str text = list->v[i];
+		struct str text = list->v[i], ns, account;
 		int slash = str_find(text, '/');
-		const struct doc *pod;
+		const struct doc *pod = NULL;
 
 		if (form == WHO_ACCOUNT)
 			pod = slash < 0 ? NULL
@@ -338,8 +319,8 @@ static bool warn_on_node(struct selecting *s, const struct on_node *o, const str
 							  str_sub(text, (uint32_t)slash + 1, text.len));
 		else if (form == WHO_NAMESPACE)
 			pod = on_node_ns(o, text);
-		else
-			pod = on_node_principal(o, text, s->mk->trust_domain);
+		else if (access_principal_parse(text, s->mk->trust_domain, &ns, &account))
+			pod = on_node_account(o, ns, account);
 		if (!pod)
 			continue;
 		report_warning(s->mk->b, policy, list->at[i], STR("spec.rules"),

@@ -18,9 +18,12 @@ import labs
 from suite import check, main, test
 
 KILLAT = os.path.join(peers.PROGRAMS, "killat")
-CLIENT, FALLBACK = "10.244.1.1", "10.244.1.2"
-PODS = [peers.pod("client", [CLIENT]), peers.pod("fallback", [FALLBACK])] + [
+GUESTS = [peers.pod("client", ["10.244.1.1"])] + [
     peers.pod(name, [f"10.244.1.{10 + i}"]) for i, name in enumerate(("a1", "a2", "b1", "b2"))]
+# In the node's namespace: a pod could not answer from an address that is not its own.
+FALLBACK = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "fallback", "namespace": "default"},
+            "spec": {"hostNetwork": True, "containers": [{"name": "c", "image": "none"}]}}
+PODS = [*GUESTS, FALLBACK]
 VIPS = ("10.96.0.100", "10.96.0.101")
 TARGETS = [f"{vip}:{port}" for vip in VIPS for port in (80, 81)]
 A = (["10.244.1.10", "10.244.1.11"], 7001, {"a1", "a2"})
@@ -52,7 +55,6 @@ class Killing:
         lab.serve("fallback", 80, 81)
         for vip in VIPS:
             lab.ip("fallback", "addr", "add", vip + "/32", "dev", "lo")
-            lab.ip("client", "route", "add", vip + "/32", "via", FALLBACK)
         labs.run("mount", "-t", "bpf", "-o", "mode=0700", "bpf", lab.path("bpf"))
         self.traffic = None
         os.environ["KILLAT_DIR"] = lab.path()
@@ -168,7 +170,7 @@ def start_with_nothing_there():
         k.whole([A[2]], "undisturbed start")
         made, wanted = k.made(), objects()
         at_links = sum(name.count("_pod_") + name.count("_node_") for name in made[0])
-        check(at_links == 2 * len(PODS) + 2, f"programs at links: {made[0]}")
+        check(at_links == 2 * len(GUESTS) + 2, f"programs at links: {made[0]}")
         k.stop()
         k.unload()
         check(k.made() == ([], []), f"after --unload: {k.made()}")

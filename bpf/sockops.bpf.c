@@ -143,21 +143,26 @@ int mesh_sockops(struct bpf_sock_ops *ops)
 }
 
 /*
- * One pass over every socket that dialled something. The record is replaced, not written in place: its owner may end the flow
- * meanwhile, and the hash reuses an element at once; BPF_EXIST then fails and nothing is lost.
+ * One pass over every open file of the node: what is a socket that dialled something brings its record up to date. A socket that its
+ * process has closed is not met here; round trips and the end of its connection still count it. (The iterator over socket storage would
+ * meet those too, but some kernels refuse it.) The record is replaced, not written in place: its owner may end the flow meanwhile, and
+ * the hash reuses an element at once; BPF_EXIST then fails and nothing is lost.
  */
-SEC("iter/bpf_sk_storage_map")
-int mesh_flow_iter(struct bpf_iter__bpf_sk_storage_map *ctx)
+SEC("iter/task_file")
+int mesh_flow_iter(struct bpf_iter__task_file *ctx)
 {
-	struct mesh_dial *dial = ctx->value;
-	struct sock *sk = ctx->sk;
+	struct file *file = ctx->file;
 	struct mesh_flow flow, *now;
+	struct mesh_dial *dial;
+	struct socket *socket;
 	struct tcp_sock *tp;
+	struct sock *sk;
 	__u64 cookie;
 
-	if (!dial || !sk)
-		return 0;
-	cookie = dial->cookie;
+	socket = file ? bpf_sock_from_file(file) : NULL;
+	sk = socket ? socket->sk : NULL;
+	dial = sk ? bpf_sk_storage_get(&mesh_dials, sk, 0, 0) : NULL;
+	cookie = dial ? dial->cookie : 0;
 	now = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
 	if (!now)
 		return 0;

@@ -275,8 +275,6 @@ static int arrays_map(struct plane *p, struct buf *err)
 /* Takes the fds out of the skeleton, so that libbpf's copy of the object can go. */
 static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, struct bpf_program **progs)
 {
-	union bpf_iter_link_info iter = { 0 };
-	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &iter, .iter_info_len = sizeof(iter));
 	struct bpf_program *tc[PLANE_TC_NR];
 
 	skel_tc(skel, tc);
@@ -298,8 +296,7 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 		if (p->tc_fd[i] < 0)
 			return -errno;
 	}
-	iter.map.map_fd = (uint32_t)p->map_fd[PLANE_MAP_DIALS];
-	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, &opts);
+	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, NULL);
 	return 0;
 }
 

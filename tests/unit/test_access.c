@@ -244,7 +244,6 @@ TEST(nothing_and_everything)
 	CHECK_STR(reach_with(POLICY("p", "one", "{}")), "....");
 	CHECK_STR(ALLOW("{}"), "abc?");
 	CHECK_STR(DENY("{}"), "....");
-	CHECK_STR(reach_with(POLICY("p", "one", "{action: DENY}")), "abc?");
 }
 
 TEST(deny_before_allow)

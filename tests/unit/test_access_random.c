@@ -178,6 +178,8 @@ static void make_policy(struct policy *p)
 	if (one_in(4))
 		p->version = apps[below(2)];
 	p->rule_nr = below(4);
+	/* A DENY policy without rules is refused. */
+	p->deny = p->deny && p->rule_nr;
 	for (uint32_t i = 0; i < p->rule_nr; i++) {
 		struct rule *r = &p->rules[i];
 

@@ -169,8 +169,10 @@ TEST(service_refusals)
 	       "5:26: spec.internalTrafficPolicy: choosing endpoints of this node only is not enforced yet\n");
 	expect(SERVICE "  clusterIP: 10.0.0\n  ports: [{port: 80}]\n",
 	       "5:14: spec.clusterIP: \"10.0.0\" is neither an IP address nor None\n");
-	expect(SERVICE "  clusterIPs: [10.0.0.1, 10.0.0.2]\n  ports: [{port: 80}]\n",
-	       "5:26: spec.clusterIPs[1]: two addresses must be one IPv4 and one IPv6\n");
+	expect(SERVICE "  clusterIPs: [10.0.0.1]\n  ports: [{port: 80}]\n",
+	       "5:3: spec.clusterIPs: must be empty when clusterIP is not given\n");
+	expect(SERVICE "  clusterIP: 10.0.0.1\n  clusterIPs: [10.0.0.1, 10.0.0.2]\n  ports: [{port: 80}]\n",
+	       "6:26: spec.clusterIPs[1]: two addresses must be one IPv4 and one IPv6\n");
 	expect(SERVICE "  ports: [{port: 80, protocol: SCTP}]\n",
 	       "warning: 5:32: spec.ports[0].protocol: SCTP is not handled: the mesh leaves this port alone\n");
 }
@@ -445,15 +447,15 @@ TEST(metadata)
 
 TEST(service_more_refusals)
 {
-	expect(SERVICE "  ports:\n  - {name: A_b, port: 80, targetPort: 0, appProtocol: \"a b\"}\n  - {name: c, port: "
+	expect(SERVICE "  ports:\n  - {name: A_b, port: 80, targetPort: -1, appProtocol: \"a b\"}\n  - {name: c, port: "
 		       "81}\n  - {name: c, port: "
 		       "82}\n",
 	       "6:12: spec.ports[0].name: \"A_b\" must be a DNS label: a-z, 0-9 and \"-\", with a letter or digit at "
 	       "both ends\n"
-	       "6:55: spec.ports[0].appProtocol: \"a b\" must be letters, digits, \"-\", \"_\" and \".\", with a "
+	       "6:56: spec.ports[0].appProtocol: \"a b\" must be letters, digits, \"-\", \"_\" and \".\", with a "
 	       "letter or digit at "
 	       "both ends\n"
-	       "6:39: spec.ports[0].targetPort: port 0 is not in 1..65535\n"
+	       "6:39: spec.ports[0].targetPort: port -1 is not in 1..65535\n"
 	       "8:12: spec.ports[2].name: duplicate port name \"c\"\n");
 	expect(SERVICE "  clusterIP: 10.0.0.1\n  clusterIPs: [10.0.0.2, x]\n  ports: [{port: 80}]\n",
 	       "6:16: spec.clusterIPs[0]: the first of clusterIPs must equal clusterIP\n"

@@ -137,7 +137,7 @@ static const struct field spec_fields[] = {
 	{ .name = "selector", .type = FIELD_OBJECT, .offset = 0, .sub = &selector_schema },
 	F_ENUM("action", struct raw_policy, spec.action, actions),
 	F_LIST("rules", struct raw_policy, spec.rules, rule_schema, .max = ENTRIES_MAX),
-	F_INERT("provider"),
+	F_INERT("provider", FIELD_ANY),
 	F_REFUSED("targetRefs", NO_WAYPOINT),
 	F_REFUSED("targetRef", NO_WAYPOINT),
 	F_END,
@@ -153,7 +153,7 @@ static const struct field policy_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_policy, meta, meta_schema, .flags = FIELD_REQUIRED),
 	{ .name = "spec", .type = FIELD_OBJECT, .offset = 0, .sub = &spec_schema },
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema policy_schema = {
@@ -200,6 +200,16 @@ static void check_texts(const struct check *c, const struct strs *list, bool l7,
 				   "%s[%u]", path, i);
 			break;
 		}
+	}
+}
+
+static void check_paths(const struct check *c, const struct strs *list, const char *path)
+{
+	for (uint32_t i = 0; i < list->nr; i++) {
+		const char *bad = path_template_bad(list->v[i]);
+
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(list->v[i]), bad), NULL, "%s[%u]", path, i);
 	}
 }
 
@@ -250,7 +260,7 @@ static struct m_numbers ports_of(const struct check *c, const struct strs *list,
 	return out;
 }
 
-enum list_form { FORM_TEXT, FORM_ACCOUNT, FORM_SOURCE, FORM_DESTINATION, FORM_PORT, FORM_L7, FORM_L7_IP };
+enum list_form { FORM_TEXT, FORM_ACCOUNT, FORM_SOURCE, FORM_DESTINATION, FORM_PORT, FORM_L7, FORM_L7_IP, FORM_L7_PATH };
 
 /* Where a list of one condition goes. */
 struct list_target {
@@ -285,6 +295,9 @@ static void take(struct reading *r, struct m_condition *m, struct list_target to
 		cidrs_of(r->c, list, path);
 		needs_bytes(r, m, "%s", name);
 		break;
+	case FORM_L7_PATH:
+		check_paths(r->c, list, path);
+		/* fallthrough */
 	case FORM_L7:
 		check_texts(r->c, list, true, path);
 		needs_bytes(r, m, "%s", name);
@@ -319,6 +332,23 @@ static void take_all(struct reading *r, struct m_condition *m, const struct fiel
 		check_fail(r->c, STR("must have at least one condition"), NULL, "%s", base);
 }
 
+/* An empty list counts: the API server asks only whether the field is there. */
+static void check_accounts_alone(const struct check *c, const char *base)
+{
+	static const char *const accounts[] = { "serviceAccounts", "notServiceAccounts" };
+	static const char *const others[] = { "principals", "notPrincipals", "namespaces", "notNamespaces" };
+
+	for (size_t i = 0; i < sizeof(accounts) / sizeof(*accounts); i++) {
+		for (size_t j = 0; j < sizeof(others) / sizeof(*others); j++) {
+			if (!check_has(c, "%s.%s", base, accounts[i]) || !check_has(c, "%s.%s", base, others[j]))
+				continue;
+			check_fail(c, STR("service accounts cannot stand beside principals or namespaces"),
+				   "write two entries of `from`", "%s.%s", base, accounts[i]);
+			return;
+		}
+	}
+}
+
 static void read_from(struct reading *r, const struct list *from)
 {
 	static const struct list_target targets[] = {
@@ -338,17 +368,13 @@ static void read_from(struct reading *r, const struct list *from)
 
 		snprintf(base, sizeof(base), "spec.rules[%u].from[%u].source", r->index, i);
 		take_all(r, &clause->any[i], source_fields, raw, targets, base);
-		if ((raw->accounts[0].nr || raw->accounts[1].nr) &&
-		    (raw->principals[0].nr || raw->principals[1].nr || raw->namespaces[0].nr || raw->namespaces[1].nr))
-			check_fail(r->c, STR("service accounts cannot stand beside principals or namespaces"),
-				   "write two entries of `from`", "%s.%s", base,
-				   raw->accounts[0].nr ? "serviceAccounts" : "notServiceAccounts");
+		check_accounts_alone(r->c, base);
 	}
 }
 
 static void read_to(struct reading *r, const struct list *to)
 {
-	static const struct list_target targets[] = { TO(FORM_PORT), TO(FORM_L7), TO(FORM_L7), TO(FORM_L7) };
+	static const struct list_target targets[] = { TO(FORM_PORT), TO(FORM_L7), TO(FORM_L7), TO(FORM_L7_PATH) };
 	struct m_clause *clause;
 
 	if (!to->nr)
@@ -365,7 +391,7 @@ static void read_to(struct reading *r, const struct list *to)
 	}
 }
 
-/* What a condition may be about; a name that ends in "[" takes a key in brackets. */
+/* What a condition may be about; a name that ends in "[" or "." goes on, to a key in brackets. */
 static const struct {
 	const char *name;
 	struct list_target to;
@@ -384,19 +410,30 @@ static const struct {
 	{ "request.auth.audiences", TO(FORM_L7) },
 	{ "request.auth.presenter", TO(FORM_L7) },
 	{ "request.auth.claims[", TO(FORM_L7) },
-	{ "experimental.", TO(FORM_L7) },
+	{ "experimental.envoy.filters.", TO(FORM_L7) },
 };
 #define WHEN_KEY_NR (sizeof(when_keys) / sizeof(*when_keys))
+
+static char last_of(struct str s)
+{
+	return s.p[s.len - 1];
+}
+
+/* "a[b]" */
+static bool in_brackets(struct str key)
+{
+	int open = str_find(key, '[');
+
+	return open > 0 && (uint32_t)open + 2 < key.len && str_ends(key, STR("]"));
+}
 
 static const struct list_target *when_target(struct str key)
 {
 	for (size_t i = 0; i < WHEN_KEY_NR; i++) {
 		struct str name = str_of(when_keys[i].name);
-		char last = name.p[name.len - 1];
+		char last = last_of(name);
 
-		if (last == '['	  ? str_starts(key, name) && key.len > name.len + 1 && str_ends(key, STR("]"))
-		    : last == '.' ? str_starts(key, name)
-				  : str_eq(key, name))
+		if (last == '[' || last == '.' ? str_starts(key, name) && in_brackets(key) : str_eq(key, name))
 			return &when_keys[i].to;
 	}
 	return NULL;
@@ -412,7 +449,9 @@ static void unknown_key(const struct check *c, struct str key, const char *path)
 	nearest = str_nearest(key, names, WHEN_KEY_NR);
 	hint = nearest < 0 ? STR("")
 			   : CHECK_TEXT(c, "did you mean `%s%s`?", when_keys[nearest].name,
-					str_ends(names[nearest], STR("[")) ? "...]" : "");
+					last_of(names[nearest]) == '['	 ? "...]"
+					: last_of(names[nearest]) == '.' ? "...[...]"
+									 : "");
 	check_fail(c, CHECK_TEXT(c, "unknown key \"%.*s\" of a condition", STR_ARG(key)), hint.p, "%s.key", path);
 }
 
@@ -494,7 +533,7 @@ static void check_action(const struct check *c, uint32_t action, bool rules)
 	else if (check_has(c, "spec.provider"))
 		check_fail(c, STR("belongs to the action CUSTOM"), NULL, "spec.provider");
 	else if (!rules && action == ACTION_DENY)
-		check_warn(c, STR("a DENY policy without rules is meaningless: it never applies"),
+		check_fail(c, STR("a DENY policy without rules is meaningless: it never applies"),
 			   "a rule `{}` applies to everything", "spec");
 	else if (!rules)
 		check_warn(c, STR("an ALLOW policy without rules denies all traffic"), NULL, "spec");
@@ -522,7 +561,7 @@ bool decode_authorization_policy(struct decode *d, const struct ynode *root, str
 	p->selector = raw.spec.selector.labels;
 	p->selector_at = place_of_selector(&c, &doc->meta);
 	if (check_has(&c, "spec.selector"))
-		check_selector(&c, &p->selector, "spec.selector.matchLabels");
+		check_selector(&c, &p->selector, SELECTOR_MAX, "spec.selector.matchLabels");
 	check_action(&c, raw.spec.action, raw.spec.rules.nr);
 	p->rules = arena_array(d->arena, raw.spec.rules.nr, sizeof(*p->rules));
 	p->rule_nr = raw.spec.rules.nr;

@@ -105,14 +105,14 @@ static const struct schema lb_schema = { .name = "LoadBalancerSettings",
 static const struct field tls_fields[] = {
 	F_ENUM("mode", struct raw_tls, mode, tls_modes),
 	/* Without a mode that starts TLS these have no meaning, and every other mode is refused. */
-	F_INERT("clientCertificate"),
-	F_INERT("privateKey"),
-	F_INERT("caCertificates"),
-	F_INERT("credentialName"),
-	F_INERT("subjectAltNames"),
-	F_INERT("sni"),
-	F_INERT("insecureSkipVerify"),
-	F_INERT("caCrl"),
+	F_INERT("clientCertificate", FIELD_STR),
+	F_INERT("privateKey", FIELD_STR),
+	F_INERT("caCertificates", FIELD_STR),
+	F_INERT("credentialName", FIELD_STR),
+	F_INERT("subjectAltNames", FIELD_STRS),
+	F_INERT("sni", FIELD_STR),
+	F_INERT("insecureSkipVerify", FIELD_BOOL),
+	F_INERT("caCrl", FIELD_STR),
 	F_END,
 };
 static const struct schema tls_schema = { .name = "ClientTLSSettings",
@@ -205,7 +205,7 @@ static const struct field dr_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_dr, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_dr, spec, spec_schema, .flags = FIELD_REQUIRED),
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema dr_schema = { .name = "DestinationRule",
@@ -347,7 +347,7 @@ bool decode_destination_rule(struct decode *d, const struct ynode *root, struct 
 	check_export_to(&c, &dr->export_to, false);
 	if (raw.spec.selector) {
 		dr->workload_selector = raw.spec.selector->labels;
-		check_selector(&c, &dr->workload_selector, "spec.workloadSelector.matchLabels");
+		check_selector(&c, &dr->workload_selector, SELECTOR_MAX, "spec.workloadSelector.matchLabels");
 		check_selector_export(&c, &dr->export_to);
 	}
 	return d->errors == before;

@@ -43,7 +43,7 @@ static const struct field server_fields[] = {
 	F_OBJECT("port", struct raw_server, port, port_schema, .flags = FIELD_REQUIRED),
 	F_STRS("hosts", struct raw_server, hosts, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),
 	/* For logs and for names of routes in Envoy. */
-	F_INERT("name"),
+	F_INERT("name", FIELD_STR),
 	F_REFUSED("bind", "listening on one address only"),
 	F_REFUSED("defaultEndpoint", "neither is it by Istio"),
 	F_REFUSED("tls", NEEDS_L7),
@@ -68,7 +68,7 @@ static const struct field gateway_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_gateway, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_gateway, spec, spec_schema, .flags = FIELD_REQUIRED),
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema gateway_schema = {
@@ -100,8 +100,11 @@ static void check_protocol(const struct check *c, struct str protocol, uint32_t 
 	switch (app_protocol_parse(protocol)) {
 	case APP_TCP:
 		return;
-	case APP_UNKNOWN:
 	case APP_UDP:
+		check_fail(c, STR("not enforced yet: a server of protocol UDP"), "TCP is enforced",
+			   "spec.servers[%u].port.protocol", i);
+		return;
+	case APP_UNKNOWN:
 		check_fail(c, CHECK_TEXT(c, "unknown protocol \"%.*s\"", STR_ARG(protocol)),
 			   "HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP or TLS", "spec.servers[%u].port.protocol",
 			   i);

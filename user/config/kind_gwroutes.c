@@ -56,7 +56,7 @@ enum { PATH_EXACT = 1, PATH_PREFIX, PATH_REGEX };
 
 static const struct field parent_fields[] = {
 	F_STR("group", struct raw_parent, group, .place_offset = offsetof(struct raw_parent, group_at)),
-	F_STR("kind", struct raw_parent, kind),
+	F_STR("kind", struct raw_parent, kind, .flags = FIELD_NONEMPTY),
 	F_STR("name", struct raw_parent, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),
 	F_STR("namespace", struct raw_parent, ns, .flags = FIELD_NONEMPTY),
 	F_STR("sectionName", struct raw_parent, section, .flags = FIELD_NONEMPTY,
@@ -71,12 +71,12 @@ static const struct schema parent_schema = {
 	.place_offset_plus1 = offsetof(struct raw_parent, at) + 1,
 };
 
-#define BACKEND_FIELDS                                                                             \
-	F_STR("group", struct raw_backend, group), F_STR("kind", struct raw_backend, kind),        \
-		F_STR("name", struct raw_backend, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY), \
-		F_STR("namespace", struct raw_backend, ns, .flags = FIELD_NONEMPTY),               \
-		F_INT("port", struct raw_backend, port, 1, 65535),                                 \
-		F_INT("weight", struct raw_backend, weight, 0, 1000000,                            \
+#define BACKEND_FIELDS                                                                                               \
+	F_STR("group", struct raw_backend, group), F_STR("kind", struct raw_backend, kind, .flags = FIELD_NONEMPTY), \
+		F_STR("name", struct raw_backend, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),                   \
+		F_STR("namespace", struct raw_backend, ns, .flags = FIELD_NONEMPTY),                                 \
+		F_INT("port", struct raw_backend, port, 1, 65535),                                                   \
+		F_INT("weight", struct raw_backend, weight, 0, 1000000,                                              \
 		      .place_offset = offsetof(struct raw_backend, weight_at))
 
 static const struct field backend_fields[] = { BACKEND_FIELDS, F_END };
@@ -171,10 +171,10 @@ static const struct schema http_spec_schema = {
 	.fields = http_spec_fields,
 };
 
-#define ROUTE_FIELDS(spec_schema)                                                                                  \
-	F_HEADER, F_OBJECT("metadata", struct raw_route, meta, meta_schema, .flags = FIELD_REQUIRED),              \
-		F_OBJECT("spec", struct raw_route, spec, spec_schema, .flags = FIELD_REQUIRED), F_INERT("status"), \
-		F_END
+#define ROUTE_FIELDS(spec_schema)                                                                     \
+	F_HEADER, F_OBJECT("metadata", struct raw_route, meta, meta_schema, .flags = FIELD_REQUIRED), \
+		F_OBJECT("spec", struct raw_route, spec, spec_schema, .flags = FIELD_REQUIRED),       \
+		F_INERT("status", FIELD_OBJECT), F_END
 
 static const struct field l4_fields[] = { ROUTE_FIELDS(l4_spec_schema) };
 static const struct schema l4_schema = { .name = "Route", .size = sizeof(struct raw_route), .fields = l4_fields };
@@ -452,7 +452,7 @@ static const struct field grant_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_grant, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_grant, spec, grant_spec_schema, .flags = FIELD_REQUIRED),
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema grant_schema = { .name = "ReferenceGrant",

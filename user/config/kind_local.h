@@ -28,9 +28,9 @@
 #define F_OBJECT_PTR(name, strukt, member, schema, ...) \
 	F(name, FIELD_OBJECT_PTR, strukt, member, .sub = &(schema), ##__VA_ARGS__)
 #define F_LIST(name, strukt, member, schema, ...) F(name, FIELD_LIST, strukt, member, .sub = &(schema), ##__VA_ARGS__)
-#define F_INERT(field_name)                                                   \
-	{                                                                     \
-		.name = (field_name), .type = FIELD_ANY, .flags = FIELD_INERT \
+#define F_INERT(field_name, field_type)                                          \
+	{                                                                        \
+		.name = (field_name), .type = (field_type), .flags = FIELD_INERT \
 	}
 #define F_REFUSED(field_name, why)                                                             \
 	{                                                                                      \
@@ -41,7 +41,7 @@
 		.name = NULL \
 	}
 /* What every document begins with. */
-#define F_HEADER F_INERT("apiVersion"), F_INERT("kind")
+#define F_HEADER F_INERT("apiVersion", FIELD_STR), F_INERT("kind", FIELD_STR)
 
 /* Entries of a list whose entries are compared with each other, where upstream sets no limit. */
 #define ITEMS_MAX 4096

@@ -47,7 +47,7 @@ static const struct field spec_fields[] = {
 	{ .name = "selector", .type = FIELD_OBJECT, .offset = 0, .sub = &selector_schema },
 	F_OBJECT("mtls", struct raw_peers, spec.mtls, mtls_schema),
 	/* Its keys are ports: ports_fill() reads it. */
-	F_INERT("portLevelMtls"),
+	F_INERT("portLevelMtls", FIELD_ANY),
 	F_END,
 };
 /* Decoded in place, like the selector: offsets count from the beginning of struct raw_peers. */
@@ -61,7 +61,7 @@ static const struct field peers_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_peers, meta, meta_schema, .flags = FIELD_REQUIRED),
 	{ .name = "spec", .type = FIELD_OBJECT, .offset = 0, .sub = &spec_schema },
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema peers_schema = {
@@ -132,7 +132,7 @@ bool decode_peer_authentication(struct decode *d, const struct ynode *root, stru
 	p->mode = mode_of(&raw.spec.mtls);
 	p->selector_at = place_of_selector(&c, &doc->meta);
 	if (check_has(&c, "spec.selector"))
-		check_selector(&c, &p->selector, "spec.selector.matchLabels");
+		check_selector(&c, &p->selector, SELECTOR_MAX, "spec.selector.matchLabels");
 	if (check_has(&c, "spec.portLevelMtls"))
 		ports_fill(&c, check_node(&c, "spec.portLevelMtls"), p);
 	strict = p->mode == MTLS_STRICT;

@@ -44,10 +44,10 @@ struct raw_pod {
 static const struct field container_port_fields[] = {
 	F_STR("name", struct raw_container_port, name),
 	F_INT("containerPort", struct raw_container_port, port, 1, 65535, .flags = FIELD_REQUIRED),
-	F_ENUM("protocol", struct raw_container_port, proto, protocol_names),
+	F_ENUM("protocol", struct raw_container_port, proto, protocol_names, .flags = FIELD_EMPTY_ENUM),
 	/* A way in at the node's address; pods that dial the pod's address or a cluster IP never meet it. */
-	F_INERT("hostPort"),
-	F_INERT("hostIP"),
+	F_INERT("hostPort", FIELD_INT),
+	F_INERT("hostIP", FIELD_STR),
 	F_END,
 };
 static const struct schema container_port_schema = {
@@ -60,29 +60,29 @@ static const struct field container_fields[] = {
 	F_STR("name", struct raw_container, name, .flags = FIELD_REQUIRED),
 	F_STR("restartPolicy", struct raw_container, restart_policy),
 	F_LIST("ports", struct raw_container, ports, container_port_schema, .max = ITEMS_MAX),
-	F_INERT("args"),
-	F_INERT("command"),
-	F_INERT("env"),
-	F_INERT("envFrom"),
-	F_INERT("image"),
-	F_INERT("imagePullPolicy"),
-	F_INERT("lifecycle"),
+	F_INERT("args", FIELD_STRS),
+	F_INERT("command", FIELD_STRS),
+	F_INERT("env", FIELD_LIST),
+	F_INERT("envFrom", FIELD_LIST),
+	F_INERT("image", FIELD_STR),
+	F_INERT("imagePullPolicy", FIELD_STR),
+	F_INERT("lifecycle", FIELD_OBJECT),
 	/* What the kubelet probes; the outcome is the pod's condition Ready. */
-	F_INERT("livenessProbe"),
-	F_INERT("readinessProbe"),
-	F_INERT("startupProbe"),
-	F_INERT("resizePolicy"),
-	F_INERT("resources"),
-	F_INERT("restartPolicyRules"),
-	F_INERT("securityContext"),
-	F_INERT("stdin"),
-	F_INERT("stdinOnce"),
-	F_INERT("terminationMessagePath"),
-	F_INERT("terminationMessagePolicy"),
-	F_INERT("tty"),
-	F_INERT("volumeDevices"),
-	F_INERT("volumeMounts"),
-	F_INERT("workingDir"),
+	F_INERT("livenessProbe", FIELD_OBJECT),
+	F_INERT("readinessProbe", FIELD_OBJECT),
+	F_INERT("startupProbe", FIELD_OBJECT),
+	F_INERT("resizePolicy", FIELD_LIST),
+	F_INERT("resources", FIELD_OBJECT),
+	F_INERT("restartPolicyRules", FIELD_LIST),
+	F_INERT("securityContext", FIELD_OBJECT),
+	F_INERT("stdin", FIELD_BOOL),
+	F_INERT("stdinOnce", FIELD_BOOL),
+	F_INERT("terminationMessagePath", FIELD_STR),
+	F_INERT("terminationMessagePolicy", FIELD_STR),
+	F_INERT("tty", FIELD_BOOL),
+	F_INERT("volumeDevices", FIELD_LIST),
+	F_INERT("volumeMounts", FIELD_LIST),
+	F_INERT("workingDir", FIELD_STR),
 	F_END,
 };
 static const struct schema container_schema = {
@@ -96,45 +96,45 @@ static const struct field pod_spec_fields[] = {
 	F_STR("serviceAccountName", struct raw_pod, spec.service_account),
 	F_STR("serviceAccount", struct raw_pod, spec.service_account_old),
 	F_BOOL("hostNetwork", struct raw_pod, spec.host_network),
-	F_LIST("containers", struct raw_pod, spec.containers, container_schema),
-	F_LIST("initContainers", struct raw_pod, spec.init_containers, container_schema),
-	F_INERT("activeDeadlineSeconds"),
-	F_INERT("affinity"),
-	F_INERT("automountServiceAccountToken"),
-	F_INERT("dnsConfig"),
-	F_INERT("dnsPolicy"),
-	F_INERT("enableServiceLinks"),
-	F_INERT("ephemeralContainers"),
-	F_INERT("hostAliases"),
-	F_INERT("hostIPC"),
-	F_INERT("hostPID"),
-	F_INERT("hostUsers"),
-	F_INERT("hostname"),
-	F_INERT("hostnameOverride"),
-	F_INERT("imagePullSecrets"),
-	F_INERT("nodeSelector"),
-	F_INERT("os"),
-	F_INERT("overhead"),
-	F_INERT("preemptionPolicy"),
-	F_INERT("priority"),
-	F_INERT("priorityClassName"),
-	F_INERT("readinessGates"),
-	F_INERT("resourceClaims"),
-	F_INERT("resources"),
-	F_INERT("restartPolicy"),
-	F_INERT("runtimeClassName"),
-	F_INERT("schedulerName"),
-	F_INERT("schedulingGates"),
-	F_INERT("schedulingGroup"),
-	F_INERT("securityContext"),
-	F_INERT("setHostnameAsFQDN"),
-	F_INERT("shareProcessNamespace"),
-	F_INERT("subdomain"),
-	F_INERT("terminationGracePeriodSeconds"),
-	F_INERT("tolerations"),
-	F_INERT("topologySpreadConstraints"),
-	F_INERT("volumes"),
-	F_INERT("workloadRef"),
+	F_LIST("containers", struct raw_pod, spec.containers, container_schema, .max = ITEMS_MAX),
+	F_LIST("initContainers", struct raw_pod, spec.init_containers, container_schema, .max = ITEMS_MAX),
+	F_INERT("activeDeadlineSeconds", FIELD_INT),
+	F_INERT("affinity", FIELD_OBJECT),
+	F_INERT("automountServiceAccountToken", FIELD_BOOL),
+	F_INERT("dnsConfig", FIELD_OBJECT),
+	F_INERT("dnsPolicy", FIELD_STR),
+	F_INERT("enableServiceLinks", FIELD_BOOL),
+	F_INERT("ephemeralContainers", FIELD_LIST),
+	F_INERT("hostAliases", FIELD_LIST),
+	F_INERT("hostIPC", FIELD_BOOL),
+	F_INERT("hostPID", FIELD_BOOL),
+	F_INERT("hostUsers", FIELD_BOOL),
+	F_INERT("hostname", FIELD_STR),
+	F_INERT("hostnameOverride", FIELD_STR),
+	F_INERT("imagePullSecrets", FIELD_LIST),
+	F_INERT("nodeSelector", FIELD_OBJECT),
+	F_INERT("os", FIELD_OBJECT),
+	F_INERT("overhead", FIELD_OBJECT),
+	F_INERT("preemptionPolicy", FIELD_STR),
+	F_INERT("priority", FIELD_INT),
+	F_INERT("priorityClassName", FIELD_STR),
+	F_INERT("readinessGates", FIELD_LIST),
+	F_INERT("resourceClaims", FIELD_LIST),
+	F_INERT("resources", FIELD_OBJECT),
+	F_INERT("restartPolicy", FIELD_STR),
+	F_INERT("runtimeClassName", FIELD_STR),
+	F_INERT("schedulerName", FIELD_STR),
+	F_INERT("schedulingGates", FIELD_LIST),
+	F_INERT("schedulingGroup", FIELD_OBJECT),
+	F_INERT("securityContext", FIELD_OBJECT),
+	F_INERT("setHostnameAsFQDN", FIELD_BOOL),
+	F_INERT("shareProcessNamespace", FIELD_BOOL),
+	F_INERT("subdomain", FIELD_STR),
+	F_INERT("terminationGracePeriodSeconds", FIELD_INT),
+	F_INERT("tolerations", FIELD_LIST),
+	F_INERT("topologySpreadConstraints", FIELD_LIST),
+	F_INERT("volumes", FIELD_LIST),
+	F_INERT("workloadRef", FIELD_OBJECT),
 	F_END,
 };
 
@@ -147,11 +147,11 @@ static const struct schema ip_schema = { .name = "PodIP", .size = sizeof(struct 
 static const struct field condition_fields[] = {
 	F_STR("type", struct raw_condition, type),
 	F_STR("status", struct raw_condition, status),
-	F_INERT("lastProbeTime"),
-	F_INERT("lastTransitionTime"),
-	F_INERT("message"),
-	F_INERT("observedGeneration"),
-	F_INERT("reason"),
+	F_INERT("lastProbeTime", FIELD_STR),
+	F_INERT("lastTransitionTime", FIELD_STR),
+	F_INERT("message", FIELD_STR),
+	F_INERT("observedGeneration", FIELD_INT),
+	F_INERT("reason", FIELD_STR),
 	F_END,
 };
 static const struct schema condition_schema = {
@@ -165,23 +165,23 @@ static const struct field pod_status_fields[] = {
 	F_LIST("podIPs", struct raw_pod, status.ips, ip_schema, .max = 16),
 	F_STR("phase", struct raw_pod, status.phase),
 	F_LIST("conditions", struct raw_pod, status.conditions, condition_schema),
-	F_INERT("allocatedResources"),
-	F_INERT("containerStatuses"),
-	F_INERT("ephemeralContainerStatuses"),
-	F_INERT("extendedResourceClaimStatus"),
-	F_INERT("hostIP"),
-	F_INERT("hostIPs"),
-	F_INERT("initContainerStatuses"),
-	F_INERT("message"),
-	F_INERT("nodeAllocatableResourceClaimStatuses"),
-	F_INERT("nominatedNodeName"),
-	F_INERT("observedGeneration"),
-	F_INERT("qosClass"),
-	F_INERT("reason"),
-	F_INERT("resize"),
-	F_INERT("resourceClaimStatuses"),
-	F_INERT("resources"),
-	F_INERT("startTime"),
+	F_INERT("allocatedResources", FIELD_OBJECT),
+	F_INERT("containerStatuses", FIELD_LIST),
+	F_INERT("ephemeralContainerStatuses", FIELD_LIST),
+	F_INERT("extendedResourceClaimStatus", FIELD_OBJECT),
+	F_INERT("hostIP", FIELD_STR),
+	F_INERT("hostIPs", FIELD_LIST),
+	F_INERT("initContainerStatuses", FIELD_LIST),
+	F_INERT("message", FIELD_STR),
+	F_INERT("nodeAllocatableResourceClaimStatuses", FIELD_LIST),
+	F_INERT("nominatedNodeName", FIELD_STR),
+	F_INERT("observedGeneration", FIELD_INT),
+	F_INERT("qosClass", FIELD_STR),
+	F_INERT("reason", FIELD_STR),
+	F_INERT("resize", FIELD_STR),
+	F_INERT("resourceClaimStatuses", FIELD_LIST),
+	F_INERT("resources", FIELD_OBJECT),
+	F_INERT("startTime", FIELD_STR),
 	F_END,
 };
 
@@ -251,15 +251,23 @@ static uint32_t add_ports(const struct list *containers, bool init, struct m_con
 	return nr;
 }
 
-static void check_port_names(const struct check *c, const struct list *containers, const char *list)
+static void check_containers(const struct check *c, const struct list *containers, const char *list)
 {
 	for (uint32_t i = 0; i < containers->nr; i++) {
 		const struct raw_container *r = LIST_AT(*containers, struct raw_container, i);
+		const char *bad = r->name.len ? dns_label_bad(r->name) : NULL;
 
+		if (bad)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(r->name), bad), NULL, "spec.%s[%u].name",
+				   list, i);
+		for (uint32_t j = 0; j < i && r->name.len; j++)
+			if (str_eq(r->name, LIST_AT(*containers, struct raw_container, j)->name))
+				check_fail(c, CHECK_TEXT(c, "duplicate container name \"%.*s\"", STR_ARG(r->name)),
+					   NULL, "spec.%s[%u].name", list, i);
 		for (uint32_t j = 0; j < r->ports.nr; j++) {
 			struct str name = LIST_AT(r->ports, struct raw_container_port, j)->name;
-			const char *bad = name.len ? port_name_bad(name) : NULL;
 
+			bad = name.len ? port_name_bad(name) : NULL;
 			if (bad)
 				check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(name), bad), NULL,
 					   "spec.%s[%u].ports[%u].name", list, i, j);
@@ -318,8 +326,8 @@ bool decode_pod(struct decode *d, const struct ynode *root, struct doc *doc)
 	p->ports = arena_array(d->arena, nr + add_ports(&raw.spec.init_containers, true, NULL), sizeof(*p->ports));
 	p->port_nr = add_ports(&raw.spec.containers, false, p->ports);
 	p->port_nr += add_ports(&raw.spec.init_containers, true, p->ports + p->port_nr);
-	check_port_names(&c, &raw.spec.containers, "containers");
-	check_port_names(&c, &raw.spec.init_containers, "initContainers");
+	check_containers(&c, &raw.spec.containers, "containers");
+	check_containers(&c, &raw.spec.init_containers, "initContainers");
 	check_mesh_settings(&c, &raw.meta);
 	return d->errors == before;
 }
@@ -329,7 +337,7 @@ struct raw_namespace {
 	struct raw_meta meta;
 };
 
-static const struct field namespace_spec_fields[] = { F_INERT("finalizers"), F_END };
+static const struct field namespace_spec_fields[] = { F_INERT("finalizers", FIELD_STRS), F_END };
 static const struct schema namespace_spec_schema = { .name = "NamespaceSpec",
 						     .size = 1,
 						     .fields = namespace_spec_fields };
@@ -338,7 +346,7 @@ static const struct field namespace_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_namespace, meta, meta_schema, .flags = FIELD_REQUIRED),
 	{ .name = "spec", .type = FIELD_OBJECT, .offset = 0, .sub = &namespace_spec_schema },
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema namespace_schema = {
@@ -369,8 +377,10 @@ struct raw_node {
 };
 
 static const struct field node_spec_fields[] = {
-	F_INERT("configSource"), F_INERT("externalID"), F_INERT("podCIDR"),	  F_INERT("podCIDRs"),
-	F_INERT("providerID"),	 F_INERT("taints"),	F_INERT("unschedulable"), F_END,
+	F_INERT("configSource", FIELD_OBJECT), F_INERT("externalID", FIELD_STR),
+	F_INERT("podCIDR", FIELD_STR),	       F_INERT("podCIDRs", FIELD_STRS),
+	F_INERT("providerID", FIELD_STR),      F_INERT("taints", FIELD_LIST),
+	F_INERT("unschedulable", FIELD_BOOL),  F_END,
 };
 static const struct schema node_spec_schema = { .name = "NodeSpec", .size = 1, .fields = node_spec_fields };
 
@@ -387,19 +397,19 @@ static const struct schema node_address_schema = {
 
 static const struct field node_status_fields[] = {
 	F_LIST("addresses", struct raw_node, addresses, node_address_schema),
-	F_INERT("allocatable"),
-	F_INERT("capacity"),
-	F_INERT("conditions"),
-	F_INERT("config"),
-	F_INERT("daemonEndpoints"),
-	F_INERT("declaredFeatures"),
-	F_INERT("features"),
-	F_INERT("images"),
-	F_INERT("nodeInfo"),
-	F_INERT("phase"),
-	F_INERT("runtimeHandlers"),
-	F_INERT("volumesAttached"),
-	F_INERT("volumesInUse"),
+	F_INERT("allocatable", FIELD_OBJECT),
+	F_INERT("capacity", FIELD_OBJECT),
+	F_INERT("conditions", FIELD_LIST),
+	F_INERT("config", FIELD_OBJECT),
+	F_INERT("daemonEndpoints", FIELD_OBJECT),
+	F_INERT("declaredFeatures", FIELD_LIST),
+	F_INERT("features", FIELD_OBJECT),
+	F_INERT("images", FIELD_LIST),
+	F_INERT("nodeInfo", FIELD_OBJECT),
+	F_INERT("phase", FIELD_STR),
+	F_INERT("runtimeHandlers", FIELD_LIST),
+	F_INERT("volumesAttached", FIELD_LIST),
+	F_INERT("volumesInUse", FIELD_STRS),
 	F_END,
 };
 static const struct schema node_status_schema = {

@@ -23,7 +23,7 @@ struct raw_affinity {
 struct raw_service_spec {
 	uint32_t type, affinity, internal_policy, external_policy, family_policy;
 	struct str cluster_ip, external_name;
-	struct strs cluster_ips, families;
+	struct strs cluster_ips, families, source_ranges;
 	struct raw_affinity *affinity_config;
 	struct kvs selector;
 	struct list ports;
@@ -44,7 +44,7 @@ static const struct field port_fields[] = {
 	F_STR("name", struct raw_port, name),
 	F_STR("appProtocol", struct raw_port, app_protocol),
 	F_INT("port", struct raw_port, port, 1, 65535, .flags = FIELD_REQUIRED),
-	F_ENUM("protocol", struct raw_port, proto, protocol_names),
+	F_ENUM("protocol", struct raw_port, proto, protocol_names, .flags = FIELD_EMPTY_ENUM),
 	F("targetPort", FIELD_INTSTR, struct raw_port, target),
 	/* Only says where traffic from outside the cluster enters; type NodePort is warned about below. */
 	F_INT("nodePort", struct raw_port, node_port, 0, 65535),
@@ -76,32 +76,33 @@ static const struct schema affinity_schema = {
 };
 
 static const struct field spec_fields[] = {
-	F_ENUM("type", struct raw_service_spec, type, type_names),
+	F_ENUM("type", struct raw_service_spec, type, type_names, .flags = FIELD_EMPTY_ENUM),
 	F_STR("clusterIP", struct raw_service_spec, cluster_ip),
 	F_STRS("clusterIPs", struct raw_service_spec, cluster_ips, .max = 2),
 	F_LIST("ports", struct raw_service_spec, ports, port_schema, .max = ITEMS_MAX),
 	F_KVS("selector", struct raw_service_spec, selector),
 	F_BOOL("publishNotReadyAddresses", struct raw_service_spec, publish_not_ready),
 	F_STR("externalName", struct raw_service_spec, external_name),
-	F_ENUM("sessionAffinity", struct raw_service_spec, affinity, affinity_names),
+	F_ENUM("sessionAffinity", struct raw_service_spec, affinity, affinity_names, .flags = FIELD_EMPTY_ENUM),
 	F_OBJECT_PTR("sessionAffinityConfig", struct raw_service_spec, affinity_config, affinity_schema),
 	F_ENUM("internalTrafficPolicy", struct raw_service_spec, internal_policy, policy_names),
 	/*
 	 * Chooses among the endpoints for what enters at a node port or load balancer. A pod that dials the
 	 * cluster IP never meets it.
 	 */
-	F_ENUM("externalTrafficPolicy", struct raw_service_spec, external_policy, policy_names),
+	F_ENUM("externalTrafficPolicy", struct raw_service_spec, external_policy, policy_names,
+	       .flags = FIELD_EMPTY_ENUM),
 	/* What the API server should allocate; what it did allocate stands in clusterIPs. */
 	F_STRS("ipFamilies", struct raw_service_spec, families, .max = 2),
 	F_ENUM("ipFamilyPolicy", struct raw_service_spec, family_policy, family_policy_names),
 	F_REFUSED("externalIPs", "only cluster IPs are handled"),
 	F_REFUSED("trafficDistribution", "choosing endpoints by zone or node"),
 	/* For the cloud's load balancer, in front of the node; a pod that dials the cluster IP never meets it. */
-	F_INERT("allocateLoadBalancerNodePorts"),
-	F_INERT("healthCheckNodePort"),
-	F_INERT("loadBalancerClass"),
-	F_INERT("loadBalancerIP"),
-	F_INERT("loadBalancerSourceRanges"),
+	F_INERT("allocateLoadBalancerNodePorts", FIELD_BOOL),
+	F_INERT("healthCheckNodePort", FIELD_INT),
+	F_INERT("loadBalancerClass", FIELD_STR),
+	F_INERT("loadBalancerIP", FIELD_STR),
+	F_STRS("loadBalancerSourceRanges", struct raw_service_spec, source_ranges, .flags = FIELD_SCRATCH),
 	F_END,
 };
 static const struct schema spec_schema = {
@@ -115,7 +116,7 @@ static const struct field service_fields[] = {
 	F_OBJECT("metadata", struct raw_service, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_service, spec, spec_schema),
 	/* loadBalancer.ingress: addresses in front of the node; conditions: for people. */
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema service_schema = {
@@ -135,10 +136,16 @@ static void check_target(const struct check *c, const struct raw_port *p, uint32
 		if (bad)
 			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(p->target.name), bad), NULL,
 				   "spec.ports[%u].targetPort", i);
-	} else if (!port_ok(p->target.number)) {
+	} else if (p->target.number && !port_ok(p->target.number)) {
 		check_fail(c, CHECK_TEXT(c, "port %d is not in 1..65535", p->target.number), NULL,
 			   "spec.ports[%u].targetPort", i);
 	}
+}
+
+/* The API server takes 0 and "" for not given. */
+static struct int_or_str target_of(const struct raw_port *p)
+{
+	return p->target.name.len || p->target.number ? p->target : (struct int_or_str){ 0 };
 }
 
 static void check_ports(const struct check *c, const struct raw_service_spec *spec)
@@ -189,6 +196,9 @@ static void fill_vips(const struct check *c, const struct raw_service_spec *spec
 	const struct strs *all = &spec->cluster_ips;
 
 	s->headless = is_none(spec->cluster_ip) || (all->nr && is_none(all->v[0]));
+	if (all->nr && !spec->cluster_ip.len)
+		check_fail(c, STR("must be empty when clusterIP is not given"), "clusterIP is the first of clusterIPs",
+			   "spec.clusterIPs");
 	s->vips = arena_array(c->d->arena, all->nr + 1, sizeof(*s->vips));
 	if (spec->cluster_ip.len && !is_none(spec->cluster_ip)) {
 		if (addr_parse(spec->cluster_ip, &s->vips[0]))
@@ -251,6 +261,42 @@ static void check_type(const struct check *c, const struct raw_service_spec *spe
 		   "node ports and load balancers stay with kube-proxy and the cloud", "spec.type");
 }
 
+/* Fields that only some types have. */
+static void check_outside(const struct check *c, const struct raw_service_spec *spec)
+{
+	static const char *const balancer[] = { "allocateLoadBalancerNodePorts", "loadBalancerClass",
+						"loadBalancerSourceRanges", "healthCheckNodePort" };
+	bool inside = spec->type <= 1 || spec->type == 4, load_balancer = spec->type == 3;
+	struct cidr cidr;
+
+	if (spec->external_policy && inside)
+		check_fail(c, STR("may only be set when the type is NodePort or LoadBalancer"), NULL,
+			   "spec.externalTrafficPolicy");
+	for (size_t i = 0; i < sizeof(balancer) / sizeof(*balancer) && !load_balancer; i++)
+		if (check_has(c, "spec.%s", balancer[i]))
+			check_fail(c, STR("may only be set when the type is LoadBalancer"), NULL, "spec.%s",
+				   balancer[i]);
+	for (uint32_t i = 0; i < spec->source_ranges.nr; i++)
+		check_cidr(c, spec->source_ranges.v[i], &cidr, "spec.loadBalancerSourceRanges[%u]", i);
+}
+
+/* The families that were asked for are those of the addresses that were given. */
+static void check_families(const struct check *c, const struct raw_service_spec *spec, const struct m_service *s)
+{
+	for (uint32_t i = 0; i < spec->families.nr; i++) {
+		struct str family = spec->families.v[i];
+
+		if (!str_is(family, "IPv4") && !str_is(family, "IPv6"))
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" is neither IPv4 nor IPv6", STR_ARG(family)), NULL,
+				   "spec.ipFamilies[%u]", i);
+		else if (i && str_eq(family, spec->families.v[0]))
+			check_fail(c, STR("duplicate value"), NULL, "spec.ipFamilies[%u]", i);
+		else if (i < s->vip_nr && addr_is_v4(&s->vips[i]) != str_is(family, "IPv4"))
+			check_fail(c, CHECK_TEXT(c, "%.*s, but that address is of the other family", STR_ARG(family)),
+				   NULL, "spec.ipFamilies[%u]", i);
+	}
+}
+
 static void check_policies(const struct check *c, const struct raw_service_spec *spec)
 {
 	if (spec->affinity == 2)
@@ -261,15 +307,6 @@ static void check_policies(const struct check *c, const struct raw_service_spec 
 	if (spec->internal_policy == 2)
 		check_fail(c, STR("choosing endpoints of this node only is not enforced yet"), NULL,
 			   "spec.internalTrafficPolicy");
-	for (uint32_t i = 0; i < spec->families.nr; i++) {
-		struct str family = spec->families.v[i];
-
-		if (!str_is(family, "IPv4") && !str_is(family, "IPv6"))
-			check_fail(c, CHECK_TEXT(c, "\"%.*s\" is neither IPv4 nor IPv6", STR_ARG(family)), NULL,
-				   "spec.ipFamilies[%u]", i);
-		else if (i && str_eq(family, spec->families.v[0]))
-			check_fail(c, STR("duplicate value"), NULL, "spec.ipFamilies[%u]", i);
-	}
 }
 
 static void check_annotations(const struct check *c, const struct kvs *annotations)
@@ -333,7 +370,7 @@ bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc)
 
 		s->ports[i] = (struct m_port){ .name = p->name,
 					       .port = p->port,
-					       .target = p->target,
+					       .target = target_of(p),
 					       .proto = protocol_of(p->proto),
 					       .app_protocol = p->app_protocol,
 					       .at = p->at };
@@ -342,6 +379,8 @@ bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc)
 	check_ports(&c, &raw.spec);
 	check_type(&c, &raw.spec, s);
 	check_policies(&c, &raw.spec);
+	check_outside(&c, &raw.spec);
+	check_families(&c, &raw.spec, s);
 	check_annotations(&c, &raw.meta.annotations);
 	check_labels(&c, &raw.spec.selector, "spec.selector");
 	if (!s->port_nr && !s->headless && s->type != SERVICE_EXTERNAL_NAME)

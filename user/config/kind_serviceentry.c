@@ -8,7 +8,7 @@
 static const struct field workload_fields[] = {
 	F_STR("address", struct raw_workload, entry.address_text),
 	/* A map of names to numbers: workload_fill reads it from the tree. */
-	F_INERT("ports"),
+	F_INERT("ports", FIELD_ANY),
 	F_KVS("labels", struct raw_workload, entry.labels),
 	F_STR("network", struct raw_workload, entry.network),
 	/* Only balancing by locality asks it, and every field that would turn that on is refused. */
@@ -58,19 +58,19 @@ static void fill_ports(const struct check *c, const char *base, struct m_workloa
 		const struct ynode *key = map->items[2 * i], *val = map->items[2 * i + 1];
 		const char *bad =
 			key->scalar.len > 62 ? "must have at most 62 characters" : istio_label_bad(key->scalar);
-		uint64_t port = 0;
+		int64_t port = 0;
 
 		if (bad)
 			check_fail_key(c, CHECK_TEXT(c, "the name of a port %s", bad), NULL, key->scalar, "%s", path);
-		if (val->kind != YNODE_SCALAR || val->quoted || !str_to_u64(val->scalar, UINT32_MAX, &port))
+		if (!ynode_int(val, &port))
 			check_fail_key(c, STR("must be a number"), NULL, key->scalar, "%s", path);
-		else if (!port_ok((int64_t)port))
-			check_fail_key(c, CHECK_TEXT(c, "port %llu is not in 1..65535", (unsigned long long)port), NULL,
+		else if (!port_ok(port))
+			check_fail_key(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)port), NULL,
 				       key->scalar, "%s", path);
 		else if (se_ports && !se_has_port(se_ports, se_port_nr, key->scalar))
 			check_fail_key(c, CHECK_TEXT(c, "the ServiceEntry has no port \"%.*s\"", STR_ARG(key->scalar)),
 				       NULL, key->scalar, "%s", path);
-		e->ports[e->port_nr++] = (struct named_port){ arena_str(c->d->arena, key->scalar), (int64_t)port };
+		e->ports[e->port_nr++] = (struct named_port){ arena_str(c->d->arena, key->scalar), port };
 	}
 }
 
@@ -129,7 +129,7 @@ static const struct field we_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_we, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_we, spec, workload_schema, .flags = FIELD_REQUIRED),
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema we_schema = { .name = "WorkloadEntry", .size = sizeof(struct raw_we), .fields = we_fields };
@@ -229,7 +229,7 @@ static const struct schema spec_schema = {
 
 static const struct field status_address_fields[] = {
 	F_STR("value", struct raw_status_address, value),
-	F_INERT("host"),
+	F_INERT("host", FIELD_STR),
 	F_END,
 };
 static const struct schema status_address_schema = {
@@ -398,9 +398,7 @@ bool decode_service_entry(struct decode *d, const struct ynode *root, struct doc
 	if (raw.spec.selector) {
 		se->has_selector = true;
 		se->selector = raw.spec.selector->labels;
-		check_selector(&c, &se->selector, "spec.workloadSelector.labels");
-		if (se->selector.nr > 256)
-			check_fail(&c, STR("must have at most 256 entries"), NULL, "spec.workloadSelector.labels");
+		check_selector(&c, &se->selector, 256, "spec.workloadSelector.labels");
 		if (check_has(&c, "spec.endpoints"))
 			check_fail(&c, STR("only one of endpoints and workloadSelector may be given"), NULL,
 				   "spec.endpoints");

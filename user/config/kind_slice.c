@@ -40,10 +40,10 @@ static const struct field target_fields[] = {
 	F_STR("kind", struct raw_target, kind),
 	F_STR("name", struct raw_target, name),
 	F_STR("namespace", struct raw_target, ns),
-	F_INERT("apiVersion"),
-	F_INERT("uid"),
-	F_INERT("resourceVersion"),
-	F_INERT("fieldPath"),
+	F_INERT("apiVersion", FIELD_STR),
+	F_INERT("uid", FIELD_STR),
+	F_INERT("resourceVersion", FIELD_STR),
+	F_INERT("fieldPath", FIELD_STR),
 	F_END,
 };
 static const struct schema target_schema = {
@@ -56,7 +56,7 @@ static const struct field conditions_fields[] = {
 	F_BOOL("ready", struct raw_conditions, ready, .place_offset = offsetof(struct raw_conditions, ready_at)),
 	F_BOOL("terminating", struct raw_conditions, terminating),
 	/* Only asked by kube-proxy when no endpoint is ready; Istio never asks it, and neither does the mesh. */
-	F_INERT("serving"),
+	F_INERT("serving", FIELD_BOOL),
 	F_END,
 };
 static const struct schema conditions_schema = {
@@ -74,9 +74,9 @@ static const struct field endpoint_fields[] = {
 	F_OBJECT("targetRef", struct raw_endpoint, target, target_schema),
 	F_REFUSED("hints", "choosing endpoints by zone or node"),
 	/* For DNS only. */
-	F_INERT("hostname"),
+	F_INERT("hostname", FIELD_STR),
 	/* What was known of the node in v1beta1; zone and nodeName took its place. */
-	F_INERT("deprecatedTopology"),
+	F_INERT("deprecatedTopology", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema endpoint_schema = {
@@ -90,7 +90,7 @@ static const struct field slice_port_fields[] = {
 	F_STR("name", struct raw_slice_port, name),
 	F_STR("appProtocol", struct raw_slice_port, app_protocol),
 	F_INT("port", struct raw_slice_port, port, 1, 65535),
-	F_ENUM("protocol", struct raw_slice_port, proto, protocol_names),
+	F_ENUM("protocol", struct raw_slice_port, proto, protocol_names, .flags = FIELD_EMPTY_ENUM),
 	F_END,
 };
 static const struct schema slice_port_schema = {
@@ -255,7 +255,7 @@ static const struct field address_fields[] = {
 	F_STR("ip", struct raw_address, ip, .flags = FIELD_REQUIRED),
 	F_STR("nodeName", struct raw_address, node),
 	F_OBJECT("targetRef", struct raw_address, target, target_schema),
-	F_INERT("hostname"),
+	F_INERT("hostname", FIELD_STR),
 	F_END,
 };
 static const struct schema address_schema = {

@@ -123,8 +123,8 @@ static const struct field http_match_fields[] = {
 	F_STRS("gateways", struct raw_match, gateways),
 	F_STR("sourceNamespace", struct raw_match, source_ns),
 	/* Labels for logs and metrics of Istio. */
-	F_INERT("name"),
-	F_INERT("statPrefix"),
+	F_INERT("name", FIELD_STR),
+	F_INERT("statPrefix", FIELD_STR),
 	F_REFUSED("uri", NEEDS_BYTES),
 	F_REFUSED("scheme", NEEDS_BYTES),
 	F_REFUSED("method", NEEDS_BYTES),
@@ -200,7 +200,7 @@ static const struct field vs_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_vs, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_vs, spec, spec_schema, .flags = FIELD_REQUIRED),
-	F_INERT("status"),
+	F_INERT("status", FIELD_OBJECT),
 	F_END,
 };
 static const struct schema vs_schema = { .name = "VirtualService", .size = sizeof(struct raw_vs), .fields = vs_fields };

@@ -244,6 +244,8 @@ static void decode_enum(struct decode *d, const struct field *f, const struct yn
 		want(d, n, "a string");
 		return;
 	}
+	if (!n->scalar.len && (f->flags & FIELD_EMPTY_ENUM))
+		return;
 	for (uint32_t i = 0; f->names[i]; i++)
 		if (str_is(n->scalar, f->names[i])) {
 			*out = i + 1;
@@ -401,6 +403,47 @@ static void decode_value(struct decode *d, const struct field *f, const struct y
 	}
 }
 
+/* A field that is not kept. Nothing is copied: of some kinds these are most of a document. */
+static void check_type(struct decode *d, const struct field *f, const struct ynode *n)
+{
+	bool yes;
+	int64_t number;
+
+	switch ((enum field_type)f->type) {
+	case FIELD_STR:
+		if (!ynode_is_string(n))
+			want(d, n, "a string");
+		break;
+	case FIELD_BOOL:
+		if (!ynode_bool(n, &yes))
+			want(d, n, "a boolean");
+		break;
+	case FIELD_INT:
+		decode_int(d, f, n, &number);
+		break;
+	case FIELD_STRS:
+		if (!list_of(d, f, n, "a list of strings"))
+			break;
+		for (uint32_t i = 0; i < n->nr; i++) {
+			uint32_t was = path_index(d, i);
+
+			if (!ynode_is_string(n->items[i]))
+				want(d, n->items[i], "a string");
+			d->path_len = was;
+		}
+		break;
+	case FIELD_LIST:
+		list_of(d, f, n, "a list");
+		break;
+	case FIELD_OBJECT:
+		if (n->kind != YNODE_MAP)
+			want(d, n, "an object");
+		break;
+	default:
+		break;
+	}
+}
+
 /* ---- objects ---- */
 
 /* Is `given` the protobuf name of the field whose JSON name is `name`? match_labels: matchLabels. */
@@ -516,7 +559,9 @@ static void decode_field(struct decode *d, const struct field *f, const struct y
 		*(struct place *)((char *)out + f->place_offset) = place_of(val);
 	if (f->flags & FIELD_REFUSED)
 		decode_error(d, key, "", "", "not enforced yet%s%s", f->note ? ": " : "", f->note ? f->note : "");
-	else if (!(f->flags & FIELD_INERT))
+	else if (f->flags & FIELD_INERT)
+		check_type(d, f, val);
+	else
 		decode_value(d, f, val, (char *)out + f->offset);
 }
 

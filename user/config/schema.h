@@ -64,12 +64,15 @@ struct list {
 
 enum field_flags {
 	FIELD_REQUIRED = 1 << 0,
-	FIELD_INERT = 1 << 1,	/* has no meaning for traffic: any value of any shape, nothing decoded */
+	FIELD_INERT =
+		1
+		<< 1, /* has no meaning for traffic: only its type is looked at, and of LIST and OBJECT not what is in them */
 	FIELD_REFUSED = 1 << 2, /* exists upstream, not enforced yet: refused with `note` */
 	FIELD_GEP2257 = 1 << 3,
-	FIELD_OPEN_ENUM = 1 << 4, /* a value outside `names` is refused as not enforced instead of as unknown */
-	FIELD_NONEMPTY = 1 << 5,  /* string, list or map must not be empty */
-	FIELD_SCRATCH = 1 << 6,	  /* STR, STRS: only looked at while decoding, not kept */
+	FIELD_OPEN_ENUM = 1 << 4,  /* a value outside `names` is refused as not enforced instead of as unknown */
+	FIELD_NONEMPTY = 1 << 5,   /* string, list or map must not be empty */
+	FIELD_SCRATCH = 1 << 6,	   /* STR, STRS: only looked at while decoding, not kept */
+	FIELD_EMPTY_ENUM = 1 << 7, /* an empty value is no value, as in Kubernetes' own kinds */
 };
 
 struct schema;

@@ -224,6 +224,54 @@ const char *label_value_bad(struct str s)
 	return NULL;
 }
 
+/* A character of a path's segment as RFC 3986 has it, but for "*". */
+static bool is_literal(struct str s)
+{
+	for (uint32_t i = 0; i < s.len; i++) {
+		char c = s.p[i];
+
+		if (!is_lower(c) && !is_upper(c) && !is_digit(c) && (!c || !strchr("-._~!$&'()+,;:@%=", c)))
+			return false;
+	}
+	return s.len != 0;
+}
+
+static bool has_text(struct str s, struct str part)
+{
+	for (uint32_t i = 0; i + part.len <= s.len; i++)
+		if (str_starts(str_sub(s, i, part.len), part))
+			return true;
+	return false;
+}
+
+const char *path_template_bad(struct str path)
+{
+	bool template = has_text(path, STR("{*}")) || has_text(path, STR("{**}"));
+	bool rest = false;
+
+	while (path.len && path.p[0] == '/')
+		path = str_sub(path, 1, path.len);
+	while (path.len && path.p[path.len - 1] == '/')
+		path.len--;
+	for (;;) {
+		int slash = str_find(path, '/');
+		struct str segment = slash < 0 ? path : str_sub(path, 0, (uint32_t)slash);
+
+		if (str_is(segment, "{*}") || str_is(segment, "{**}")) {
+			if (rest)
+				return "must have nothing like it behind \"{**}\"";
+			rest = str_is(segment, "{**}");
+		} else if (str_find(segment, '{') >= 0 || str_find(segment, '}') >= 0) {
+			return "must have braces only as \"{*}\" and \"{**}\", each a segment of its own";
+		} else if (template && !is_literal(segment)) {
+			return "has a character that a path with \"{*}\" or \"{**}\" must not have";
+		}
+		if (slash < 0)
+			return NULL;
+		path = str_sub(path, (uint32_t)slash + 1, path.len);
+	}
+}
+
 static bool same_text(struct str s, const char *z)
 {
 	if (s.len != strlen(z))

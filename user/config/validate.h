@@ -42,6 +42,12 @@ bool text_is_ip(struct str s);
 const char *label_key_bad(struct str s);
 const char *label_value_bad(struct str s);
 
+/*
+ * A path of a policy: "{*}" stands for one segment and "{**}" for the rest, braces have no other use, and beside them a segment has
+ * only characters that RFC 3986 allows it.
+ */
+const char *path_template_bad(struct str path);
+
 /* ---- protocols, as Istio names them in ports ---- */
 enum app_protocol { APP_UNKNOWN, APP_TCP, APP_UDP, APP_HTTP, APP_TLS, APP_OTHER_TCP };
 /*
@@ -75,8 +81,9 @@ bool check_has(const struct check *c, const char *path_fmt, ...) __attribute__((
 
 /* Keys and values of labels, or of a selector of labels. */
 void check_labels(const struct check *c, const struct kvs *labels, const char *path);
-/* A selector as Istio has it: no empty keys, no "*"; a warning when it is empty. */
-void check_selector(const struct check *c, const struct kvs *labels, const char *path);
+/* A selector as Istio has it: no empty keys, no "*", at most `max` entries; a warning when it is empty. */
+#define SELECTOR_MAX 4096
+void check_selector(const struct check *c, const struct kvs *labels, uint32_t max, const char *path);
 /* exportTo of Istio's kinds. none_ok: "~" is allowed (ServiceEntry). */
 void check_export_to(const struct check *c, const struct strs *export_to, bool none_ok);
 /* Names of Istio gateways: "mesh", "name", "namespace/name". */

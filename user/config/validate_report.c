@@ -196,10 +196,12 @@ void check_labels(const struct check *c, const struct kvs *labels, const char *p
 	}
 }
 
-void check_selector(const struct check *c, const struct kvs *labels, const char *path)
+void check_selector(const struct check *c, const struct kvs *labels, uint32_t max, const char *path)
 {
 	if (!labels->nr)
 		check_warn(c, STR("a selector without labels selects everything in its namespace"), NULL, "%s", path);
+	if (labels->nr > max)
+		check_fail(c, CHECK_TEXT(c, "must have at most %u entries", max), NULL, "%s", path);
 	for (uint32_t i = 0; i < labels->nr; i++) {
 		const struct kv *kv = &labels->v[i];
 

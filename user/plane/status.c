@@ -164,8 +164,9 @@ static void limits_json(struct json *j, struct plane *p)
 			STR("this kernel has no bpf_set_retval (5.18): a refused connect() fails with EPERM instead of "
 			    "ECONNREFUSED"));
 	if (p->iter_link_fd < 0)
-		json_str(j, STR("this kernel has no iterator over open files: bytes of open flows are those of the last "
-				"round trip"));
+		json_str(j,
+			 STR("this kernel has no iterator over open files: bytes of open flows are those of the last "
+			     "round trip"));
 	if (p->prog_fd[PLANE_PROG_SEND] < 0)
 		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not "
 				"counted"));

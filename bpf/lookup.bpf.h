@@ -184,7 +184,7 @@ static __always_inline __u16 choose(const struct mesh_row *row, __u32 *ret_clust
 		return MESH_REASON_CORRUPT;
 	*ret_cluster_id = cluster->cluster_id;
 	if (!mesh_draw(&rng, cluster->choice_nr, cluster->weight_sum, &at, &part))
-		return MESH_REASON_NO_ENDPOINT;
+		return cluster->flags & MESH_CLUSTER_ELSEWHERE ? MESH_REASON_NO_LOCAL : MESH_REASON_NO_ENDPOINT;
 	at += cluster->choice;
 	column = bpf_map_lookup_elem(&mesh_choices, &at);
 	if (!column)

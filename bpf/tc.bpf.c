@@ -281,6 +281,7 @@ static __always_inline int node_enter(struct __sk_buff *skb, struct work *w, __u
 	if (!*ret_iface || !ctl || (*ret_iface)->kind != MESH_IFACE_NODE)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
 	w->live = *(volatile __u64 *)&ctl->live;
+	w->scope = MESH_SCOPE_OUTSIDE;
 	return read_ip(skb, w, ret);
 }
 

@@ -103,7 +103,8 @@ static __always_inline int work_begins(const struct work *w)
 	return w->p.t.proto == MESH_PROTO_UDP || work_tcp(w, TCP_SYN, TCP_SYN | TCP_ACK | TCP_RST);
 }
 
-/* Refuses a packet: a reset for TCP, back to where it came from; nothing for the rest. */
+/* Refuses a packet: a reset for TCP, back to where it came from; nothing for the rest. Who comes from outside to a node that has no
+ * endpoint of its own hears nothing, as from Kubernetes: whoever sent it here has other nodes to try. */
 __noinline int tc_refuse(struct __sk_buff *skb, __u32 reason)
 {
 	struct work *w = work_get();
@@ -112,6 +113,8 @@ __noinline int tc_refuse(struct __sk_buff *skb, __u32 reason)
 		return TC_ACT_SHOT_;
 	mesh_count(w->hook, reason);
 	if (w->kind != PKT_L4 || w->p.t.proto != MESH_PROTO_TCP || (w->p.tcp_flags & TCP_RST))
+		return TC_ACT_SHOT_;
+	if (reason == MESH_REASON_NO_LOCAL && w->hook == MESH_HOOK_FROM_NODE)
 		return TC_ACT_SHOT_;
 	if (pkt_reset(skb, &w->p))
 		return TC_ACT_SHOT_;

@@ -31,6 +31,9 @@ extern "C" {
 #define MESH_DRAWS_MAX 32
 #define MESH_NAME_LEN 192
 
+/* The class of clients that are no pods of this node: they come in by the node's links. Pods have classes from 0 on. */
+#define MESH_SCOPE_OUTSIDE 0xffffffffu
+
 /* IPv4 is stored as ::ffff:a.b.c.d. Network order, as on the wire. */
 struct mesh_addr {
 	__u32 w_be[4];
@@ -98,7 +101,10 @@ struct mesh_cluster {
 	__u32 choice;	  /* first column in mesh_choices, over mesh_backends */
 	__u32 choice_nr;  /* columns; 0: no endpoint, refuse */
 	__u32 cluster_id; /* mesh_names, stable across rule changes */
-	__u32 pad;
+	__u32 flags;	  /* enum mesh_cluster_flag */
+};
+enum mesh_cluster_flag {
+	MESH_CLUSTER_ELSEWHERE = 1 /* its endpoints are on other nodes, and it may use this node's only */
 };
 _Static_assert(sizeof(struct mesh_cluster) == 24, "mesh_cluster");
 
@@ -271,7 +277,8 @@ enum mesh_control_flag {
 	X(CONN_TABLE_FULL, "conn_table_full",   "no room for another connection")                     \
 	X(CONN_LIMIT,      "conn_limit",        "the pod has as many connections as one may have")    \
 	X(NO_PORT,         "no_port",           "no source port is free for a connection that is passed on") \
-	X(EXPIRED,         "expired",           "idle for longer than its state allows")
+	X(EXPIRED,         "expired",           "idle for longer than its state allows")              \
+	X(NO_LOCAL,        "no_local_endpoint", "only endpoints of this node may be used, and all are on others")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \

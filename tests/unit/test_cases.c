@@ -2,7 +2,7 @@
 /*
  * The golden cases, which are data: each folder of tests/cases/errors holds in.yaml and want.err (what the compiler says of it, one
  * line a diag: `line:column: field: message`, with `warning: ` or `note: ` before it, and its hint indented below), each folder of
- * tests/cases/image holds in.yaml and want.image (the snapshot as text, warnings above it). `test_cases [--folder DIR] [NAME]`;
+ * tests/cases/image holds in.yaml and want.image (the snapshot as text as node n1 has it, warnings above it). `test_cases [--folder DIR] [NAME]`;
  * UPDATE=1 writes the wants instead of comparing them. Adding a case needs no C.
  */
 #include <dirent.h>
@@ -64,7 +64,8 @@ static void compile(struct str text, bool image, struct buf *out)
 {
 	const struct snapshot_options opts = { .cluster_domain = STR("cluster.local"),
 					       .root_namespace = STR("istio-system"),
-					       .trust_domain = STR("cluster.local") };
+					       .trust_domain = STR("cluster.local"),
+					       .node_name = STR("n1") };
 	struct model *model = model_new();
 	struct snapshot *snapshot = NULL;
 	struct batch b = { 0 };

@@ -155,8 +155,7 @@ TEST(service)
 TEST(service_refusals)
 {
 	expect(SERVICE "  clusterIP: None\n", "");
-	expect(SERVICE "  type: NodePort\n  ports: [{port: 80, nodePort: 30080}]\n",
-	       "warning: 5:9: spec.type: only what pods of this node send to the cluster IP is handled\n");
+	expect(SERVICE "  type: NodePort\n  ports: [{port: 80, nodePort: 30080}]\n", "");
 	expect(SERVICE "  type: ExternalName\n  externalName: a.example.com\n", "");
 	expect(SERVICE "  type: ExternalName\n", "5:3: spec.externalName: is required when the type is ExternalName\n");
 	expect(SERVICE "  ports: []\n", "5:3: spec.ports: at least one port is required\n");
@@ -165,8 +164,7 @@ TEST(service_refusals)
 	       "5:23: spec.ports[1].name: is required when a Service has several ports\n");
 	expect(SERVICE "  sessionAffinity: ClientIP\n  ports: [{port: 80}]\n",
 	       "5:20: spec.sessionAffinity: session affinity is not enforced yet\n");
-	expect(SERVICE "  internalTrafficPolicy: Local\n  ports: [{port: 80}]\n",
-	       "5:26: spec.internalTrafficPolicy: choosing endpoints of this node only is not enforced yet\n");
+	expect(SERVICE "  internalTrafficPolicy: Local\n  ports: [{port: 80}]\n", "");
 	expect(SERVICE "  clusterIP: 10.0.0\n  ports: [{port: 80}]\n",
 	       "5:14: spec.clusterIP: \"10.0.0\" is neither an IP address nor None\n");
 	expect(SERVICE "  clusterIPs: [10.0.0.1]\n  ports: [{port: 80}]\n",
@@ -463,8 +461,7 @@ TEST(service_more_refusals)
 	expect(SERVICE "  type: ExternalName\n  externalName: a.b.\n  clusterIP: None\n",
 	       "7:14: spec.clusterIP: may not be set when the type is ExternalName\n");
 	expect(SERVICE "  type: LoadBalancer\n  clusterIP: None\n  ports: [{port: 80}]\n",
-	       "6:14: spec.clusterIP: may not be None when the type is LoadBalancer\n"
-	       "warning: 5:9: spec.type: only what pods of this node send to the cluster IP is handled\n");
+	       "6:14: spec.clusterIP: may not be None when the type is LoadBalancer\n");
 	expect(SERVICE "  ipFamilies: [IPv4, IPv4]\n  sessionAffinityConfig: {clientIP: {timeoutSeconds: 1}}\n  ports: "
 		       "[{port: 80}]\n",
 	       "6:3: spec.sessionAffinityConfig: must not be set when the session affinity is None\n"

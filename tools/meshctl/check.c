@@ -8,10 +8,12 @@
 struct snapshot_options compile_options(const struct args *a)
 {
 	const char *domain = a->value[FLAG_CLUSTER_DOMAIN], *root = a->value[FLAG_ROOT_NAMESPACE];
+	const char *node = a->value[FLAG_NODE_NAME];
 
 	return (struct snapshot_options){
 		.cluster_domain = str_of(domain ? domain : "cluster.local"),
 		.root_namespace = str_of(root ? root : "istio-system"),
+		.node_name = str_of(node ? node : ""),
 	};
 }
 

@@ -63,7 +63,7 @@ static const char tail[] =
 	"\t-o | --output) words=$outputs ;;\n"
 	"\t--protocol) words='tcp udp' ;;\n"
 	"\t--state) words=$states ;;\n"
-	"\t-n | --namespace | --workload | --service | --cluster-domain | --root-namespace) words='' ;;\n"
+	"\t-n | --namespace | --workload | --service | --cluster-domain | --root-namespace | --node-name) words='' ;;\n"
 	"\t*)\n"
 	"\t\tif [[ $cur == -* ]]; then\n"
 	"\t\t\twords=$flags\n"

@@ -11,7 +11,7 @@
 const struct flag flags[FLAG_NR] = { FLAGS(X) };
 #undef X
 
-#define COMPILE_FLAGS (FLAG(FILENAME) | FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE))
+#define COMPILE_FLAGS (FLAG(FILENAME) | FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE) | FLAG(NODE_NAME))
 
 const struct verb verbs[] = {
 	{ "check", "-f PATH...", "say whether rules would be accepted; needs no daemon and no root",

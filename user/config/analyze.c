@@ -464,24 +464,22 @@ static void conflict(struct build *b, const struct host *h)
 {
 	const struct world *w = b->world;
 
-	for (uint32_t a = 0; a < h->addr_nr; a++) {
-		for (uint32_t p = 0; p < h->port_nr; p++) {
-			uint32_t at = index_first(&w->claims, claim_hash(&h->addrs[a], &h->ports[p]));
-			const struct host *first = at ? &w->hosts[w->claims.entries[at - 1].value] : h;
-			char text[ADDR_TEXT_MAX];
+	for (uint32_t i = 0; i < h->front_nr; i++) {
+		const struct front *f = &h->fronts[i];
+		uint32_t at = index_first(&w->claims, claim_hash(h, f));
+		const struct host *first = at ? &w->hosts[w->claims.entries[at - 1].value] : h;
+		char text[ADDR_TEXT_MAX];
 
-			if (first == h || first->doc == h->doc || first->kind == HOST_GATEWAY ||
-			    (!exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&
-			     !str_eq(first->ns, h->ns)))
-				continue;
-			report_warning(
-				b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
-				"%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
-				addr_text(&h->addrs[a].addr, text), h->ports[p].number,
-				first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
-				STR_ARG(first->doc->meta.name));
-			return;
-		}
+		if (first == h || first->doc == h->doc || first->kind == HOST_GATEWAY ||
+		    (!f->outer && !exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&
+		     !str_eq(first->ns, h->ns)))
+			continue;
+		report_warning(b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
+			       "%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
+			       addr_text(&f->net.addr, text), f->number,
+			       first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
+			       STR_ARG(first->doc->meta.name));
+		return;
 	}
 }
 
@@ -496,7 +494,7 @@ static void hosts(struct build *b)
 			entry(b, h);
 		if (h->contended)
 			conflict(b, h);
-		if (h->kind == HOST_GATEWAY && h->rule_nr && !h->addr_nr)
+		if (h->kind == HOST_GATEWAY && h->rule_nr && !h->front_nr)
 			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec.selector"), NO_HINT,
 				       "[IST0101] no Service, Pod or Node gives this gateway an address; its rules "
 				       "have no effect");

@@ -14,11 +14,16 @@ static uint64_t addr_hash(const struct addr *a)
 	return str_hash((struct str){ (const char *)a->b, sizeof(a->b) });
 }
 
+/* here: it is on this node. */
 static void add(struct endpoints *e, const struct spec *spec, const struct addr *addr, int64_t port, int64_t weight,
-		const struct str *who)
+		const struct str *who, bool here)
 {
 	if (addr_is_v4(addr) == spec->v6 || port < 1 || port > 65535 || addr_is_zero(addr))
 		return;
+	if (spec->local && !here) {
+		e->elsewhere = true;
+		return;
+	}
 	if (e->nr == e->cap) {
 		e->cap = e->cap ? e->cap * 2 : 64;
 		e->v = xrealloc(e->v, e->cap * sizeof(*e->v));
@@ -56,6 +61,12 @@ static const struct workload *workload_named(const struct world *w, struct str n
 			return &w->workloads[i];
 	}
 	return NULL;
+}
+
+/* An endpoint whose node nobody names is on none. */
+static bool is_here(const struct world *w, struct str node)
+{
+	return node.len && str_eq(node, w->node);
 }
 
 static bool in_subset(const struct spec *spec, const struct kvs *labels)
@@ -110,6 +121,7 @@ void workloads_each(const struct world *w, struct str ns, const struct kvs *sele
 
 struct selecting {
 	struct endpoints *e;
+	const struct world *w;
 	const struct spec *spec;
 	bool pods, not_ready;
 };
@@ -143,7 +155,7 @@ static void selected(void *data, const struct workload *wl)
 	if (!in_subset(s->spec, wl->labels))
 		return;
 	if (d->kind == KIND_WORKLOAD_ENTRY) {
-		add(s->e, s->spec, &d->we->address, entry_port(d->we, s->spec->port), d->we->weight, &wl->text);
+		add(s->e, s->spec, &d->we->address, entry_port(d->we, s->spec->port), d->we->weight, &wl->text, false);
 		return;
 	}
 	if (!s->pods || d->pod->finished)
@@ -151,7 +163,8 @@ static void selected(void *data, const struct workload *wl)
 	if (!s->not_ready && (!d->pod->ready || d->meta.deleting))
 		return;
 	for (uint32_t i = 0; i < d->pod->ip_nr; i++)
-		add(s->e, s->spec, &d->pod->ips[i], pod_port(d, s->spec->port), 1, &wl->text);
+		add(s->e, s->spec, &d->pod->ips[i], pod_port(d, s->spec->port), 1, &wl->text,
+		    is_here(s->w, d->pod->node));
 }
 
 /* ---- slices ---- */
@@ -161,6 +174,7 @@ static void slice_endpoint(struct endpoints *e, const struct world *w, const str
 {
 	const struct workload *wl = NULL;
 	const struct str *who = NULL;
+	struct str node = ep->node;
 
 	if (ep->pod.len)
 		wl = workload_named(w, ep->pod_ns, ep->pod);
@@ -175,7 +189,9 @@ static void slice_endpoint(struct endpoints *e, const struct world *w, const str
 			*text = workload_text(&e->texts, ep->pod_ns, ep->pod, STR(""));
 			who = text;
 		}
-		add(e, spec, &ep->addrs[i], port, 1, wl ? &wl->text : who);
+		if (!node.len && wl && wl->doc->kind == KIND_POD)
+			node = wl->doc->pod->node;
+		add(e, spec, &ep->addrs[i], port, 1, wl ? &wl->text : who, is_here(w, node));
 	}
 }
 
@@ -223,7 +239,7 @@ static bool slices(struct endpoints *e, const struct world *w, const struct mode
 static void service(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec)
 {
 	const struct m_service *s = spec->host->doc->service;
-	struct selecting selecting = { .e = e, .spec = spec, .not_ready = s->publish_not_ready };
+	struct selecting selecting = { .e = e, .w = w, .spec = spec, .not_ready = s->publish_not_ready };
 
 	selecting.pods = !slices(e, w, m, spec, false) && !slices(e, w, m, spec, true);
 	if (s->has_selector && (selecting.pods || w->workload_nr > w->pod_nr))
@@ -233,14 +249,15 @@ static void service(struct endpoints *e, const struct world *w, const struct mod
 static void entry(struct endpoints *e, const struct world *w, const struct spec *spec)
 {
 	const struct m_service_entry *se = spec->host->doc->se;
-	struct selecting selecting = { .e = e, .spec = spec, .pods = true };
+	struct selecting selecting = { .e = e, .w = w, .spec = spec, .pods = true };
 
 	for (uint32_t i = 0; i < se->endpoint_nr; i++) {
 		const struct m_workload_entry *we = &se->endpoints[i];
 		const struct workload *wl = workload_at(w, &we->address);
 
 		if (in_subset(spec, &we->labels))
-			add(e, spec, &we->address, entry_port(we, spec->port), we->weight, wl ? &wl->text : NULL);
+			add(e, spec, &we->address, entry_port(we, spec->port), we->weight, wl ? &wl->text : NULL,
+			    false);
 	}
 	if (se->has_selector)
 		workloads_each(w, spec->host->ns, &se->selector, selected, &selecting);
@@ -311,6 +328,7 @@ void endpoints_add(struct endpoints *e, const struct world *w, const struct mode
 {
 	uint32_t from = e->nr;
 
+	e->elsewhere = false;
 	if (!spec->host)
 		return;
 	if (spec->host->kind == HOST_SERVICE)

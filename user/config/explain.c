@@ -93,7 +93,7 @@ static const struct client *find_source(struct asking *q, struct str src)
 	c = client_at(q->s, &q->outside_ip);
 	if (c)
 		return c;
-	q->outside = (struct client){ .name = src, .ips = &q->outside_ip, .ip_nr = 1 };
+	q->outside = (struct client){ .name = src, .ips = &q->outside_ip, .ip_nr = 1, .scope = MESH_SCOPE_OUTSIDE };
 	return &q->outside;
 }
 
@@ -169,6 +169,8 @@ static const char *scope_of(const struct asking *q, const struct u_row *r)
 {
 	if (!q->client->scope)
 		return "the view of clients without special visibility";
+	if (is_outside(q))
+		return "the view of clients that come in by the node's links";
 	if (r && r->scope)
 		return "what namespace or labels of this client make it see";
 	return "this client sees other rules elsewhere, here it sees what all see";
@@ -209,7 +211,11 @@ static void say_dest(struct asking *q, const struct unit *u, const struct u_dest
 	double part = share(d->weight, sum);
 
 	buf_printf(q->text, "  %6.2f%%  %.*s\n", part, STR_ARG(c->name));
-	if (!c->endpoint_nr)
+	if (c->elsewhere)
+		buf_printf(q->text,
+			   "           no endpoint on this node, and its traffic policy is Local: this share is %s\n",
+			   is_outside(q) ? "dropped" : "refused");
+	else if (!c->endpoint_nr)
 		buf_printf(q->text, "           no endpoint: this share is refused\n");
 	if (q->json) {
 		json_object(q->json);
@@ -315,7 +321,9 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 	say_rule(q, u, r);
 	if (balanced && r->http_per_connection)
 		buf_printf(q->text, "  http weights are balanced per connection for now, not per request\n");
-	if (r)
+	if (r && is_outside(q))
+		buf_printf(q->text, "  scope outside: %s\n", scope_of(q, r));
+	else if (r)
 		buf_printf(q->text, "  scope %u of %u: %s\n", q->client->scope, q->s->scope_nr, scope_of(q, r));
 	if (q->json) {
 		json_key(q->json, "destinations");
@@ -397,14 +405,14 @@ static int explain_host(struct asking *q, const struct unit *u)
 	return 0;
 }
 
-/* The row at an address; at one of a node's, which a pod on the node's network tells, also what NodePorts mean there. */
+/* The row at an address; at one of the node's, also what NodePorts mean there. */
 static void explain_address(struct asking *q, const struct addr *addr)
 {
 	const struct unit *u = NULL;
 	const struct u_row *r = snapshot_find(q->s, q->client->scope, addr, q->port, q->proto, &u);
 
-	for (uint32_t i = 0; !r && i < q->s->client_nr; i++)
-		if (q->s->clients[i].host_network && has_ip(&q->s->clients[i], addr))
+	for (uint32_t i = 0; !r && i < q->s->node_ip_nr; i++)
+		if (!addr_cmp(&q->s->node_ips[i], addr))
 			r = snapshot_find(q->s, q->client->scope, &node_any[addr_is_v4(addr)], q->port, q->proto, &u);
 	say_address(q, u, addr, r);
 }

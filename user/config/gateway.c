@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TCP servers of Istio Gateways as hosts. There is no gateway process: what a client in the mesh dials at a gateway's address is
- * balanced at the client, to where the gateway would have sent it. One host a gateway and server port; its addresses are
- * the VIPs of the Services in front of the gateway's pods that have this port, and the pods' own; when there is neither, the
- * nodes'. Clients that are not in the mesh need a gateway as before. Rule selection as in pilot's gateway listeners: the first
- * VirtualService by age whose hosts meet the server's and whose rule matches port and gateway.
+ * TCP servers of Istio Gateways as hosts. There is no gateway process: what a client dials at a gateway's address is balanced at the
+ * client, or where it enters the node, to where the gateway would have sent it. One host a gateway and server port; its addresses are
+ * those of the Services in front of the gateway's pods that have this port (cluster IPs, external addresses, the node port at every
+ * address of the node), and the pods' own; when there is neither, the nodes'. Rule selection as in pilot's gateway listeners: the
+ * first VirtualService by age whose hosts meet the server's and whose rule matches port and gateway.
  */
 #include "config/route.h"
 
@@ -105,20 +105,26 @@ const struct m_rule *gateway_rule(const struct world *w, const struct host *h, c
 
 /* ---- hosts ---- */
 
-static void add_addr(struct world *w, struct host *h, uint32_t *cap, const struct addr *a)
+static void add_addrs(struct world *w, struct host *h, const struct addr *addrs, uint32_t nr)
 {
-	for (uint32_t i = 0; i < h->addr_nr; i++)
-		if (!addr_cmp(&h->addrs[i].addr, a))
-			return;
-	if (h->addr_nr == *cap) {
-		struct cidr *old = h->addrs;
+	for (uint32_t i = 0; i < nr; i++)
+		front_add(w, h, &(struct front){ .net = { addrs[i], 128 }, .number = h->ports[0].number });
+}
 
-		*cap = *cap ? *cap * 2 : 4;
-		h->addrs = arena_array(&w->arena, *cap, sizeof(*h->addrs));
-		if (h->addr_nr)
-			memcpy(h->addrs, old, h->addr_nr * sizeof(*h->addrs));
+/* Wherever the Service is dialled at this port of the gateway's, from inside and outside. */
+static void add_fronts(struct world *w, struct host *h, const struct host *service)
+{
+	const struct port *port = host_port(service, h->ports[0].number, false);
+
+	for (uint32_t i = 0; i < service->front_nr && port; i++) {
+		struct front f = service->fronts[i];
+
+		if (front_port(service, &f) != port)
+			continue;
+		f.port = 0;
+		f.outer = false;
+		front_add(w, h, &f);
 	}
-	h->addrs[h->addr_nr++] = (struct cidr){ *a, 128 };
 }
 
 static bool is_gateway_pod(const struct workload *wl, const struct kvs *selector)
@@ -149,7 +155,7 @@ static bool fronts(const struct world *w, const struct host *service, const stru
 static void add_addresses(struct world *w, const struct model *m, struct host *h, const struct kvs *selector)
 {
 	uint32_t *pods = arena_array(&w->arena, w->pod_nr, sizeof(*pods));
-	uint32_t pod_nr = 0, cap = 0, node_nr;
+	uint32_t pod_nr = 0, node_nr;
 	struct doc *const *nodes;
 	bool any = false;
 
@@ -164,16 +170,14 @@ static void add_addresses(struct world *w, const struct model *m, struct host *h
 		any = true;
 		if (!h->client_ns.len)
 			h->client_ns = s->ns;
-		for (uint32_t a = 0; a < s->addr_nr && host_port(s, h->ports[0].number, false); a++)
-			add_addr(w, h, &cap, &s->addrs[a].addr);
+		add_fronts(w, h, s);
 	}
 	for (uint32_t i = 0; i < pod_nr; i++) {
 		const struct doc *d = w->workloads[pods[i]].doc;
 
 		if (!h->client_ns.len)
 			h->client_ns = d->meta.ns;
-		for (uint32_t a = 0; a < d->pod->ip_nr; a++)
-			add_addr(w, h, &cap, &d->pod->ips[a]);
+		add_addrs(w, h, d->pod->ips, d->pod->ip_nr);
 	}
 	if (!h->client_ns.len)
 		h->client_ns = h->ns;
@@ -181,8 +185,7 @@ static void add_addresses(struct world *w, const struct model *m, struct host *h
 		return;
 	nodes = model_list(m, KIND_NODE, &node_nr);
 	for (uint32_t i = 0; i < node_nr; i++)
-		for (uint32_t a = 0; a < nodes[i]->node->ip_nr; a++)
-			add_addr(w, h, &cap, &nodes[i]->node->ips[a]);
+		add_addrs(w, h, nodes[i]->node->ips, nodes[i]->node->ip_nr);
 }
 
 static void add_gateway(struct world *w, const struct model *m, const struct doc *doc,

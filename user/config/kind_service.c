@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* v1 Service. What Kubernetes' own validation refuses is refused here (pkg/apis/core/validation, ValidateService). */
+#include <stdio.h>
+
 #include "config/kind_local.h"
 
 #include "mesh_abi.h"
+
+#define KUBELET_PORT 10250
 
 struct raw_port {
 	struct str name, app_protocol;
@@ -22,22 +26,43 @@ struct raw_affinity {
 
 struct raw_service_spec {
 	uint32_t type, affinity, internal_policy, external_policy, family_policy;
-	struct str cluster_ip, external_name;
-	struct strs cluster_ips, families, source_ranges;
+	struct str cluster_ip, external_name, balancer_class;
+	struct strs cluster_ips, families, external_ips, source_ranges;
 	struct raw_affinity *affinity_config;
 	struct kvs selector;
 	struct list ports;
-	bool publish_not_ready;
+	int64_t health_port;
+	bool publish_not_ready, allocate;
+	struct place allocate_at, class_at;
+};
+
+struct raw_ingress {
+	struct str ip, hostname;
+	uint32_t mode;
+};
+
+struct raw_balancer {
+	struct list ingress;
+};
+
+struct raw_service_status {
+	struct raw_balancer balancer;
 };
 
 struct raw_service {
 	struct raw_meta meta;
 	struct raw_service_spec spec;
+	struct raw_service_status status;
 };
+
+enum { TYPE_CLUSTER_IP = 1, TYPE_NODE_PORT, TYPE_LOAD_BALANCER, TYPE_EXTERNAL_NAME };
+enum { POLICY_CLUSTER = 1, POLICY_LOCAL };
+enum { MODE_VIP = 1, MODE_PROXY };
 
 static const char *const type_names[] = { "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", NULL };
 static const char *const affinity_names[] = { "None", "ClientIP", NULL };
 static const char *const policy_names[] = { "Cluster", "Local", NULL };
+static const char *const mode_names[] = { "VIP", "Proxy", NULL };
 static const char *const family_policy_names[] = { "SingleStack", "PreferDualStack", "RequireDualStack", NULL };
 
 static const struct field port_fields[] = {
@@ -46,7 +71,6 @@ static const struct field port_fields[] = {
 	F_INT("port", struct raw_port, port, 1, 65535, .flags = FIELD_REQUIRED),
 	F_ENUM("protocol", struct raw_port, proto, protocol_names, .flags = FIELD_EMPTY_ENUM),
 	F("targetPort", FIELD_INTSTR, struct raw_port, target),
-	/* Only says where traffic from outside the cluster enters; type NodePort is warned about below. */
 	F_INT("nodePort", struct raw_port, node_port, 0, 65535),
 	F_END,
 };
@@ -86,23 +110,21 @@ static const struct field spec_fields[] = {
 	F_ENUM("sessionAffinity", struct raw_service_spec, affinity, affinity_names, .flags = FIELD_EMPTY_ENUM),
 	F_OBJECT_PTR("sessionAffinityConfig", struct raw_service_spec, affinity_config, affinity_schema),
 	F_ENUM("internalTrafficPolicy", struct raw_service_spec, internal_policy, policy_names),
-	/*
-	 * Chooses among the endpoints for what enters at a node port or load balancer. A pod that dials the
-	 * cluster IP never meets it.
-	 */
 	F_ENUM("externalTrafficPolicy", struct raw_service_spec, external_policy, policy_names,
 	       .flags = FIELD_EMPTY_ENUM),
 	/* What the API server should allocate; what it did allocate stands in clusterIPs. */
 	F_STRS("ipFamilies", struct raw_service_spec, families, .max = 2),
 	F_ENUM("ipFamilyPolicy", struct raw_service_spec, family_policy, family_policy_names),
-	F_REFUSED("externalIPs", "only cluster IPs are handled"),
+	F_STRS("externalIPs", struct raw_service_spec, external_ips, .max = ITEMS_MAX),
 	F_REFUSED("trafficDistribution", "choosing endpoints by zone or node"),
-	/* For the cloud's load balancer, in front of the node; a pod that dials the cluster IP never meets it. */
-	F_INERT("allocateLoadBalancerNodePorts", FIELD_BOOL),
-	F_INERT("healthCheckNodePort", FIELD_INT),
-	F_INERT("loadBalancerClass", FIELD_STR),
+	F_INT("healthCheckNodePort", struct raw_service_spec, health_port, 0, 65535),
+	F_STRS("loadBalancerSourceRanges", struct raw_service_spec, source_ranges, .max = ITEMS_MAX),
+	/* What the API server and the cloud's controller should do; what they did stands in nodePort and in the status. */
+	F_BOOL("allocateLoadBalancerNodePorts", struct raw_service_spec, allocate,
+	       .place_offset = offsetof(struct raw_service_spec, allocate_at)),
+	F_STR("loadBalancerClass", struct raw_service_spec, balancer_class,
+	      .place_offset = offsetof(struct raw_service_spec, class_at)),
 	F_INERT("loadBalancerIP", FIELD_STR),
-	F_STRS("loadBalancerSourceRanges", struct raw_service_spec, source_ranges, .flags = FIELD_SCRATCH),
 	F_END,
 };
 static const struct schema spec_schema = {
@@ -111,12 +133,48 @@ static const struct schema spec_schema = {
 	.fields = spec_fields,
 };
 
+static const struct field ingress_fields[] = {
+	F_STR("ip", struct raw_ingress, ip),
+	/* Of a load balancer that clients find by its name: in front of the nodes, where it dials node ports. */
+	F_STR("hostname", struct raw_ingress, hostname),
+	F_ENUM("ipMode", struct raw_ingress, mode, mode_names),
+	/* Of the load balancer's own health. */
+	F_INERT("ports", FIELD_LIST),
+	F_END,
+};
+static const struct schema ingress_schema = {
+	.name = "LoadBalancerIngress",
+	.size = sizeof(struct raw_ingress),
+	.fields = ingress_fields,
+};
+
+static const struct field balancer_fields[] = {
+	F_LIST("ingress", struct raw_balancer, ingress, ingress_schema, .max = ITEMS_MAX),
+	F_END,
+};
+static const struct schema balancer_schema = {
+	.name = "LoadBalancerStatus",
+	.size = sizeof(struct raw_balancer),
+	.fields = balancer_fields,
+};
+
+static const struct field status_fields[] = {
+	F_OBJECT("loadBalancer", struct raw_service_status, balancer, balancer_schema),
+	/* For people. */
+	F_INERT("conditions", FIELD_LIST),
+	F_END,
+};
+static const struct schema status_schema = {
+	.name = "ServiceStatus",
+	.size = sizeof(struct raw_service_status),
+	.fields = status_fields,
+};
+
 static const struct field service_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_service, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_service, spec, spec_schema),
-	/* loadBalancer.ingress: addresses in front of the node; conditions: for people. */
-	F_INERT("status", FIELD_OBJECT),
+	F_OBJECT("status", struct raw_service, status, status_schema),
 	F_END,
 };
 static const struct schema service_schema = {
@@ -166,9 +224,11 @@ static void check_ports(const struct check *c, const struct raw_service_spec *sp
 				   "spec.ports[%u].appProtocol", i);
 		check_target(c, p, i);
 		/* Type 0 is ClusterIP. */
-		if (p->node_port && spec->type <= 1)
+		if (p->node_port && spec->type <= TYPE_CLUSTER_IP)
 			check_fail(c, STR("may not be used when the type is ClusterIP"), NULL,
 				   "spec.ports[%u].nodePort", i);
+		if (spec->type == TYPE_LOAD_BALANCER && p->port == KUBELET_PORT)
+			check_fail(c, STR("may not be 10250, which is the kubelet's"), NULL, "spec.ports[%u].port", i);
 		if (protocol_of(p->proto) == PROTO_SCTP)
 			check_warn(c, STR("SCTP is not handled: the mesh leaves this port alone"), NULL,
 				   "spec.ports[%u].protocol", i);
@@ -181,6 +241,10 @@ static void check_ports(const struct check *c, const struct raw_service_spec *sp
 			if (p->port == q->port && protocol_of(p->proto) == protocol_of(q->proto))
 				check_fail(c, CHECK_TEXT(c, "duplicate port %lld", (long long)p->port), NULL,
 					   "spec.ports[%u].port", i);
+			if (p->node_port && p->node_port == q->node_port &&
+			    protocol_of(p->proto) == protocol_of(q->proto))
+				check_fail(c, CHECK_TEXT(c, "duplicate node port %lld", (long long)p->node_port), NULL,
+					   "spec.ports[%u].nodePort", i);
 		}
 	}
 }
@@ -257,27 +321,144 @@ static void check_type(const struct check *c, const struct raw_service_spec *spe
 	if (s->headless)
 		check_fail(c, CHECK_TEXT(c, "may not be None when the type is %s", type_names[spec->type - 1]), NULL,
 			   "spec.clusterIP");
-	check_warn(c, STR("only what pods of this node send to the cluster IP is handled"),
-		   "node ports and load balancers stay with kube-proxy and the cloud", "spec.type");
 }
 
-/* Fields that only some types have. */
-static void check_outside(const struct check *c, const struct raw_service_spec *spec)
-{
-	static const char *const balancer[] = { "allocateLoadBalancerNodePorts", "loadBalancerClass",
-						"loadBalancerSourceRanges", "healthCheckNodePort" };
-	bool inside = spec->type <= 1 || spec->type == 4, load_balancer = spec->type == 3;
-	struct cidr cidr;
+/* ---- addresses and ports for clients outside of the cluster ---- */
 
-	if (spec->external_policy && inside)
-		check_fail(c, STR("may only be set when the type is NodePort or LoadBalancer"), NULL,
-			   "spec.externalTrafficPolicy");
-	for (size_t i = 0; i < sizeof(balancer) / sizeof(*balancer) && !load_balancer; i++)
-		if (check_has(c, "spec.%s", balancer[i]))
-			check_fail(c, STR("may only be set when the type is LoadBalancer"), NULL, "spec.%s",
-				   balancer[i]);
-	for (uint32_t i = 0; i < spec->source_ranges.nr; i++)
-		check_cidr(c, spec->source_ranges.v[i], &cidr, "spec.loadBalancerSourceRanges[%u]", i);
+/* One more address of the outside. A family that the Service does not have is left out, as kube-proxy does. */
+static void add_external(const struct check *c, struct str text, struct m_service *s, const char *path_fmt, uint32_t i)
+{
+	const char *bad;
+	struct addr a;
+	char path[64];
+
+	bad = addr_parse(text, &a) ? special_addr_bad(&a) : "is not an IP address";
+	snprintf(path, sizeof(path), path_fmt, i);
+	if (bad) {
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(text), bad), NULL, "%s", path);
+		return;
+	}
+	if (!(addr_is_v4(&a) ? s->v4 : s->v6)) {
+		check_warn(c,
+			   CHECK_TEXT(c, "the Service has no %s, so that this address means nothing",
+				      addr_is_v4(&a) ? "IPv4" : "IPv6"),
+			   NULL, "%s", path);
+		return;
+	}
+	for (uint32_t k = 0; k < s->external_nr; k++)
+		if (!addr_cmp(&s->externals[k], &a))
+			return;
+	s->externals[s->external_nr++] = a;
+}
+
+static void fill_families(const struct raw_service_spec *spec, struct m_service *s)
+{
+	for (uint32_t i = 0; i < s->vip_nr; i++) {
+		s->v4 |= addr_is_v4(&s->vips[i]);
+		s->v6 |= !addr_is_v4(&s->vips[i]);
+	}
+	for (uint32_t i = 0; i < spec->families.nr && !s->vip_nr; i++) {
+		s->v4 |= str_is(spec->families.v[i], "IPv4");
+		s->v6 |= str_is(spec->families.v[i], "IPv6");
+	}
+	if (!s->v4 && !s->v6)
+		s->v4 = s->v6 = true;
+}
+
+static void check_ingress(const struct check *c, const struct raw_ingress *in, uint32_t i)
+{
+	const char *bad = in->hostname.len ? dns_subdomain_bad(in->hostname) : NULL;
+
+	if (in->mode && !in->ip.len)
+		check_fail(c, STR("may not be specified when ip is not set"), NULL,
+			   "status.loadBalancer.ingress[%u].ipMode", i);
+	if (in->hostname.len && text_is_ip(in->hostname))
+		bad = "must be a DNS name, not an IP address";
+	if (bad)
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(in->hostname), bad), NULL,
+			   "status.loadBalancer.ingress[%u].hostname", i);
+}
+
+/* A range that is not enforced would let everybody in. */
+static void check_source_ranges(const struct check *c, const struct raw_service_spec *spec, bool balanced)
+{
+	const struct strs *ranges = &spec->source_ranges;
+
+	if (ranges->nr && spec->type != TYPE_LOAD_BALANCER)
+		check_fail(c, STR("may only be used when the type is LoadBalancer"), NULL,
+			   "spec.loadBalancerSourceRanges");
+	for (uint32_t i = 0; i < ranges->nr; i++) {
+		struct str text = ranges->v[i];
+		struct cidr net;
+
+		while (text.len && text.p[0] == ' ')
+			text = str_sub(text, 1, text.len);
+		while (text.len && text.p[text.len - 1] == ' ')
+			text.len--;
+		if (str_find(text, '/') < 0 || !addr_parse_cidr(text, true, &net.addr, &net.prefix_len))
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" is not a CIDR block", STR_ARG(text)), NULL,
+				   "spec.loadBalancerSourceRanges[%u]", i);
+		else if (balanced && net.prefix_len > (addr_is_v4(&net.addr) ? 96 : 0))
+			check_fail(c, STR("who may reach the load balancer's addresses is not enforced yet"),
+				   "an AuthorizationPolicy with ipBlocks says who may reach the pods",
+				   "spec.loadBalancerSourceRanges[%u]", i);
+	}
+}
+
+/* Fields that only have a place beside others. */
+static void check_outer_policies(const struct check *c, const struct raw_service_spec *spec)
+{
+	bool local = spec->external_policy == POLICY_LOCAL, balancer = spec->type == TYPE_LOAD_BALANCER;
+	bool outer =
+		spec->type == TYPE_NODE_PORT || balancer || (spec->type <= TYPE_CLUSTER_IP && spec->external_ips.nr);
+
+	if (spec->external_policy && !outer)
+		check_fail(c, STR("may only be set for a Service with node ports, a load balancer or externalIPs"),
+			   NULL, "spec.externalTrafficPolicy");
+	if (spec->allocate_at.line && !balancer)
+		check_fail(c, STR("may only be used when the type is LoadBalancer"), NULL,
+			   "spec.allocateLoadBalancerNodePorts");
+	if (spec->class_at.line && !balancer)
+		check_fail(c, STR("may only be used when the type is LoadBalancer"), NULL, "spec.loadBalancerClass");
+	else if (spec->class_at.line && label_key_bad(spec->balancer_class))
+		check_fail(c,
+			   CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(spec->balancer_class),
+				      label_key_bad(spec->balancer_class)),
+			   NULL, "spec.loadBalancerClass");
+	if (spec->health_port && !(balancer && local))
+		check_fail(c, STR("may only be set when the type is LoadBalancer and externalTrafficPolicy is Local"),
+			   NULL, "spec.healthCheckNodePort");
+	else if (spec->health_port)
+		check_warn(c, STR("the load balancer's health checks are not answered here"), "kube-proxy answers them",
+			   "spec.healthCheckNodePort");
+}
+
+static void fill_externals(const struct check *c, const struct raw_service *raw, struct m_service *s)
+{
+	const struct raw_service_spec *spec = &raw->spec;
+	const struct list *ingress = &raw->status.balancer.ingress;
+	uint32_t own;
+
+	fill_families(spec, s);
+	s->internal_local = spec->internal_policy == POLICY_LOCAL;
+	s->external_local = spec->external_policy == POLICY_LOCAL;
+	s->externals = arena_array(c->d->arena, spec->external_ips.nr + ingress->nr, sizeof(*s->externals));
+	for (uint32_t i = 0; i < spec->external_ips.nr; i++)
+		add_external(c, spec->external_ips.v[i], s, "spec.externalIPs[%u]", i);
+	own = s->external_nr;
+	if (ingress->nr && spec->type != TYPE_LOAD_BALANCER)
+		check_fail(c, STR("may only be used when the type is LoadBalancer"), NULL,
+			   "status.loadBalancer.ingress");
+	for (uint32_t i = 0; i < ingress->nr; i++) {
+		const struct raw_ingress *in = LIST_AT(*ingress, struct raw_ingress, i);
+
+		check_ingress(c, in, i);
+		/* Proxy: clients are to meet the load balancer itself, which then dials node ports. */
+		if (in->ip.len && in->mode != MODE_PROXY)
+			add_external(c, in->ip, s, "status.loadBalancer.ingress[%u].ip", i);
+	}
+	check_source_ranges(c, spec, s->external_nr > own);
+	check_outer_policies(c, spec);
 }
 
 /* The families that were asked for are those of the addresses that were given. */
@@ -304,9 +485,6 @@ static void check_policies(const struct check *c, const struct raw_service_spec 
 	else if (spec->affinity_config)
 		check_fail(c, STR("must not be set when the session affinity is None"), NULL,
 			   "spec.sessionAffinityConfig");
-	if (spec->internal_policy == 2)
-		check_fail(c, STR("choosing endpoints of this node only is not enforced yet"), NULL,
-			   "spec.internalTrafficPolicy");
 }
 
 static void check_annotations(const struct check *c, const struct kvs *annotations)
@@ -373,13 +551,14 @@ bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc)
 					       .target = target_of(p),
 					       .proto = protocol_of(p->proto),
 					       .app_protocol = p->app_protocol,
+					       .node_port = (uint16_t)p->node_port,
 					       .at = p->at };
 	}
 	fill_vips(&c, &raw.spec, s);
 	check_ports(&c, &raw.spec);
 	check_type(&c, &raw.spec, s);
+	fill_externals(&c, &raw, s);
 	check_policies(&c, &raw.spec);
-	check_outside(&c, &raw.spec);
 	check_families(&c, &raw.spec, s);
 	check_annotations(&c, &raw.meta.annotations);
 	check_labels(&c, &raw.spec.selector, "spec.selector");

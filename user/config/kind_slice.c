@@ -148,21 +148,9 @@ static void fill_ports(const struct check *c, const struct list *raw, struct m_s
 static bool endpoint_addr(const struct check *c, struct str text, struct addr *ret, const char *path_fmt,
 			  const char *base, uint32_t i, uint32_t j)
 {
-	static const struct addr loopback6 = { { [15] = 1 } };
-	const char *bad = NULL;
+	const char *bad = addr_parse(text, ret) ? special_addr_bad(ret) : "is not an IP address";
 	char path[128];
 
-	if (!addr_parse(text, ret))
-		bad = "is not an IP address";
-	else if (addr_is_zero(ret) || (addr_is_v4(ret) && !memcmp(ret->b + 12, "\0\0\0\0", 4)))
-		bad = "is the unspecified address";
-	else if ((addr_is_v4(ret) && ret->b[12] == 127) || !addr_cmp(ret, &loopback6))
-		bad = "is a loopback address";
-	else if ((addr_is_v4(ret) && ret->b[12] == 169 && ret->b[13] == 254) ||
-		 (ret->b[0] == 0xfe && (ret->b[1] & 0xc0) == 0x80))
-		bad = "is a link-local address";
-	else if ((addr_is_v4(ret) && ret->b[12] >= 224 && ret->b[12] < 240) || ret->b[0] == 0xff)
-		bad = "is a multicast address";
 	if (!bad)
 		return true;
 	snprintf(path, sizeof(path), path_fmt, base, i, j);

@@ -52,6 +52,7 @@ struct m_port {
 	struct int_or_str target; /* not given: same as port */
 	uint8_t proto;		  /* MESH_PROTO_TCP, MESH_PROTO_UDP; 132: SCTP (no rows) */
 	struct str app_protocol;
+	uint16_t node_port; /* 0: none */
 	struct place at;
 };
 
@@ -59,6 +60,10 @@ struct m_service {
 	enum service_type type;
 	struct addr *vips; /* clusterIP and clusterIPs, merged; empty when headless or not allocated yet */
 	uint32_t vip_nr;
+	struct addr *externals; /* externalIPs and those of load balancers, distinct, of its families */
+	uint32_t external_nr;
+	bool v4, v6;			     /* its families: of clusterIPs, else ipFamilies, else both */
+	bool internal_local, external_local; /* internalTrafficPolicy, externalTrafficPolicy */
 	bool headless;
 	bool has_selector;
 	bool publish_not_ready;

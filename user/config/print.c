@@ -22,7 +22,9 @@ static void print_net(struct buf *out, const struct addr *a, uint16_t port, uint
 static void print_row(const struct unit *u, const struct u_row *r, struct buf *out)
 {
 	buf_printf(out, "  ");
-	if (r->scope)
+	if (r->scope == MESH_SCOPE_OUTSIDE)
+		buf_printf(out, "outside ");
+	else if (r->scope)
 		buf_printf(out, "scope %u ", r->scope);
 	print_net(out, &r->addr, r->port, r->prefix_len);
 	buf_printf(out, "/%s %s", r->proto == MESH_PROTO_UDP ? "udp" : "tcp",
@@ -39,8 +41,9 @@ static void print_row(const struct unit *u, const struct u_row *r, struct buf *o
 	for (uint32_t i = 0; i < r->dest_nr; i++) {
 		const struct u_dest *d = &u->dests[r->dest + i];
 
-		buf_printf(out, "    %llu %.*s%s\n", (unsigned long long)d->weight,
-			   STR_ARG(u->clusters[d->cluster].name), u->clusters[d->cluster].v6 ? " v6" : "");
+		buf_printf(out, "    %llu %.*s%s%s\n", (unsigned long long)d->weight,
+			   STR_ARG(u->clusters[d->cluster].name), u->clusters[d->cluster].v6 ? " v6" : "",
+			   u->clusters[d->cluster].local ? " local" : "");
 	}
 }
 
@@ -52,8 +55,11 @@ void unit_print(const struct unit *u, struct buf *out)
 	for (uint32_t i = 0; i < u->cluster_nr; i++) {
 		const struct u_cluster *c = &u->clusters[i];
 
-		buf_printf(out, "  cluster %.*s%s%s\n", STR_ARG(c->name), c->v6 ? " v6" : "",
-			   c->endpoint_nr ? "" : " without endpoints");
+		buf_printf(out, "  cluster %.*s%s%s%s\n", STR_ARG(c->name), c->v6 ? " v6" : "",
+			   c->local ? " local" : "",
+			   c->endpoint_nr ? ""
+			   : c->elsewhere ? " with endpoints of other nodes only"
+					  : " without endpoints");
 		for (uint32_t k = 0; k < c->endpoint_nr; k++) {
 			const struct u_endpoint *e = &u->endpoints[c->endpoint + k];
 

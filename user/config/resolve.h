@@ -34,6 +34,14 @@ struct port {
 	uint8_t class;
 };
 
+/* Where clients dial a host. */
+struct front {
+	struct cidr net;
+	bool outer;	 /* of a Service, for clients from outside: the Service's own endpoints, no rule of the mesh */
+	uint16_t number; /* dialled: the port's, or its node port */
+	uint32_t port;	 /* in host->ports */
+};
+
 /* A destination, and what a unit is made of. */
 struct host {
 	enum host_kind kind;
@@ -42,8 +50,8 @@ struct host {
 	const struct strs *export_to;
 	struct port *ports;
 	uint32_t port_nr;
-	struct cidr *addrs;
-	uint32_t addr_nr;
+	struct front *fronts; /* of ports with rows */
+	uint32_t front_nr, front_cap;
 	const struct doc **rules; /* VirtualServices and routes that may apply, oldest first */
 	uint32_t rule_nr;
 	struct str client_ns;		/* gateway: the namespace that its own lookups start in */
@@ -51,6 +59,11 @@ struct host {
 	const struct host *shadowed_by; /* another document has this name in this namespace; this one has no unit */
 	bool contended;			/* another host has one of its {address, port} */
 };
+
+static inline const struct port *front_port(const struct host *h, const struct front *f)
+{
+	return &h->ports[f->port];
+}
 
 struct workload {
 	const struct doc *doc; /* Pod or WorkloadEntry */
@@ -72,11 +85,12 @@ struct world {
 	struct doc **docs; /* references held */
 	uint32_t doc_nr;
 	struct str domain, root_ns, suffix; /* suffix: ".svc.<domain>" */
+	struct str node;		    /* whose endpoints are local; empty: nobody's */
 
 	struct host *hosts; /* Services and ServiceEntry hosts by age, then gateways */
 	uint32_t host_nr, gateway_at;
 	struct index by_name; /* host name -> hosts */
-	struct index claims;  /* {address, port, proto} -> hosts, gateways first, then by age */
+	struct index claims;  /* {address, number, proto} -> hosts, gateways first, then by age */
 	bool lone;	      /* neither a Service nor a ServiceEntry: rules are checked on their own */
 
 	struct workload *workloads; /* pods, then WorkloadEntries */
@@ -108,7 +122,9 @@ struct world *world_new(const struct model *m, const struct snapshot_options *op
 void world_unref(struct world *w); /* NULL is fine */
 /* Builds by_label, once. */
 void world_label(struct world *w);
-uint64_t claim_hash(const struct cidr *net, const struct port *p);
+uint64_t claim_hash(const struct host *h, const struct front *f);
+/* Appends a front, unless the host has it already. */
+void front_add(struct world *w, struct host *h, const struct front *f);
 /* `s`, a host of a VirtualService without a wildcard, is `host`. */
 bool vs_names(const struct world *w, const struct doc *doc, struct str s, struct str host);
 /* Finds each host's rules, and who else has its addresses; after gateways_add(). */
@@ -123,6 +139,7 @@ void gateways_add(struct world *w, const struct model *m);
 struct who {
 	struct str ns;
 	const struct kvs *labels;
+	bool outside; /* no pod of this node */
 };
 
 /* "*" first: a wildcard host. */
@@ -168,6 +185,7 @@ struct spec {
 	const struct port *port;
 	const struct m_subset *subset; /* NULL: all */
 	bool v6;
+	bool local; /* endpoints of this node only */
 };
 
 struct origin {
@@ -234,6 +252,8 @@ void *grow(void *v, uint32_t nr, uint32_t *cap, size_t size);
 
 /* Appends one more view to mk->rows, as `who` sees the host; returns its number, or that of an equal one. */
 uint32_t view_add(struct build *b, struct making *mk, const struct who *who);
+/* Adds what clients from outside see, where that is something else than what all see. */
+void view_outside(struct build *b, struct making *mk);
 /* Means the same to a client, and for the same reason. */
 bool view_row_equal(const struct making *mk, const struct view_row *x, const struct view_row *y);
 /* Why a backend of a route is not served; NULL: it is, and *ret_host and *ret_port are set. */
@@ -275,6 +295,7 @@ struct endpoints {
 	struct u_endpoint *v;
 	const struct str **who; /* workload text of each, NULL: unknown */
 	uint32_t nr, cap;
+	bool elsewhere;	    /* the last endpoints_add() left out endpoints of other nodes */
 	struct arena texts; /* of workloads that have no document */
 };
 

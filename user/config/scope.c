@@ -204,15 +204,12 @@ static void conds_of(struct finding *f, const struct host *h, struct conds *c)
 
 	c->names->round++;
 	c->ns_nr = c->label_nr = 0;
-	if (!h->addr_nr)
+	if (!h->front_nr)
 		return;
 	cond_export(c, h->export_to, h->ns);
-	for (uint32_t a = 0; a < h->addr_nr && h->contended; a++) {
-		for (uint32_t p = 0; p < h->port_nr; p++) {
-			for (index_each(&w->claims, claim_hash(&h->addrs[a], &h->ports[p]), at, i))
-				cond_export(c, w->hosts[i].export_to, w->hosts[i].ns);
-		}
-	}
+	for (uint32_t k = 0; k < h->front_nr && h->contended; k++)
+		for (index_each(&w->claims, claim_hash(h, &h->fronts[k]), at, i))
+			cond_export(c, w->hosts[i].export_to, w->hosts[i].ns);
 	/* A gateway sees with its own eyes. */
 	if (h->kind == HOST_GATEWAY)
 		return;
@@ -319,7 +316,7 @@ struct answers {
 static uint32_t view_of(struct finding *f, struct making *mk, const struct conds *c, const struct group *group,
 			struct answers **memo, uint32_t *nr, uint32_t *cap)
 {
-	const struct who who = { group->ns, &group->labels };
+	const struct who who = { .ns = group->ns, .labels = &group->labels };
 	struct answers a = { 0 };
 
 	a.ns = in_ns(c, group->ns_id) ? group->ns_id : 0;

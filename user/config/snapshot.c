@@ -21,7 +21,8 @@ struct plan {
 	struct spec **specs;	 /* of each unit's clusters */
 	struct index by_service; /* {namespace, name} -> units that use its endpoints */
 	struct client *clients;
-	uint32_t client_nr, scope_nr;
+	struct addr *node_ips;
+	uint32_t client_nr, scope_nr, node_ip_nr;
 };
 
 /* References to units. */
@@ -93,6 +94,8 @@ static struct snap *snap_new(struct plan *plan, struct access *access, struct un
 	s->unit_nr = nr;
 	s->clients = plan->clients;
 	s->client_nr = plan->client_nr;
+	s->node_ips = plan->node_ips;
+	s->node_ip_nr = plan->node_ip_nr;
 	s->scope_nr = plan->scope_nr;
 	plan->refs++;
 	snap->plan = plan;
@@ -157,6 +160,21 @@ static void label_if_needed(struct world *w, const struct model *m)
 	}
 }
 
+static void copy_node_ips(struct plan *plan, const struct model *m)
+{
+	uint32_t nr, ip_nr = 0;
+	struct doc *const *nodes = model_list(m, KIND_NODE, &nr);
+	struct str name = plan->world->node;
+
+	for (uint32_t i = 0; i < nr; i++)
+		ip_nr += nodes[i]->node->ip_nr;
+	plan->node_ips = arena_array(&plan->arena, ip_nr, sizeof(*plan->node_ips));
+	for (uint32_t i = 0; i < nr; i++)
+		for (uint32_t k = 0; k < nodes[i]->node->ip_nr; k++)
+			if (!name.len || str_eq(name, nodes[i]->meta.name))
+				plan->node_ips[plan->node_ip_nr++] = nodes[i]->node->ips[k];
+}
+
 static void index_services(struct plan *plan, struct unit *const *units, uint32_t nr)
 {
 	uint32_t total = 0;
@@ -213,6 +231,7 @@ static struct unit **make_units(struct build *b, struct plan *plan, const struct
 			mk = &scratch;
 			view_add(b, mk, &common);
 		}
+		view_outside(b, mk);
 		units[i] = share(unit_make(b, mk, &e, &plan->arena, &plan->specs[i]), prev, &at);
 		if (mk != &scratch) {
 			making_free(mk);
@@ -240,6 +259,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 
 	plan->refs = 1;
 	plan->world = b.world = world_new(m, opts);
+	copy_node_ips(plan, m);
 	gateways_add(b.world, m);
 	world_link(b.world);
 	label_if_needed(b.world, m);

@@ -26,8 +26,9 @@ struct u_workload {
 
 /* One destination {host, subset, port} in one address family. */
 struct u_cluster {
-	struct str name; /* outbound|port|subset|host */
-	bool v6;
+	struct str name;   /* outbound|port|subset|host */
+	bool v6, local;	   /* local: endpoints of this node only */
+	bool elsewhere;	   /* there are some, but none of this node */
 	uint32_t endpoint; /* first in unit->endpoints */
 	uint32_t endpoint_nr;
 };
@@ -40,9 +41,9 @@ struct u_dest {
 
 /* What {scope, address, port} means. Same fields as struct mesh_row, but by value and with its origin. */
 struct u_row {
-	uint32_t scope;
-	struct addr addr;
-	uint16_t port;		   /* host order, never 0 */
+	uint32_t scope;	  /* MESH_SCOPE_OUTSIDE: clients that are no pods of this node */
+	struct addr addr; /* the any-address of its family: every address of the node that has no row of its own */
+	uint16_t port;	  /* host order, never 0 */
 	uint8_t proto, prefix_len; /* prefix_len < 128: a CIDR row */
 	uint8_t action;		   /* enum mesh_action */
 	bool http_per_connection; /* several weighted destinations of an http: route, balanced per connection for now */
@@ -105,6 +106,8 @@ struct snapshot {
 	uint32_t unit_nr;
 	struct client *clients; /* sorted by ns, name */
 	uint32_t client_nr;
+	struct addr *node_ips; /* of the Node that node_name names; without a name, of all */
+	uint32_t node_ip_nr;
 	struct access *access;	      /* a reference; never NULL */
 	uint32_t scope_nr;	      /* scopes are 0 .. scope_nr-1 */
 	uint32_t row_nr, endpoint_nr; /* sums */

@@ -43,6 +43,7 @@ static uint64_t unit_hash(const struct unit *u)
 		const struct u_cluster *c = &u->clusters[i];
 
 		h = mix(mix(h, str_hash(c->name)), ((uint64_t)c->endpoint << 32) | c->endpoint_nr);
+		h = mix(h, (uint64_t)c->local << 1 | c->elsewhere);
 	}
 	for (uint32_t i = 0; i < u->endpoint_nr; i++) {
 		const struct u_endpoint *e = &u->endpoints[i];
@@ -234,9 +235,10 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	e->nr = 0;
 	arena_clear(&e->texts);
 	for (uint32_t i = 0; i < p->spec_nr; i++) {
-		clusters[i] = (struct u_cluster){ .v6 = p->specs[i].v6, .endpoint = e->nr };
+		clusters[i] = (struct u_cluster){ .v6 = p->specs[i].v6, .local = p->specs[i].local, .endpoint = e->nr };
 		endpoints_add(e, w, m, &p->specs[i]);
 		clusters[i].endpoint_nr = e->nr - clusters[i].endpoint;
+		clusters[i].elsewhere = e->elsewhere && !clusters[i].endpoint_nr;
 	}
 	workload_nr = number_workloads(e, &workloads);
 	service_nr = services_of(p, &e->texts, services);
@@ -411,7 +413,7 @@ static void host_notes(struct build *b, struct making *mk)
 	const struct host *h = mk->host;
 	const struct m_service *s = h->doc->service;
 
-	if (h->kind == HOST_ENTRY && !h->addr_nr)
+	if (h->kind == HOST_ENTRY && !h->front_nr)
 		making_note(b, mk, "no addresses: known as a destination, not reachable by an address of its own");
 	if (h->kind != HOST_SERVICE)
 		return;

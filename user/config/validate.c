@@ -194,6 +194,21 @@ bool text_is_ip(struct str s)
 	return addr_parse(s, &a);
 }
 
+const char *special_addr_bad(const struct addr *a)
+{
+	static const struct addr loopback6 = { { [15] = 1 } };
+
+	if (addr_is_zero(a) || (addr_is_v4(a) && !memcmp(a->b + 12, "\0\0\0\0", 4)))
+		return "is the unspecified address";
+	if ((addr_is_v4(a) && a->b[12] == 127) || !addr_cmp(a, &loopback6))
+		return "is a loopback address";
+	if ((addr_is_v4(a) && a->b[12] == 169 && a->b[13] == 254) || (a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80))
+		return "is a link-local address";
+	if ((addr_is_v4(a) && a->b[12] >= 224 && a->b[12] < 240) || a->b[0] == 0xff)
+		return "is a multicast address";
+	return NULL;
+}
+
 const char *label_key_bad(struct str s)
 {
 	int slash = str_find(s, '/');

@@ -37,6 +37,8 @@ bool host_is_partial_wildcard(struct str s);
 /* Do two hosts cover a common name? */
 bool hosts_overlap(struct str a, struct str b);
 bool text_is_ip(struct str s);
+/* An address that no Service may send to or be reached at: unspecified, loopback, link-local, multicast. */
+const char *special_addr_bad(const struct addr *a);
 
 /* ---- labels ---- */
 const char *label_key_bad(struct str s);

@@ -73,7 +73,7 @@ static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int
 		const struct spec *s = &mk->specs[i];
 
 		if (s->host == want->host && s->port == want->port && s->subset == want->subset && s->v6 == want->v6 &&
-		    (want->host || str_eq(s->name, want->name)))
+		    s->local == want->local && (want->host || str_eq(s->name, want->name)))
 			return i;
 	}
 	if (want->host)
@@ -110,6 +110,12 @@ static bool external(const struct host *h)
 	return h->kind == HOST_SERVICE && h->doc->service->type == SERVICE_EXTERNAL_NAME;
 }
 
+/* What leads to this host may use endpoints of this node only. */
+static bool internal_local(const struct host *h)
+{
+	return h->kind == HOST_SERVICE && h->doc->service->internal_local;
+}
+
 static void destination(struct build *b, struct making *mk, struct view_row *row, const struct m_destination *to,
 			uint64_t weight, const struct doc *doc, const struct who *who, uint32_t *pass)
 {
@@ -130,6 +136,7 @@ static void destination(struct build *b, struct making *mk, struct view_row *row
 		if (!to->subset.len || spec.subset) {
 			spec.host = d;
 			spec.port = port;
+			spec.local = internal_local(d);
 		}
 	}
 	dest_add(mk, row, spec_of(b, mk, full, number, to->subset, &spec), weight);
@@ -215,8 +222,10 @@ static void gateway_route(struct build *b, struct making *mk, struct view_row *r
 			continue;
 		full = arena_printf(&b->temp, "%.*s.%.*s%.*s", STR_ARG(to->name), STR_ARG(to->ns),
 				    STR_ARG(b->world->suffix));
-		if (!backend_bad(b->world, c->doc, to, &spec.host, &spec.port))
+		if (!backend_bad(b->world, c->doc, to, &spec.host, &spec.port)) {
 			pass += keeps_address(b, spec.host, spec.port, (struct str){ 0 }, who, &spec.subset, &by);
+			spec.local = internal_local(spec.host);
+		}
 		dest_add(mk, row, spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec), (uint64_t)to->weight);
 	}
 	if (pass && pass == row->dest_nr)
@@ -236,7 +245,7 @@ static void own_default(struct build *b, struct making *mk, struct view_row *row
 			const struct who *who)
 {
 	const struct host *h = mk->host;
-	struct spec spec = { .host = h, .port = port, .v6 = !addr_is_v4(&row->net.addr) };
+	struct spec spec = { .host = h, .port = port, .v6 = !addr_is_v4(&row->net.addr), .local = internal_local(h) };
 	const struct doc *by;
 
 	if (keeps_address(b, h, port, (struct str){ 0 }, who, &spec.subset, &by)) {
@@ -249,39 +258,60 @@ static void own_default(struct build *b, struct making *mk, struct view_row *row
 	dest_add(mk, row, spec_of(b, mk, h->name, port->number, (struct str){ 0 }, &spec), 1);
 }
 
+/* An address of the outside: Kubernetes sends what comes there to the Service's endpoints, whatever the mesh's rules are. */
+static void outer_default(struct build *b, struct making *mk, struct view_row *row, const struct port *port,
+			  const struct who *who)
+{
+	const struct host *h = mk->host;
+	struct spec spec = { .host = h,
+			     .port = port,
+			     .v6 = !addr_is_v4(&row->net.addr),
+			     .local = who->outside && h->doc->service->external_local };
+
+	dest_add(mk, row, spec_of(b, mk, h->name, port->number, (struct str){ 0 }, &spec), 1);
+}
+
+/* Who sees a host's address: everybody who can send there, where it is for the outside. */
+static bool seen(const struct host *h, const struct front *f, const struct who *who)
+{
+	return f->outer || exported(h->export_to, h->ns, who->ns);
+}
+
 /* Who has this address and port for this client: gateways first, then the oldest; NULL: nobody that it sees. */
-static const struct host *holder(const struct build *b, const struct cidr *net, const struct port *port,
+static const struct host *holder(const struct build *b, const struct host *asked, const struct front *f,
 				 const struct who *who)
 {
 	const struct world *w = b->world;
 
-	for (index_each(&w->claims, claim_hash(net, port), at, i)) {
+	for (index_each(&w->claims, claim_hash(asked, f), at, i)) {
 		const struct host *h = &w->hosts[i];
-		bool same = false;
 
-		for (uint32_t k = 0; k < h->addr_nr; k++)
-			same |= h->addrs[k].prefix_len == net->prefix_len && !addr_cmp(&h->addrs[k].addr, &net->addr);
-		for (uint32_t k = 0; k < h->port_nr && same; k++)
-			if (h->ports[k].number == port->number && h->ports[k].proto == port->proto &&
-			    exported(h->export_to, h->ns, who->ns))
+		for (uint32_t k = 0; k < h->front_nr; k++) {
+			const struct front *own = &h->fronts[k];
+
+			if (own->number == f->number && own->net.prefix_len == f->net.prefix_len &&
+			    front_port(h, own)->proto == front_port(asked, f)->proto &&
+			    !addr_cmp(&own->net.addr, &f->net.addr) && seen(h, own, who))
 				return h;
+		}
 	}
 	return NULL;
 }
 
-static void row_resolve(struct build *b, struct making *mk, struct view_row *row, const struct port *port,
+static void row_resolve(struct build *b, struct making *mk, struct view_row *row, const struct front *f,
 			const struct who *who)
 {
 	const struct host *h = mk->host;
+	const struct port *port = front_port(h, f);
 	struct who asks = h->kind == HOST_GATEWAY ? (struct who){ .ns = h->client_ns } : *who;
 	const struct host *first;
 	struct chosen c;
 	uint32_t nonzero;
 
 	row->dest = mk->dest_nr;
-	first = exported(h->export_to, h->ns, who->ns) ? h : NULL;
+	first = seen(h, f, who) ? h : NULL;
 	if (h->contended)
-		first = holder(b, &row->net, port, who);
+		first = holder(b, h, f, who);
 	if (!first) {
 		row->state = VIEW_NONE;
 		return;
@@ -290,13 +320,17 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 		char text[ADDR_TEXT_MAX];
 
 		row->state = VIEW_LOST;
-		if (exported(h->export_to, h->ns, who->ns))
+		if (seen(h, f, who))
 			making_note(b, mk, "%s port %u belongs to %.*s/%.*s for clients that see both",
 				    addr_text(&row->net.addr, text), row->port, STR_ARG(first->ns),
 				    STR_ARG(first->name));
 		return;
 	}
 	row->state = VIEW_ROUTE;
+	if (f->outer) {
+		outer_default(b, mk, row, port, who);
+		return;
+	}
 	if (!rule_find(b->world, h, &row->net, port, &asks, &c)) {
 		if (h->kind == HOST_GATEWAY)
 			row->state = VIEW_NONE;
@@ -339,20 +373,15 @@ bool view_row_equal(const struct making *mk, const struct view_row *x, const str
 uint32_t view_add(struct build *b, struct making *mk, const struct who *who)
 {
 	const struct host *h = mk->host;
-	uint32_t at = mk->view_nr * mk->row_nr, dest = mk->dest_nr, nr = 0;
+	uint32_t at = mk->view_nr * mk->row_nr, dest = mk->dest_nr, nr = h->front_nr;
 
-	for (uint32_t a = 0; a < h->addr_nr; a++) {
-		for (uint32_t p = 0; p < h->port_nr; p++) {
-			struct view_row row = { .net = h->addrs[a],
-						.port = h->ports[p].number,
-						.proto = h->ports[p].proto };
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct front *f = &h->fronts[i];
+		struct view_row row = { .net = f->net, .port = f->number, .proto = front_port(h, f)->proto };
 
-			if (h->ports[p].class == PORT_OTHER)
-				continue;
-			row_resolve(b, mk, &row, &h->ports[p], who);
-			GROW(mk->rows, at + nr, &mk->rows_cap);
-			mk->rows[at + nr++] = row;
-		}
+		row_resolve(b, mk, &row, f, who);
+		GROW(mk->rows, at + i, &mk->rows_cap);
+		mk->rows[at + i] = row;
 	}
 	mk->row_nr = nr;
 	for (uint32_t v = 0; v < mk->view_nr; v++) {
@@ -366,4 +395,18 @@ uint32_t view_add(struct build *b, struct making *mk, const struct who *who)
 		}
 	}
 	return mk->view_nr++;
+}
+
+void view_outside(struct build *b, struct making *mk)
+{
+	const struct host *h = mk->host;
+	uint32_t view;
+
+	if (h->kind != HOST_SERVICE || !h->doc->service->external_local || !h->front_nr)
+		return;
+	view = view_add(b, mk, &(struct who){ .outside = true });
+	if (!view)
+		return;
+	GROW(mk->scoped, mk->scoped_nr, &mk->scoped_cap);
+	mk->scoped[mk->scoped_nr++] = (struct scope_view){ MESH_SCOPE_OUTSIDE, view };
 }

@@ -56,6 +56,71 @@ static uint8_t service_port_class(const struct m_port *p)
 	return class;
 }
 
+/* ---- fronts ---- */
+
+static void fronts_reserve(struct world *w, struct host *h, uint32_t nr)
+{
+	struct front *old = h->fronts;
+
+	if (nr <= h->front_cap)
+		return;
+	h->fronts = arena_array(&w->arena, nr, sizeof(*h->fronts));
+	if (h->front_nr)
+		memcpy(h->fronts, old, h->front_nr * sizeof(*h->fronts));
+	h->front_cap = nr;
+}
+
+static void front_put(struct world *w, struct host *h, const struct front *f)
+{
+	if (h->front_nr == h->front_cap)
+		fronts_reserve(w, h, h->front_cap ? h->front_cap * 2 : 4);
+	h->fronts[h->front_nr++] = *f;
+}
+
+void front_add(struct world *w, struct host *h, const struct front *f)
+{
+	for (uint32_t i = 0; i < h->front_nr; i++) {
+		const struct front *other = &h->fronts[i];
+
+		if (other->port == f->port && other->number == f->number &&
+		    other->net.prefix_len == f->net.prefix_len && !addr_cmp(&other->net.addr, &f->net.addr))
+			return;
+	}
+	front_put(w, h, f);
+}
+
+/* Cluster IPs; for clients from outside external addresses, and at any address of the node the node ports. */
+static void service_fronts(struct world *w, struct host *h)
+{
+	static const struct addr any[2] = { { { 0 } }, { { [10] = 0xff, [11] = 0xff } } };
+	const struct m_service *s = h->doc->service;
+
+	fronts_reserve(w, h, (s->vip_nr + s->external_nr) * s->port_nr);
+	for (uint32_t p = 0; p < s->port_nr; p++) {
+		struct front f = { .net.prefix_len = 128, .number = h->ports[p].number, .port = p };
+
+		if (h->ports[p].class == PORT_OTHER)
+			continue;
+		for (uint32_t i = 0; i < s->vip_nr; i++) {
+			f.net.addr = s->vips[i];
+			front_put(w, h, &f);
+		}
+		f.outer = true;
+		for (uint32_t i = 0; i < s->external_nr; i++) {
+			f.net.addr = s->externals[i];
+			front_put(w, h, &f);
+		}
+		f.number = s->ports[p].node_port;
+		for (uint32_t v4 = 0; v4 < 2 && f.number; v4++) {
+			f.net.addr = any[v4];
+			if (v4 ? s->v4 : s->v6)
+				front_put(w, h, &f);
+		}
+	}
+}
+
+/* ---- hosts ---- */
+
 static void service_host(struct world *w, struct host *h, const struct doc *doc)
 {
 	const struct m_service *s = doc->service;
@@ -77,12 +142,8 @@ static void service_host(struct world *w, struct host *h, const struct doc *doc)
 		if (!p->target.given)
 			h->ports[i].target.number = (int32_t)p->port;
 	}
-	if (s->type == SERVICE_EXTERNAL_NAME || s->headless)
-		return;
-	h->addr_nr = s->vip_nr;
-	h->addrs = arena_array(&w->arena, s->vip_nr, sizeof(*h->addrs));
-	for (uint32_t i = 0; i < s->vip_nr; i++)
-		h->addrs[i] = (struct cidr){ s->vips[i], 128 };
+	if (s->type != SERVICE_EXTERNAL_NAME && !s->headless)
+		service_fronts(w, h);
 }
 
 static void entry_host(struct world *w, struct host *h, const struct doc *doc, uint32_t at)
@@ -94,8 +155,6 @@ static void entry_host(struct world *w, struct host *h, const struct doc *doc, u
 			    .ns = doc->meta.ns,
 			    .doc = doc,
 			    .export_to = &se->export_to,
-			    .addrs = se->addresses,
-			    .addr_nr = se->address_nr,
 			    .port_nr = se->port_nr };
 	h->ports = arena_array(&w->arena, se->port_nr, sizeof(*h->ports));
 	for (uint32_t i = 0; i < se->port_nr; i++) {
@@ -108,6 +167,11 @@ static void entry_host(struct world *w, struct host *h, const struct doc *doc, u
 					     .class = udp ? PORT_UDP : class_of(p->protocol) };
 		h->ports[i].target.number = (int32_t)(p->target ? p->target : p->number);
 	}
+	fronts_reserve(w, h, se->address_nr * se->port_nr);
+	for (uint32_t a = 0; a < se->address_nr; a++)
+		for (uint32_t i = 0; i < se->port_nr; i++)
+			front_put(w, h,
+				  &(struct front){ .net = se->addresses[a], .number = h->ports[i].number, .port = i });
 }
 
 /* Across kinds; within one, model_list has the order. */
@@ -131,7 +195,7 @@ static void shadow(struct world *w, uint32_t host)
 			continue;
 		if (other->kind == HOST_SERVICE || i < host) {
 			h->shadowed_by = other;
-			h->addr_nr = 0;
+			h->front_nr = 0;
 		}
 	}
 }
@@ -341,6 +405,7 @@ struct world *world_new(const struct model *m, const struct snapshot_options *op
 	w->domain = arena_str(&w->arena, opts->cluster_domain.len ? opts->cluster_domain : STR("cluster.local"));
 	w->root_ns = arena_str(&w->arena, opts->root_namespace.len ? opts->root_namespace : STR("istio-system"));
 	w->suffix = arena_printf(&w->arena, ".svc.%.*s", STR_ARG(w->domain));
+	w->node = arena_str(&w->arena, opts->node_name);
 	hold_docs(w, m);
 	add_hosts(w, m);
 	add_workloads(w, m);
@@ -436,53 +501,41 @@ static void link_rules(struct world *w, struct host *h, struct found *found)
 		h->rules[i] = found[i].doc;
 }
 
+/* Fronts for the parts of its networks that this match names. */
+static void split_by(struct world *w, struct host *h, const struct m_l4_match *match)
+{
+	uint32_t own = h->front_nr;
+
+	for (uint32_t n = 0; n < match->subnet_nr; n++) {
+		const struct cidr *net = &match->subnets[n];
+
+		for (uint32_t i = 0; i < own; i++) {
+			struct front f = h->fronts[i];
+
+			if (f.net.prefix_len >= net->prefix_len || !addr_in(&net->addr, &f.net.addr, f.net.prefix_len))
+				continue;
+			f.net = *net;
+			front_add(w, h, &f);
+		}
+	}
+}
+
 /* A rule for part of a network needs a row for that part. */
 static void split_networks(struct world *w, struct host *h)
 {
-	uint32_t own = h->addr_nr, cap = h->addr_nr;
-
 	for (uint32_t r = 0; r < h->rule_nr; r++) {
 		const struct m_virtual_service *vs = h->rules[r]->vs;
 
 		for (uint32_t i = 0; h->rules[r]->kind == KIND_VIRTUAL_SERVICE && i < vs->rule_nr; i++)
 			for (uint32_t k = 0; k < vs->rules[i].match_nr; k++)
-				cap += vs->rules[i].matches[k].subnet_nr;
-	}
-	if (cap == own)
-		return;
-	h->addrs = memcpy(arena_array(&w->arena, cap, sizeof(*h->addrs)), h->addrs, own * sizeof(*h->addrs));
-	for (uint32_t r = 0; r < h->rule_nr; r++) {
-		const struct m_virtual_service *vs = h->rules[r]->vs;
-
-		if (h->rules[r]->kind != KIND_VIRTUAL_SERVICE)
-			continue;
-		for (uint32_t i = 0; i < vs->rule_nr; i++) {
-			for (uint32_t k = 0; k < vs->rules[i].match_nr; k++) {
-				const struct m_l4_match *match = &vs->rules[i].matches[k];
-
-				for (uint32_t n = 0; n < match->subnet_nr; n++) {
-					const struct cidr *net = &match->subnets[n];
-					bool inside = false, there = false;
-
-					for (uint32_t a = 0; a < h->addr_nr; a++) {
-						there |= h->addrs[a].prefix_len == net->prefix_len &&
-							 !addr_cmp(&h->addrs[a].addr, &net->addr);
-						inside |=
-							h->addrs[a].prefix_len < net->prefix_len &&
-							addr_in(&net->addr, &h->addrs[a].addr, h->addrs[a].prefix_len);
-					}
-					if (inside && !there)
-						h->addrs[h->addr_nr++] = *net;
-				}
-			}
-		}
+				split_by(w, h, &vs->rules[i].matches[k]);
 	}
 }
 
-uint64_t claim_hash(const struct cidr *net, const struct port *p)
+uint64_t claim_hash(const struct host *h, const struct front *f)
 {
-	return addr_hash(&net->addr) * 0x9e3779b97f4a7c15ull + p->number + ((uint64_t)p->proto << 16) +
-	       ((uint64_t)net->prefix_len << 24);
+	return addr_hash(&f->net.addr) * 0x9e3779b97f4a7c15ull + f->number + ((uint64_t)front_port(h, f)->proto << 16) +
+	       ((uint64_t)f->net.prefix_len << 24);
 }
 
 static void claim(struct world *w, uint32_t host)
@@ -490,14 +543,10 @@ static void claim(struct world *w, uint32_t host)
 	struct host *h = &w->hosts[host];
 	const struct doc *vs;
 
-	for (uint32_t i = 0; i < h->port_nr; i++) {
-		if (h->ports[i].class == PORT_OTHER)
-			continue;
-		if (h->kind == HOST_GATEWAY && !gateway_rule(w, h, &h->ports[i], &vs))
-			continue;
-		for (uint32_t a = 0; a < h->addr_nr; a++)
-			index_add(&w->claims, claim_hash(&h->addrs[a], &h->ports[i]), host);
-	}
+	if (h->kind == HOST_GATEWAY && !gateway_rule(w, h, &h->ports[0], &vs))
+		return;
+	for (uint32_t i = 0; i < h->front_nr; i++)
+		index_add(&w->claims, claim_hash(h, &h->fronts[i]), host);
 }
 
 void world_link(struct world *w)
@@ -510,10 +559,10 @@ void world_link(struct world *w)
 
 		if (h->kind != HOST_GATEWAY) {
 			link_rules(w, h, found);
-			if (h->addr_nr && h->rule_nr)
+			if (h->front_nr && h->rule_nr)
 				split_networks(w, h);
 		}
-		claim_nr += h->addr_nr * h->port_nr;
+		claim_nr += h->front_nr;
 	}
 	free(found);
 	index_init(&w->claims, &w->arena, claim_nr);

@@ -272,7 +272,7 @@ static int lower_cluster(struct lowering *lo, uint32_t index, uint8_t proto, uin
 {
 	uint32_t *known = &lo->cluster_of[index * 2 + (proto == MESH_PROTO_UDP)];
 	const struct u_cluster *uc = &lo->u->clusters[index];
-	struct mesh_cluster c = { 0 };
+	struct mesh_cluster c = { .flags = uc->elsewhere ? MESH_CLUSTER_ELSEWHERE : 0 };
 	uint32_t slot;
 	int err;
 

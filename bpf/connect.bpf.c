@@ -108,7 +108,7 @@ static __always_inline int direct(struct bpf_sock_addr *ctx, const struct dial *
 	if (reason == MESH_REASON_NONE)
 		return ALLOW;
 	flow_begin(ctx, d, 0, &flow);
-	flow.policy_id = policy_id;
+	flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
 	flow.server_id = server ? server->workload_id : 0;
 	flow_fail(&flow, reason);
 	*ret_reason = reason;

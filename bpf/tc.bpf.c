@@ -33,6 +33,7 @@ static __always_inline int pod_enter(struct __sk_buff *skb, struct work *w, __u3
 	w->scope = pod->scope;
 	w->identity = pod->identity;
 	w->pod_flags = pod->flags;
+	w->sidecar_id = pod->sidecar_id;
 	w->netns_cookie = pod->netns_cookie;
 	w->own[0] = pod->addr[0];
 	w->own[1] = pod->addr[1];
@@ -88,8 +89,10 @@ __noinline int tc_from_pod_new(struct __sk_buff *skb)
 	if (found == ROW_FOUND && w->row.action == MESH_PASS && !hooks)
 		return tc_route(skb);
 	aim_direct(w);
-	if ((found == ROW_NONE || w->row.action == MESH_ABSENT) && unregistered(w, ctl))
+	if ((found == ROW_NONE || w->row.action == MESH_ABSENT) && unregistered(w, ctl)) {
+		w->policy_id = w->sidecar_id;
 		return tc_refuse_new(skb, MESH_REASON_REGISTRY_ONLY);
+	}
 	/* Answers to a pod that is guarded are told from requests by this. */
 	self = w->p.t.proto == MESH_PROTO_UDP ? workload_find(&w->p.t.client, w->live) : NULL;
 	if (self && (self->policy | self->shadow))

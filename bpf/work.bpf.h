@@ -29,6 +29,7 @@ struct work {
 	__u32 identity; /* of the packet's source */
 	__u32 pod_id;	/* workload at this link, 0: a link of the node */
 	__u32 pod_flags;
+	__u32 sidecar_id;
 	__u32 cluster_id;
 	__u32 backend;
 	__u32 server_id;
@@ -72,6 +73,7 @@ static __always_inline void work_begin(struct work *w, __u32 hook, __u32 ifindex
 	w->identity = 0;
 	w->pod_id = 0;
 	w->pod_flags = 0;
+	w->sidecar_id = 0;
 	w->cluster_id = 0;
 	w->backend = 0;
 	w->server_id = 0;

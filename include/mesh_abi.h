@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Layout of every map below; a pinned map of another version is never adopted silently. */
-#define MESH_LAYOUT 2
+#define MESH_LAYOUT 3
 
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
@@ -127,11 +127,13 @@ struct mesh_pod {
 	__u32 prev;
 	__u32 workload_id; /* 0: this namespace is not (any more) a pod of the mesh */
 	__u32 scope;
-	__u32 identity; /* as in its struct mesh_workload */
-	__u32 flags;	/* enum mesh_pod_flag */
-	__u32 ifindex;	/* host's end of its link; 0: not known */
+	__u32 identity;	  /* as in its struct mesh_workload */
+	__u32 flags;	  /* enum mesh_pod_flag */
+	__u32 ifindex;	  /* host's end of its link; 0: not known */
+	__u32 sidecar_id; /* mesh_names: the Sidecar that says what it may reach; 0: none */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_pod) == 72, "mesh_pod");
+_Static_assert(sizeof(struct mesh_pod) == 80, "mesh_pod");
 enum mesh_pod_flag { MESH_POD_REGISTRY_ONLY = 1 /* may reach only what the rules know */ };
 
 /*
@@ -201,12 +203,18 @@ struct mesh_name {
 	__u32 kind; /* enum mesh_name_kind */
 	__u32 pad;
 	/* service: "namespace/host"; cluster: "outbound|port|subset|host"; workload: "namespace/pod/serviceaccount";
-	 * policy: "namespace/name". */
+	 * policy, Sidecar: "namespace/name". */
 	char text[MESH_NAME_LEN];
 };
 _Static_assert(sizeof(struct mesh_name) == 200, "mesh_name");
 
-enum mesh_name_kind { MESH_NAME_SERVICE = 1, MESH_NAME_CLUSTER = 2, MESH_NAME_WORKLOAD = 3, MESH_NAME_POLICY = 4 };
+enum mesh_name_kind {
+	MESH_NAME_SERVICE = 1,
+	MESH_NAME_CLUSTER = 2,
+	MESH_NAME_WORKLOAD = 3,
+	MESH_NAME_POLICY = 4,
+	MESH_NAME_SIDECAR = 5
+};
 
 /* The one element of mesh_control. */
 struct mesh_control {
@@ -360,7 +368,7 @@ struct mesh_flow {
 	__u32 cluster_id;
 	__u32 srtt_us;
 	__u32 retransmits;
-	__u32 policy_id; /* that gave the verdict; 0: none did */
+	__u32 policy_id; /* that gave the verdict: a policy, or of what is REGISTRY_ONLY a Sidecar; 0: none did */
 	__u64 seq_end;	 /* equals seq in a whole record */
 };
 _Static_assert(sizeof(struct mesh_flow) == 160, "mesh_flow");

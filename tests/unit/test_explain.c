@@ -104,6 +104,28 @@ TEST(what_is_not_there)
 	compiled_release(&c);
 }
 
+TEST(a_sidecar_is_named)
+{
+	struct compiled c = compiled_from(SERVICE("echo", "b", "10.96.0.4", "http", "80") POD(
+		"cli", "a", "10.1.1.1", "x: z") ISTIO("Sidecar", "own", "a",
+						      "  egress: [{hosts: [./*]}]\n  outboundTrafficPolicy:\n    mode: "
+						      "REGISTRY_ONLY\n"));
+	const char *text;
+
+	CHECK_INT(c.rc, 0);
+	text = ask(&c, "cli", "echo.b", 80, 0, false);
+	CHECK_HAS(text, "refused");
+	CHECK_HAS(text, "Sidecar of the client: a/own, t.yaml:");
+	CHECK_HAS(text, "REGISTRY_ONLY of Sidecar a/own, t.yaml:");
+	CHECK_HAS(text, "verdict: denied by Sidecar a/own, t.yaml:");
+	text = ask(&c, "cli", "192.0.2.1", 80, 0, true);
+	CHECK_HAS(text, "\"reason\":\"registry_only\"");
+	CHECK_HAS(text, "\"kind\":\"Sidecar\",\"policy\":\"a/own\"");
+	CHECK_HAS(text, "\"sidecar\":{\"namespace\":\"a\",\"name\":\"own\",");
+	CHECK_HAS(ask(&c, "cli", "10.1.1.1", 80, 0, false), "verdict: allowed");
+	compiled_release(&c);
+}
+
 TEST(reports_say_what_became_of_each)
 {
 	struct compiled c = compiled_from(ISTIO(

@@ -92,6 +92,9 @@ TEST(switches_are_on_unless_turned_off)
 	CHECK_INT(read_config("socket-hooks: off\nnode-interfaces: eth1,auto\n", "--tc=off"), 0);
 	CHECK(!s.socket_hooks && !s.tc);
 	CHECK_STR(s.node_interfaces, "eth1,auto");
+	CHECK(!s.registry_only);
+	CHECK_INT(read_config("outbound-traffic-policy: REGISTRY_ONLY\n", NULL), 0);
+	CHECK(s.registry_only);
 	done();
 }
 
@@ -106,6 +109,7 @@ TEST(mistakes_in_the_file_have_a_place)
 	check_refused("state: ''\n", "must not be empty");
 	check_refused("log-level: loud\n", "must be err, warn, info or debug");
 	check_refused("tc: maybe\n", ":1:5: error: tc: must be on or off");
+	check_refused("outbound-traffic-policy: any\n", "must be REGISTRY_ONLY or ALLOW_ANY");
 	check_refused("node-interfaces: ''\n", "must not be empty");
 	check_refused("unload: true\n", "can only be given as a flag");
 	check_refused("config: /x\n", "can only be given as a flag");

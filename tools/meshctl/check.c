@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* check: the compiler that meshd uses, without meshd. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "config/explain.h"
 #include "meshctl.h"
@@ -11,6 +12,7 @@ struct snapshot_options compile_options(const struct args *a)
 	const char *node = a->value[FLAG_NODE_NAME];
 
 	return (struct snapshot_options){
+		.registry_only = a->value[FLAG_OUTBOUND] && !strcmp(a->value[FLAG_OUTBOUND], "REGISTRY_ONLY"),
 		.cluster_domain = str_of(domain ? domain : "cluster.local"),
 		.root_namespace = str_of(root ? root : "istio-system"),
 		.node_name = str_of(node ? node : ""),

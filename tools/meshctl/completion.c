@@ -62,6 +62,7 @@ static const char tail[] =
 	"\t\t;;\n"
 	"\t-o | --output) words=$outputs ;;\n"
 	"\t--protocol) words='tcp udp' ;;\n"
+	"\t--outbound-traffic-policy) words='ALLOW_ANY REGISTRY_ONLY' ;;\n"
 	"\t--state) words=$states ;;\n"
 	"\t-n | --namespace | --workload | --service | --cluster-domain | --root-namespace | --node-name) words='' ;;\n"
 	"\t*)\n"

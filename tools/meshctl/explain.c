@@ -62,10 +62,10 @@ int verb_explain(struct args *a)
 		return usage_error("explain: `%s` is not HOST:PORT, ADDRESS:PORT or [ADDRESS]:PORT", a->words[1]);
 	if (a->given & FLAG(FILENAME))
 		return explain_offline(a, host, port, strcmp(protocol, "udp") ? MESH_PROTO_TCP : MESH_PROTO_UDP);
-	if (a->given & (FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE) | FLAG(NODE_NAME)))
-		return usage_error(
-			"explain: --cluster-domain, --root-namespace and --node-name go with -f; a running meshd "
-			"has its own");
+	if (a->given & (FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE) | FLAG(NODE_NAME) | FLAG(OUTBOUND)))
+		return usage_error("explain: --cluster-domain, --root-namespace, --node-name and "
+				   "--outbound-traffic-policy go with "
+				   "-f; a running meshd has its own");
 	request_begin(&request, a, WIRE_EXPLAIN);
 	request_text(&request, "source", a->words[0]);
 	request_text(&request, "destination", a->words[1]);

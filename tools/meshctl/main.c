@@ -11,7 +11,7 @@
 const struct flag flags[FLAG_NR] = { FLAGS(X) };
 #undef X
 
-#define COMPILE_FLAGS (FLAG(FILENAME) | FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE) | FLAG(NODE_NAME))
+#define COMPILE_FLAGS (FLAG(FILENAME) | FLAG(CLUSTER_DOMAIN) | FLAG(ROOT_NAMESPACE) | FLAG(NODE_NAME) | FLAG(OUTBOUND))
 
 const struct verb verbs[] = {
 	{ "check", "-f PATH...", "say whether rules would be accepted; needs no daemon and no root",
@@ -179,6 +179,8 @@ static int parse_flag(struct args *a, const struct verb *v, int argc, char **arg
 		return usage_error("%s: unknown output format `%s`; choose from %s", verb_name, value, v->outputs);
 	if (id == FLAG_PROTOCOL && !in_list(flags[id].value, value))
 		return usage_error("%s: unknown protocol `%s`; choose from %s", verb_name, value, flags[id].value);
+	if (id == FLAG_OUTBOUND && !in_list(flags[id].value, value))
+		return usage_error("%s: unknown policy `%s`; choose from %s", verb_name, value, flags[id].value);
 	if (id == FLAG_FILENAME)
 		a->paths[a->path_nr++] = value;
 	a->given |= 1u << id;

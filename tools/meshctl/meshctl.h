@@ -37,6 +37,8 @@ enum exit_code {
 	X(CLUSTER_DOMAIN, 0, "cluster-domain", "DOMAIN", "DNS domain of the cluster (default: cluster.local)") \
 	X(ROOT_NAMESPACE, 0, "root-namespace", "NAME", "namespace of mesh-wide rules (default: istio-system)") \
 	X(NODE_NAME, 0, "node-name", "NAME", "node whose endpoints are local (default: none is)")              \
+	X(OUTBOUND, 0, "outbound-traffic-policy", "ALLOW_ANY|REGISTRY_ONLY",                                   \
+	  "what pods may reach whose Sidecar does not say (default: ALLOW_ANY)")                               \
 	X(SOCKET, 0, "socket", "PATH", "control socket of meshd (default: " DEFAULT_SOCKET ")")                \
 	X(HELP, 'h', "help", NULL, "print this help")
 

@@ -609,6 +609,7 @@ void analyze(struct build *b)
 	virtual_services(b);
 	destination_rules(b);
 	hosts(b);
+	sidecars_analyze(b);
 	for (uint32_t i = 0; i < b->world->route_nr; i++) {
 		const struct doc *doc = b->world->routes[i];
 

@@ -154,7 +154,9 @@ static const char *reason_of(const struct asking *q, const struct addr *addr, co
 	if (!r)
 		return "no service: dialled directly, not touched";
 	if (r->action == MESH_ABSENT)
-		return "the service is not visible to this client: dialled directly, not touched";
+		return q->client->sidecar ? "the service is not visible to this client, by its Sidecar or by exportTo: "
+					    "dialled directly, not touched"
+					  : "the service is not visible to this client: dialled directly, not touched";
 	if (r->action == MESH_PASS)
 		return "known service, passes through to the dialled address";
 	if (is_outside(q))
@@ -244,6 +246,29 @@ static void say_dest(struct asking *q, const struct unit *u, const struct u_dest
 	}
 }
 
+/* The Sidecar that says what the client sees. */
+static void say_sidecar(struct asking *q)
+{
+	const struct u_policy *s = q->client->sidecar;
+
+	if (s)
+		buf_printf(q->text, "  Sidecar of the client: %.*s/%.*s, %.*s:%u\n", STR_ARG(s->ns), STR_ARG(s->name),
+			   STR_ARG(s->file), s->line);
+	if (!q->json)
+		return;
+	json_key(q->json, "sidecar");
+	if (!s) {
+		json_null(q->json);
+		return;
+	}
+	json_object(q->json);
+	json_kstr(q->json, "namespace", s->ns);
+	json_kstr(q->json, "name", s->name);
+	json_kstr(q->json, "file", s->file);
+	json_kuint(q->json, "line", s->line);
+	json_object_end(q->json);
+}
+
 static void say_rule(struct asking *q, const struct unit *u, const struct u_row *r)
 {
 	const struct u_origin *o = r && r->origin ? &u->origins[r->origin - 1] : NULL;
@@ -319,6 +344,7 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 
 	say_head(q, u, addr, r);
 	say_rule(q, u, r);
+	say_sidecar(q);
 	if (balanced && r->http_per_connection)
 		buf_printf(q->text, "  http weights are balanced per connection for now, not per request\n");
 	if (r && is_outside(q))

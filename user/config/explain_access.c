@@ -158,6 +158,19 @@ static void say_says(struct buf *out, const struct access *a, const struct u_pro
 	buf_add(out, "\n", 1);
 }
 
+/* `sidecar`: NULL: the mesh's own setting. */
+static void say_unknown(struct buf *out, const struct u_policy *sidecar)
+{
+	buf_printf(out,
+		   "denied: this client sees no rule for the address, and may reach nothing else (REGISTRY_ONLY of ");
+	if (sidecar) {
+		say_policy(out, sidecar);
+		buf_printf(out, ", %.*s:%u)\n", STR_ARG(sidecar->file), sidecar->line);
+	} else {
+		buf_printf(out, "the mesh: outbound-traffic-policy)\n");
+	}
+}
+
 static void say_group(struct asking *q, const struct finding *f, const struct server *v, uint32_t nr, bool all)
 {
 	struct buf *out = q->text;
@@ -178,8 +191,7 @@ static void say_group(struct asking *q, const struct finding *f, const struct se
 		buf_printf(out, " and %u more", left);
 	buf_printf(out, ": ");
 	if (f->reason == MESH_REASON_REGISTRY_ONLY)
-		buf_printf(out, "denied: no rule knows this address, and the client may reach nothing else "
-				"(REGISTRY_ONLY)\n");
+		say_unknown(out, f->says.policy);
 	else if (!f->program)
 		buf_printf(out, "allowed: no policy selects %s\n", all && nr == 1 ? "the server" : "these servers");
 	else
@@ -370,8 +382,9 @@ void say_access(struct asking *q, const struct unit *u, const struct addr *addr,
 	bool unknown = access_unknown(q, addr, r);
 
 	for (uint32_t i = 0; i < nr; i++) {
-		findings[i] =
-			unknown ? (struct finding){ .reason = MESH_REASON_REGISTRY_ONLY } : find_verdict(q, &v[i]);
+		findings[i] = unknown ? (struct finding){ .reason = MESH_REASON_REGISTRY_ONLY,
+							  .says.policy = q->client->sidecar }
+				      : find_verdict(q, &v[i]);
 		count(q, &findings[i]);
 	}
 	if (q->json) {

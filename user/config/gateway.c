@@ -86,7 +86,7 @@ const struct m_rule *gateway_rule(const struct world *w, const struct host *h, c
 			const struct m_rule *r;
 			bool takes = false;
 
-			if (rule_rank(vs, h, &who) != order)
+			if (rule_rank(w, vs, h, &who) != order)
 				continue;
 			for (uint32_t k = 0; k < h->doc->gateway->server_nr; k++) {
 				const struct m_gateway_server *s = &h->doc->gateway->servers[k];

@@ -108,6 +108,7 @@ bool decode_tcp_route(struct decode *d, const struct ynode *root, struct doc *do
 bool decode_udp_route(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_http_route(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_reference_grant(struct decode *d, const struct ynode *root, struct doc *doc);
+bool decode_sidecar(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_authorization_policy(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_peer_authentication(struct decode *d, const struct ynode *root, struct doc *doc);
 

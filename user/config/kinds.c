@@ -54,6 +54,7 @@ const struct kind_entry kind_entries[] = {
 	DECODED(ISTIO_NET, "ServiceEntry", ISTIO_VERSIONS, "serviceentries", "se", KIND_SERVICE_ENTRY, decode_service_entry),
 	DECODED(ISTIO_NET, "WorkloadEntry", ISTIO_VERSIONS, "workloadentries", "we", KIND_WORKLOAD_ENTRY, decode_workload_entry),
 	DECODED(ISTIO_NET, "Gateway", ISTIO_VERSIONS, "gateways", "gw", KIND_ISTIO_GATEWAY, decode_istio_gateway),
+	DECODED(ISTIO_NET, "Sidecar", ISTIO_VERSIONS, "sidecars", "", KIND_SIDECAR, decode_sidecar),
 	DECODED(GATEWAY_API, "TCPRoute", "v1 v1alpha2", "tcproutes", "", KIND_ROUTE, decode_tcp_route),
 	DECODED(GATEWAY_API, "UDPRoute", "v1 v1alpha2", "udproutes", "", KIND_ROUTE, decode_udp_route),
 	DECODED(GATEWAY_API, "HTTPRoute", "v1 v1beta1", "httproutes", "", KIND_ROUTE, decode_http_route),
@@ -61,7 +62,6 @@ const struct kind_entry kind_entries[] = {
 	DECODED(SECURITY, "AuthorizationPolicy", "v1 v1beta1", "authorizationpolicies", "ap", KIND_AUTHORIZATION_POLICY, decode_authorization_policy),
 	DECODED(SECURITY, "PeerAuthentication", "v1 v1beta1", "peerauthentications", "pa", KIND_PEER_AUTHENTICATION, decode_peer_authentication),
 
-	REFUSED(ISTIO_NET, "Sidecar", ISTIO_VERSIONS, "sidecars", "visibility by Sidecar is not enforced yet"),
 	REFUSED(ISTIO_NET, "EnvoyFilter", "v1alpha3", "envoyfilters", "there is no Envoy to be patched"),
 	REFUSED(ISTIO_NET, "WorkloadGroup", ISTIO_VERSIONS, "workloadgroups", "registration and health checks of workloads are not enforced yet"),
 	REFUSED(ISTIO_NET, "ProxyConfig", "v1beta1", "proxyconfigs", "there is no Envoy to be configured"),
@@ -268,6 +268,7 @@ const char *kind_text(enum kind k)
 		[KIND_SERVICE_ENTRY] = "ServiceEntry",
 		[KIND_WORKLOAD_ENTRY] = "WorkloadEntry",
 		[KIND_ISTIO_GATEWAY] = "Gateway",
+		[KIND_SIDECAR] = "Sidecar",
 		[KIND_ROUTE] = "Route",
 		[KIND_REFERENCE_GRANT] = "ReferenceGrant",
 		[KIND_AUTHORIZATION_POLICY] = "AuthorizationPolicy",

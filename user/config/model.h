@@ -21,7 +21,8 @@ enum kind {
 	KIND_SERVICE_ENTRY,
 	KIND_WORKLOAD_ENTRY,
 	KIND_ISTIO_GATEWAY, /* protocol TCP only */
-	KIND_ROUTE,	    /* TCPRoute, UDPRoute, HTTPRoute */
+	KIND_SIDECAR,
+	KIND_ROUTE, /* TCPRoute, UDPRoute, HTTPRoute */
 	KIND_REFERENCE_GRANT,
 	KIND_AUTHORIZATION_POLICY,
 	KIND_PEER_AUTHENTICATION,
@@ -332,6 +333,22 @@ struct m_authorization_policy {
 	uint32_t rule_nr;
 };
 
+/* "namespace/host" of a Sidecar: namespace "*" is any, "." the client's, "~" none; hosts may begin with "*". */
+struct m_import {
+	struct str ns, host;
+};
+
+enum outbound_mode { OUTBOUND_UNSET, OUTBOUND_REGISTRY_ONLY, OUTBOUND_ALLOW_ANY };
+
+struct m_sidecar {
+	struct kvs selector; /* empty: the namespace, or of the root namespace every one without a Sidecar */
+	struct m_import *imports;
+	uint32_t import_nr;
+	bool sees_all; /* says nothing of what is seen */
+	enum outbound_mode outbound;
+	struct place outbound_at; /* of the name, where no mode is given */
+};
+
 enum mtls_mode { MTLS_UNSET, MTLS_DISABLE, MTLS_PERMISSIVE, MTLS_STRICT };
 
 struct m_port_mtls {
@@ -380,6 +397,7 @@ struct doc {
 		struct m_reference_grant *grant;
 		struct m_authorization_policy *policy;
 		struct m_peer_authentication *peers;
+		struct m_sidecar *sidecar;
 	};
 	uint32_t slice_nr;
 };

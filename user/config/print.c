@@ -78,10 +78,16 @@ void unit_print(const struct unit *u, struct buf *out)
 
 void snapshot_print(const struct snapshot *s, struct buf *out)
 {
-	for (uint32_t i = 0; i < s->client_nr; i++)
-		if (s->clients[i].scope)
-			buf_printf(out, "client %.*s/%.*s scope %u\n", STR_ARG(s->clients[i].ns),
-				   STR_ARG(s->clients[i].name), s->clients[i].scope);
+	for (uint32_t i = 0; i < s->client_nr; i++) {
+		const struct client *c = &s->clients[i];
+
+		if (!c->scope && !c->sidecar && !c->registry_only)
+			continue;
+		buf_printf(out, "client %.*s/%.*s scope %u", STR_ARG(c->ns), STR_ARG(c->name), c->scope);
+		if (c->sidecar)
+			buf_printf(out, " by Sidecar %.*s/%.*s", STR_ARG(c->sidecar->ns), STR_ARG(c->sidecar->name));
+		buf_printf(out, "%s\n", c->registry_only ? " registry-only" : "");
+	}
 	for (uint32_t i = 0; i < s->unit_nr; i++)
 		unit_print(s->units[i], out);
 	access_print(s->access, out);

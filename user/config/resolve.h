@@ -5,6 +5,7 @@
  *   dests.c      names: hosts, ports, subsets and DestinationRules as one client sees them
  *   route.c      which rule a client meets at {host, address, port}
  *   view.c       what one client sees of a host: rows with destinations
+ *   sidecar.c    what a client's Sidecar leaves of that
  *   gateway.c    hosts that stand for the TCP servers of Istio Gateways
  *   scope.c      groups of clients, and which of them see the same
  *   endpoints.c  the endpoints of one destination
@@ -20,6 +21,8 @@
 #include "config/index.h"
 #include "config/snapshot.h"
 #include "mesh_abi.h"
+
+struct build;
 
 enum host_kind { HOST_SERVICE, HOST_ENTRY, HOST_GATEWAY };
 
@@ -114,6 +117,10 @@ struct world {
 	uint32_t dr_wild_nr;
 	struct doc *const *grants;
 	uint32_t grant_nr;
+	struct doc *const *sidecars; /* by age */
+	uint32_t sidecar_nr;
+	struct index sidecar_by_ns;
+	bool registry_only; /* of clients whose Sidecar does not say */
 };
 
 /* "namespace/name/serviceaccount". There are a hundred thousand, so no printf. */
@@ -135,11 +142,12 @@ void gateways_add(struct world *w, const struct model *m);
 
 /* ---- names (dests.c) ---- */
 
-/* Who asks. ns empty: a client without special visibility. labels may be NULL. */
+/* Who asks. ns empty: a client without special visibility. labels and sidecar may be NULL. */
 struct who {
 	struct str ns;
 	const struct kvs *labels;
 	bool outside; /* no pod of this node */
+	const struct doc *sidecar;
 };
 
 /* "*" first: a wildcard host. */
@@ -175,6 +183,23 @@ const struct m_subset *drs_subset(const struct drs *drs, struct str name);
 /* *ret_by: the document that decides, NULL: none. */
 enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port,
 			  const struct doc **ret_by);
+
+/* ---- Sidecars (sidecar.c) ---- */
+
+void sidecars_add(struct world *w, const struct model *m);
+/* The Sidecar of a pod; NULL: it has none. */
+const struct doc *sidecar_of(const struct world *w, const struct doc *pod);
+/* It speaks of its clients' own namespace. */
+bool sidecar_names_own(const struct doc *doc);
+/* The client may see this host, as far as its Sidecar goes. */
+bool sidecar_sees(const struct who *who, const struct host *h);
+/* The client takes this rule, which h->rules holds, as far as its Sidecar goes. */
+bool sidecar_imports(const struct world *w, const struct who *who, const struct host *h, const struct doc *rule);
+/* Of a host and its rules. PART: which depends on the Sidecar. */
+enum sidecar_view { SIDECAR_SEES_ALL, SIDECAR_SEES_NOTHING, SIDECAR_SEES_PART };
+enum sidecar_view sidecar_view(const struct world *w, const struct who *who, const struct host *h);
+/* Warns of those that are not used, and of pods that have several. */
+void sidecars_analyze(struct build *b);
 
 /* ---- one unit in the making (view.c, unit.c) ---- */
 

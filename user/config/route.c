@@ -24,8 +24,10 @@ static bool has(const struct strs *list, const char *z)
 	return false;
 }
 
-int rule_rank(const struct doc *doc, const struct host *h, const struct who *who)
+int rule_rank(const struct world *w, const struct doc *doc, const struct host *h, const struct who *who)
 {
+	if (!sidecar_imports(w, who, h, doc))
+		return -1;
 	if (doc->kind == KIND_ROUTE) {
 		if (who->ns.len && str_eq(doc->meta.ns, who->ns))
 			return 2;
@@ -102,14 +104,14 @@ static uint32_t specificity(const struct world *w, const struct doc *doc, const 
 	return best;
 }
 
-static bool tcp_rule(const struct host *h, const struct cidr *net, const struct port *port, const struct who *who,
-		     bool routes_only, struct chosen *ret)
+static bool tcp_rule(const struct world *w, const struct host *h, const struct cidr *net, const struct port *port,
+		     const struct who *who, bool routes_only, struct chosen *ret)
 {
 	for (int order = 0; order <= 3; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			const struct doc *doc = h->rules[i];
 
-			if (rule_rank(doc, h, who) != order)
+			if (rule_rank(w, doc, h, who) != order)
 				continue;
 			*ret = (struct chosen){ .doc = doc };
 			if (route_is(doc, ROUTE_TCP, h, port->number))
@@ -133,7 +135,7 @@ static bool http_rule(const struct world *w, const struct host *h, const struct 
 		const struct doc *doc = h->rules[i];
 		uint32_t s;
 
-		if (rule_rank(doc, h, who) < 0)
+		if (rule_rank(w, doc, h, who) < 0)
 			continue;
 		s = doc->kind == KIND_VIRTUAL_SERVICE		 ? specificity(w, doc, h)
 		    : route_is(doc, ROUTE_HTTP, h, port->number) ? UINT32_MAX
@@ -145,7 +147,7 @@ static bool http_rule(const struct world *w, const struct host *h, const struct 
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			const struct doc *doc = h->rules[i];
 
-			if (rule_rank(doc, h, who) != order)
+			if (rule_rank(w, doc, h, who) != order)
 				continue;
 			*ret = (struct chosen){ .doc = doc, .http = true };
 			if (route_is(doc, ROUTE_HTTP, h, port->number))
@@ -162,12 +164,13 @@ static bool http_rule(const struct world *w, const struct host *h, const struct 
 	return false;
 }
 
-static bool udp_rule(const struct host *h, const struct port *port, const struct who *who, struct chosen *ret)
+static bool udp_rule(const struct world *w, const struct host *h, const struct port *port, const struct who *who,
+		     struct chosen *ret)
 {
 	for (int order = 2; order <= 3; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			if (route_is(h->rules[i], ROUTE_UDP, h, port->number) &&
-			    rule_rank(h->rules[i], h, who) == order) {
+			    rule_rank(w, h->rules[i], h, who) == order) {
 				*ret = (struct chosen){ .doc = h->rules[i] };
 				return true;
 			}
@@ -189,16 +192,16 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 	}
 	switch (port->class) {
 	case PORT_UDP:
-		return udp_rule(h, port, who, ret);
+		return udp_rule(w, h, port, who, ret);
 	case PORT_HTTP:
-		return http_rule(w, h, net, port, who, ret) || tcp_rule(h, net, port, who, true, ret);
+		return http_rule(w, h, net, port, who, ret) || tcp_rule(w, h, net, port, who, true, ret);
 	case PORT_TCP:
 	case PORT_TLS:
-		return tcp_rule(h, net, port, who, port->class == PORT_TLS, ret);
+		return tcp_rule(w, h, net, port, who, port->class == PORT_TLS, ret);
 	default:
 		break;
 	}
-	tcp = tcp_rule(h, net, port, who, false, ret);
+	tcp = tcp_rule(w, h, net, port, who, false, ret);
 	if (!http_rule(w, h, net, port, who, &http))
 		return tcp;
 	if (!tcp || http.doc->kind == KIND_ROUTE) {

@@ -17,7 +17,7 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 	       const struct who *who, struct chosen *ret);
 /* Order of a rule among those of a host, 0 .. RULE_RANK_MAX, then by age; -1: this client does not see it. */
 #define RULE_RANK_MAX 3
-int rule_rank(const struct doc *doc, const struct host *h, const struct who *who);
+int rule_rank(const struct world *w, const struct doc *doc, const struct host *h, const struct who *who);
 /* A route's parents name this port of this Service. */
 bool route_takes(const struct doc *doc, const struct host *h, uint16_t port);
 /* A VirtualService names this gateway, and one of its hosts is one of the gateway's. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Scopes. What a client sees depends on its namespace (exportTo, sourceNamespace, DestinationRules of its own, consumer routes) and
- * labels (sourceLabels, workloadSelector of DestinationRules). Clients that no condition tells apart form a group; each host
- * whose rules have conditions is resolved once for every group that they can tell apart; groups that see the same of all hosts
- * share a scope. Scope 0 is the view of a client without special visibility. Endpoints have no part in this, and numbers depend
+ * labels (sourceLabels, workloadSelector of DestinationRules), and on its Sidecar. Clients that no condition tells apart form a
+ * group; each host whose rules have conditions is resolved once for every group that they can tell apart; groups that see the same
+ * of all hosts share a scope. Scope 0 is the view of a client without special visibility. Endpoints have no part in this, and numbers depend
  * on nothing but the model.
  */
 #include <stdlib.h>
@@ -31,6 +31,7 @@ struct group {
 	struct str ns; /* empty: no condition names it */
 	uint32_t ns_id;
 	struct kvs labels; /* those that conditions mention */
+	const struct doc *sidecar;
 	uint64_t hash;
 	uint32_t *hosts, *views; /* differences from the common view, in host order */
 	uint32_t diff_nr, diff_cap, view_cap;
@@ -47,6 +48,7 @@ struct finding {
 	struct group *groups;
 	uint32_t group_nr, group_cap;
 	uint32_t *slots, slot_mask; /* groups by hash, + 1 */
+	bool sidecars;		    /* some group has one */
 };
 
 static void names_grow(struct names *n)
@@ -269,9 +271,9 @@ static void rehash(struct finding *f)
 	}
 }
 
-static uint32_t group_of(struct finding *f, const struct doc *pod)
+static uint32_t group_of(struct finding *f, const struct doc *pod, const struct doc *sidecar)
 {
-	struct group c = { 0 };
+	struct group c = { .sidecar = sidecar };
 	uint32_t at;
 
 	c.ns_id = name_id(&f->names, pod->meta.ns, false);
@@ -280,6 +282,9 @@ static uint32_t group_of(struct finding *f, const struct doc *pod)
 	if (f->label_nr)
 		c.labels.v = arena_array(&f->b->temp, pod->meta.labels.nr, sizeof(*c.labels.v));
 	c.hash = str_hash(c.ns);
+	if (sidecar)
+		c.hash = c.hash * 31 + index_hash2(sidecar->meta.ns, sidecar->meta.name);
+	f->sidecars |= sidecar != NULL;
 	for (uint32_t i = 0; i < pod->meta.labels.nr && f->label_nr; i++) {
 		const struct kv *kv = &pod->meta.labels.v[i];
 
@@ -294,7 +299,8 @@ static uint32_t group_of(struct finding *f, const struct doc *pod)
 	while (f->slots[at]) {
 		const struct group *known = &f->groups[f->slots[at] - 1];
 
-		if (known->hash == c.hash && str_eq(known->ns, c.ns) && kvs_equal(&known->labels, &c.labels))
+		if (known->hash == c.hash && known->sidecar == sidecar && str_eq(known->ns, c.ns) &&
+		    kvs_equal(&known->labels, &c.labels))
 			return f->slots[at] - 1;
 		at = (at + 1) & f->slot_mask;
 	}
@@ -308,23 +314,43 @@ static uint32_t group_of(struct finding *f, const struct doc *pod)
 
 /* Which conditions of a host hold for a group: equal answers, equal views. */
 struct answers {
-	uint32_t ns; /* 0: not named */
+	uint32_t ns;   /* 0: not named */
+	uint32_t sees; /* enum sidecar_view */
 	uint64_t labels;
+	const struct doc *sidecar; /* where it sees a part */
 	uint32_t view;
 };
+
+static struct answers answers_of(const struct finding *f, const struct making *mk, const struct conds *c,
+				 const struct group *group)
+{
+	const struct who who = { .ns = group->ns, .labels = &group->labels, .sidecar = group->sidecar };
+	struct answers a = { .sees = sidecar_view(f->b->world, &who, mk->host) };
+
+	if (a.sees == SIDECAR_SEES_NOTHING)
+		return a;
+	if (a.sees == SIDECAR_SEES_PART)
+		a.sidecar = group->sidecar;
+	if (in_ns(c, group->ns_id) || a.sidecar)
+		a.ns = group->ns_id;
+	for (uint32_t i = 0; i < c->label_nr && i < 64; i++)
+		a.labels |= (uint64_t)kvs_match(c->labels[i], &group->labels) << i;
+	return a;
+}
 
 static uint32_t view_of(struct finding *f, struct making *mk, const struct conds *c, const struct group *group,
 			struct answers **memo, uint32_t *nr, uint32_t *cap)
 {
-	const struct who who = { .ns = group->ns, .labels = &group->labels };
-	struct answers a = { 0 };
+	const struct who who = { .ns = group->ns, .labels = &group->labels, .sidecar = group->sidecar };
+	struct answers a = answers_of(f, mk, c, group);
 
-	a.ns = in_ns(c, group->ns_id) ? group->ns_id : 0;
-	for (uint32_t i = 0; i < c->label_nr && i < 64; i++)
-		a.labels |= (uint64_t)kvs_match(c->labels[i], &group->labels) << i;
-	for (uint32_t i = 0; i < *nr && c->label_nr <= 64; i++)
-		if ((*memo)[i].ns == a.ns && (*memo)[i].labels == a.labels)
-			return (*memo)[i].view;
+	for (uint32_t i = 0; i < *nr && (c->label_nr <= 64 || a.sees == SIDECAR_SEES_NOTHING); i++) {
+		const struct answers *known = &(*memo)[i];
+
+		if (known->sees == a.sees && known->ns == a.ns && known->labels == a.labels &&
+		    known->sidecar == a.sidecar)
+			return known->view;
+	}
 	a.view = view_add(f->b, mk, &who);
 	GROW(*memo, *nr, cap);
 	(*memo)[(*nr)++] = a;
@@ -352,7 +378,7 @@ static struct making *resolve_host(struct finding *f, struct host *h, uint32_t p
 		struct group *group = &f->groups[i];
 		uint32_t view;
 
-		if (!c->label_nr && !in_ns(c, group->ns_id))
+		if (!c->label_nr && !in_ns(c, group->ns_id) && !group->sidecar)
 			continue;
 		view = view_of(f, mk, c, group, &memo, &nr, &cap);
 		if (view)
@@ -378,7 +404,14 @@ static int by_group(const void *a, const void *b)
 		if (!c)
 			c = str_cmp(x->labels.v[i].val, y->labels.v[i].val);
 	}
-	return c ? c : (int)x->labels.nr - (int)y->labels.nr;
+	if (!c)
+		c = (int)x->labels.nr - (int)y->labels.nr;
+	if (c || x->sidecar == y->sidecar)
+		return c;
+	if (!x->sidecar || !y->sidecar)
+		return x->sidecar ? 1 : -1;
+	c = str_cmp(x->sidecar->meta.ns, y->sidecar->meta.ns);
+	return c ? c : str_cmp(x->sidecar->meta.name, y->sidecar->meta.name);
 }
 
 /* In order of namespace and labels, so that numbers do not depend on the order of pods. */
@@ -426,7 +459,31 @@ static struct str copy(struct arena *a, struct str s, struct str last)
 	return str_eq(s, last) ? last : arena_str(a, s);
 }
 
-static void add_client(struct arena *a, struct scopes *ret, const struct doc *d)
+/* As the verdicts of explain show it. Pods of one Sidecar, who stand together mostly, share it. */
+static const struct u_policy *sidecar_text(struct arena *a, const struct doc *doc, const struct u_policy *last)
+{
+	struct u_policy *p;
+
+	if (!doc || (last && str_eq(last->ns, doc->meta.ns) && str_eq(last->name, doc->meta.name)))
+		return doc ? last : NULL;
+	p = arena_new(a, struct u_policy);
+	p->kind = STR("Sidecar");
+	p->ns = arena_str(a, doc->meta.ns);
+	p->name = arena_str(a, doc->meta.name);
+	p->file = arena_str(a, doc->at.file);
+	p->line = doc->sidecar->outbound_at.line ? doc->sidecar->outbound_at.line : doc->at.line;
+	return p;
+}
+
+static bool registry_only(const struct world *w, const struct doc *sidecar)
+{
+	if (!sidecar || sidecar->sidecar->outbound == OUTBOUND_UNSET)
+		return w->registry_only;
+	return sidecar->sidecar->outbound == OUTBOUND_REGISTRY_ONLY;
+}
+
+static void add_client(const struct world *w, struct arena *a, struct scopes *ret, const struct doc *d,
+		       const struct doc *sidecar)
 {
 	static const struct client none;
 	const struct client *last = ret->client_nr ? &ret->clients[ret->client_nr - 1] : &none;
@@ -440,6 +497,11 @@ static void add_client(struct arena *a, struct scopes *ret, const struct doc *d)
 			      .node = copy(a, d->pod->node, last->node),
 			      .ip_nr = d->pod->ip_nr,
 			      .host_network = d->pod->host_network };
+	/* Sockets on the node's network are not asked. */
+	if (!c->host_network) {
+		c->registry_only = registry_only(w, sidecar);
+		c->sidecar = sidecar_text(a, sidecar, last->sidecar);
+	}
 	if (cgroup)
 		c->cgroup = arena_str(a, *cgroup);
 	c->ips = arena_array(a, c->ip_nr, sizeof(*c->ips));
@@ -476,12 +538,25 @@ static void finding_free(struct finding *f)
 	free(f->names.slots);
 }
 
+/* The Sidecar of each pod. One that speaks of its clients' own namespace tells namespaces apart. */
+static const struct doc **sidecars_of(struct finding *f, const struct doc **pods, uint32_t nr)
+{
+	const struct doc **v = xcalloc(nr + 1, sizeof(struct doc *));
+
+	for (uint32_t i = 0; i < nr && f->b->world->sidecar_nr; i++) {
+		v[i] = pods[i]->pod->host_network ? NULL : sidecar_of(f->b->world, pods[i]);
+		if (v[i] && sidecar_names_own(v[i]))
+			name_id(&f->names, pods[i]->meta.ns, true);
+	}
+	return v;
+}
+
 void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint32_t nr, struct scopes *ret)
 {
 	struct finding f = { .b = b };
 	struct conds c = { .names = &f.names };
 	uint32_t pod_nr, *group_of_pod;
-	const struct doc **pods = pods_of(b, &pod_nr);
+	const struct doc **pods = pods_of(b, &pod_nr), **sidecars;
 
 	*ret = (struct scopes){ .scope_nr = 1, .conditional = xcalloc(nr + 1, sizeof(struct making *)) };
 	for (uint32_t i = 0; i < nr; i++) {
@@ -490,22 +565,24 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 			add_labels(&f.labels, &f.label_nr, &f.label_cap, c.labels[k]);
 	}
 	collect_keys(&f);
+	sidecars = sidecars_of(&f, pods, pod_nr);
 	group_of_pod = xcalloc(pod_nr + 1, sizeof(*group_of_pod));
-	for (uint32_t i = 0; i < pod_nr && (f.names.nr || f.label_nr); i++)
-		group_of_pod[i] = group_of(&f, pods[i]);
+	for (uint32_t i = 0; i < pod_nr && (f.names.nr || f.label_nr || b->world->sidecar_nr); i++)
+		group_of_pod[i] = group_of(&f, pods[i], sidecars[i]);
 	for (uint32_t i = 0; i < nr && f.group_nr; i++) {
 		conds_of(&f, hosts[i], &c);
-		if (c.ns_nr || c.label_nr)
+		if (c.ns_nr || c.label_nr || f.sidecars)
 			ret->conditional[i] = resolve_host(&f, hosts[i], i, &c);
 	}
 	ret->scope_nr = number_scopes(&f, ret->conditional);
 	ret->clients = arena_array(arena, pod_nr, sizeof(*ret->clients));
 	for (uint32_t i = 0; i < pod_nr; i++) {
-		add_client(arena, ret, pods[i]);
+		add_client(b->world, arena, ret, pods[i], sidecars[i]);
 		if (f.group_nr)
 			ret->clients[i].scope = f.groups[group_of_pod[i]].scope;
 	}
 	free(group_of_pod);
+	free(sidecars);
 	free(pods);
 	free(c.labels);
 	finding_free(&f);

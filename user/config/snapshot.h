@@ -96,7 +96,8 @@ struct client {
 	uint32_t ip_nr;
 	uint32_t scope; /* 0: the common view */
 	bool host_network;
-	bool registry_only; /* outboundTrafficPolicy of its Sidecar, or of the mesh */
+	bool registry_only;		/* outboundTrafficPolicy of its Sidecar, or of the mesh */
+	const struct u_policy *sidecar; /* NULL: it has none */
 };
 
 struct snapshot {

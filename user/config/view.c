@@ -271,10 +271,11 @@ static void outer_default(struct build *b, struct making *mk, struct view_row *r
 	dest_add(mk, row, spec_of(b, mk, h->name, port->number, (struct str){ 0 }, &spec), 1);
 }
 
-/* Who sees a host's address: everybody who can send there, where it is for the outside. */
+/* Who sees a host's address: everybody who can send there, where it is for the outside. A Sidecar hides
+ * all of them. */
 static bool seen(const struct host *h, const struct front *f, const struct who *who)
 {
-	return f->outer || exported(h->export_to, h->ns, who->ns);
+	return sidecar_sees(who, h) && (f->outer || exported(h->export_to, h->ns, who->ns));
 }
 
 /* Who has this address and port for this client: gateways first, then the oldest; NULL: nobody that it sees. */

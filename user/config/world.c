@@ -412,6 +412,8 @@ struct world *world_new(const struct model *m, const struct snapshot_options *op
 	add_virtual_services(w, m);
 	add_destination_rules(w, m);
 	add_routes(w, m);
+	sidecars_add(w, m);
+	w->registry_only = opts->registry_only;
 	return w;
 }
 

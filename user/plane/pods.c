@@ -30,7 +30,7 @@ bool pod_carries(const struct addr *addrs, uint32_t nr, const struct client *c)
 	return false;
 }
 
-/* The row that a pod needs; the name of the workload is referenced once. */
+/* The row that a pod needs; its names are referenced once. */
 static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const struct client *c, const struct access *a)
 {
 	const struct u_member *self = c->ip_nr ? access_member(a, &c->ips[0]) : NULL;
@@ -43,13 +43,24 @@ static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const stru
 	row.workload_id = name_ref(p, MESH_NAME_WORKLOAD, str_of(text));
 	row.identity = self ? self->identity : 0;
 	row.flags = c->registry_only ? MESH_POD_REGISTRY_ONLY : 0;
+	if (c->sidecar) {
+		snprintf(text, sizeof(text), "%.*s/%.*s", STR_ARG(c->sidecar->ns), STR_ARG(c->sidecar->name));
+		row.sidecar_id = name_ref(p, MESH_NAME_SIDECAR, str_of(text));
+	}
 	return row;
+}
+
+static void names_give_back(struct plane *p, const struct mesh_pod *row)
+{
+	name_drop(p, row->workload_id);
+	name_drop(p, row->sidecar_id);
 }
 
 static bool same(const struct mesh_pod *a, const struct mesh_pod *b)
 {
 	return a->workload_id == b->workload_id && a->scope == b->scope && a->ifindex == b->ifindex &&
-	       a->identity == b->identity && a->flags == b->flags && !memcmp(a->addr, b->addr, sizeof(a->addr));
+	       a->identity == b->identity && a->flags == b->flags && a->sidecar_id == b->sidecar_id &&
+	       !memcmp(a->addr, b->addr, sizeof(a->addr));
 }
 
 static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)
@@ -63,14 +74,14 @@ static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)
 	return nr;
 }
 
-/* Takes over the caller's reference on the row's name. */
+/* Takes over the caller's references on the row's names. */
 static int change(struct plane *p, struct mesh_pod *row, uint32_t old, uint64_t epoch, struct pod_change *ret,
 		  struct buf *err)
 {
 	uint32_t slot = slots_get(&p->pod_slots);
 
 	if (!slot) {
-		name_drop(p, row->workload_id);
+		names_give_back(p, row);
 		buf_printf(err, "no room left for pods of this node; raise max-pods (%u)", p->max_pods);
 		return -ENOSPC;
 	}
@@ -124,11 +135,11 @@ int pods_prepare(struct plane *p, const struct snapshot *snap, uint64_t epoch, s
 		if (e)
 			keep[e - s->enrolled] = true;
 		if (++live > p->max_pods) {
-			name_drop(p, row.workload_id);
+			names_give_back(p, &row);
 			buf_printf(err, "more than %u pods on this node; raise max-pods", p->max_pods);
 			rc = -ENOSPC;
 		} else if (e && same(pod_row_at(p, e->slot), &row)) {
-			name_drop(p, row.workload_id);
+			names_give_back(p, &row);
 		} else {
 			rc = change(p, &row, e ? e->slot : 0, epoch, &(*ret)[nr], err);
 			nr += !rc;

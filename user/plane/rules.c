@@ -367,6 +367,7 @@ int rules_new(const struct settings *s, struct plane *p, struct rules **ret, str
 		.cluster_domain = str_of(s->cluster_domain),
 		.root_namespace = str_of(s->root_namespace),
 		.node_name = str_of(s->node_name),
+		.registry_only = s->registry_only,
 	};
 	r->model = model_new();
 	rc = journal_open(s->state, entry_load, &l, &r->journal, err);

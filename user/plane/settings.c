@@ -27,8 +27,16 @@ enum option_type {
 	OPTION_PATH, /* absolute; may be empty where `min` is 0 */
 	OPTION_NUMBER,
 	OPTION_LEVEL,
-	OPTION_SWITCH, /* on or off */
-	OPTION_FLAG,   /* takes no value; command line only */
+	OPTION_SWITCH,
+	OPTION_OUTBOUND,
+	OPTION_FLAG, /* takes no value; command line only */
+	OPTION_TYPE_NR,
+};
+
+/* Of settings that are one of two words: what they are when true, and when false. */
+static const char *const words_of[OPTION_TYPE_NR][2] = {
+	[OPTION_SWITCH] = { "on", "off" },
+	[OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
 };
 
 struct option_row {
@@ -57,6 +65,8 @@ static const struct option_row options[] = {
 	{ "node-name", OPTION_TEXT, AT(node_name), NULL, "name of this node in the rules (default: the host name)", 1, 253, false },
 	{ "cluster-domain", OPTION_TEXT, AT(cluster_domain), "cluster.local", "DNS domain of the cluster", 1, 253, false },
 	{ "root-namespace", OPTION_TEXT, AT(root_namespace), "istio-system", "namespace whose rules hold for all others", 1, 63, false },
+	{ "outbound-traffic-policy", OPTION_OUTBOUND, AT(registry_only), "ALLOW_ANY",
+	  "ALLOW_ANY or REGISTRY_ONLY: what pods may reach whose Sidecar does not say", 0, 0, false },
 	{ "max-services", OPTION_NUMBER, AT(max_services), "65536", "rows, i.e. address x port x client scope", 16, 16777216, false },
 	{ "max-endpoints", OPTION_NUMBER, AT(max_endpoints), "131072", "endpoint addresses", 16, 16777216, false },
 	{ "max-pods", OPTION_NUMBER, AT(max_pods), "1024", "pods on this node", 8, 65536, false },
@@ -120,12 +130,12 @@ static bool option_set(struct settings *s, const struct option_row *o, struct st
 		*(uint32_t *)((char *)s + o->offset) = (uint32_t)number;
 		return true;
 	}
-	if (o->type == OPTION_SWITCH) {
-		if (!str_is(v, "on") && !str_is(v, "off")) {
-			buf_printf(why, "must be on or off");
+	if (words_of[o->type][0]) {
+		if (!str_is(v, words_of[o->type][0]) && !str_is(v, words_of[o->type][1])) {
+			buf_printf(why, "must be %s or %s", words_of[o->type][0], words_of[o->type][1]);
 			return false;
 		}
-		*(bool *)((char *)s + o->offset) = str_is(v, "on");
+		*(bool *)((char *)s + o->offset) = str_is(v, words_of[o->type][0]);
 		return true;
 	}
 	if (v.len && memchr(v.p, 0, v.len)) {
@@ -404,8 +414,7 @@ int settings_read(struct settings *s, int argc, char **argv, struct buf *err)
 void settings_release(struct settings *s)
 {
 	for (size_t i = 0; i < OPTION_NR; i++) {
-		if (options[i].type != OPTION_NUMBER && options[i].type != OPTION_SWITCH &&
-		    options[i].type != OPTION_FLAG)
+		if (options[i].type != OPTION_NUMBER && !words_of[options[i].type][0] && options[i].type != OPTION_FLAG)
 			free(*text_of(s, &options[i]));
 	}
 	*s = (struct settings){ 0 };

@@ -17,6 +17,7 @@ struct settings {
 	char *node_name;	/* this node's name; "" : hostname */
 	char *cluster_domain;	/* cluster.local */
 	char *root_namespace;	/* istio-system */
+	bool registry_only;	/* outbound-traffic-policy: REGISTRY_ONLY; ALLOW_ANY */
 	uint32_t max_services;	/* rows, i.e. address x port x scope: 65536 */
 	uint32_t max_endpoints; /* distinct endpoint addresses: 131072 */
 	uint32_t max_pods;	/* pods on this node: 1024 */

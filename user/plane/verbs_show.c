@@ -106,7 +106,8 @@ static bool flow_row(void *data, const struct flow_view *v)
 		table_cellf(t, "%llu", (unsigned long long)f->epoch);
 		table_cell(t, v->cluster);
 	}
-	table_cell(t, str_of(f->reason < MESH_REASON_NR ? reason_texts[f->reason] : "unknown"));
+	table_cellf(t, "%s%s%.*s", f->reason < MESH_REASON_NR ? reason_texts[f->reason] : "unknown",
+		    v->policy.len ? ": " : "", STR_ARG(v->policy));
 	return true;
 }
 

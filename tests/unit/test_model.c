@@ -63,7 +63,7 @@ TEST(rows_say_what_became_of_each_document)
 			       "12 Servcie n/d refused\n"
 			       "16  / refused\n"
 			       "18 Service / refused\n"
-			       "19  / refused\n"
+			       "20  / refused\n"
 			       "22 Service default/z applied\n");
 	CHECK_INT(b.applied, 2);
 	CHECK_INT(b.skipped, 1);

@@ -104,9 +104,9 @@ static void check_documents(const char *text, const char *want)
 }
 
 /* The first error of a text as "line:column: message". */
-static void check_error(const char *text, const char *want)
+static void check_error_of(struct str text, const char *want)
 {
-	struct outcome o = read_text(str_of(text));
+	struct outcome o = read_text(text);
 	char got[512] = "none";
 
 	if (o.diags.nr)
@@ -114,6 +114,11 @@ static void check_error(const char *text, const char *want)
 			 STR_ARG(o.diags.items[0].message));
 	CHECK_STR(got, want);
 	outcome_release(&o);
+}
+
+static void check_error(const char *text, const char *want)
+{
+	check_error_of(str_of(text), want);
 }
 
 TEST(reads_collections_and_scalars)
@@ -151,7 +156,7 @@ TEST(a_broken_document_costs_only_itself)
 	check_documents("a: 1\n---\nb: \xff\n---\nc: 3\n", "{a:1}\n!\n{c:3}\n");
 	check_documents("a: \x01\n---\nb: 2\n", "!\n{b:2}\n");
 	check_documents("}\n---\n]\n---\n\t\n---\n: :\n---\nok: 1\n", "!\n!\n!\n!\n{ok:1}\n");
-	check_documents("a: &x 1\n---\nb: 2\n", "!\n{b:2}\n");
+	check_documents("a: !x 1\n---\nb: 2\n", "!\n{b:2}\n");
 	check_documents("[a]\n[b]\n---\nb: 2\n", "!\n{b:2}\n");
 }
 
@@ -184,12 +189,9 @@ TEST(places_count_lines_and_characters)
 
 TEST(refuses_by_name_with_a_place)
 {
-	check_error("a: &x 1", "1:4: anchors are not accepted: `&x`");
-	check_error("a: b\nc:\n  d: *x", "3:6: aliases are not accepted: `*x`");
 	check_error("a: !!str 1", "1:4: tags are not accepted: `!!str`");
 	check_error("a: !local {b: c}", "1:4: tags are not accepted: `!local`");
 	check_error("%TAG ! tag:x,2000:\n---\na: b", "1:1: tags are not accepted: %TAG directive");
-	check_error("a:\n  <<: {b: c}", "2:3: merge keys are not accepted");
 	check_error("a: 1\nb: 2\na: 3", "3:1: duplicate key `a`, first given in line 1");
 	check_error("a: 1\n\"a\": 3", "2:1: duplicate key `a`, first given in line 1");
 	check_error("{a: {k: 1, k: 2}}", "1:12: duplicate key `k`, first given in line 1");
@@ -206,6 +208,64 @@ TEST(refuses_by_name_with_a_place)
 	check_error("a: b\nc: \x02", "2:4: control characters are not allowed");
 	check_error("x\n---\na: \xc3\x28", "3:5: invalid trailing UTF-8 octet");
 	check_documents("8080: a\n\"yes\": b\ntrue: c\n", "{8080:a \"yes\":b true:c}\n");
+}
+
+TEST(aliases_stand_for_their_anchors)
+{
+	check_documents("a: &x 1\nb: *x\nc: [*x, &x y, *x]\n", "{a:1 b:1 c:[1 y y]}\n");
+	check_documents("a: &x {k: [v]}\nb: *x\n", "{a:{k:[v]} b:{k:[v]}}\n");
+	check_documents("a: &x \"1\"\n*x : b\n", "{a:\"1\" \"1\":b}\n");
+	check_documents("&k a: &v\nb: *v\nc: *k\n", "{a:null b:null c:a}\n");
+	check_documents("a: &x\n  - b\nc:\n- d: *x\n  e: *x\n# f\n", "{a:[b] c:[{d:[b] e:[b]}]}\n");
+	check_error("a: b\nc:\n  d: [*x]", "3:7: unknown anchor: `*x`");
+	check_error("a: &x 1\n---\nb: *x", "3:4: unknown anchor: `*x`");
+	check_error("a: &x\n  b: [*x]", "2:7: `*x` would be a part of itself");
+	check_error("a: &x {b: c}\n*x : d", "2:1: a key must be a string, this is an object");
+	check_error("a: &x k\n*x : d\nk: e", "3:1: duplicate key `k`, first given in line 1");
+}
+
+TEST(merge_keys_add_what_is_not_there)
+{
+	check_documents("a: &x {b: c, d: e}\nf:\n  <<: *x\n  d: g\n", "{a:{b:c d:e} f:{d:g b:c}}\n");
+	check_documents("f: {<<: [{b: 1}, {b: 2, c: 3}], d: 4}\n", "{f:{d:4 b:1 c:3}}\n");
+	check_documents("f: {\"<<\": {b: c}}\n", "{f:{\"<<\":{b:c}}}\n");
+	check_documents("f: {<<: []}\ng: {<<: {}}\n", "{f:{} g:{}}\n");
+	check_error("f:\n  <<: b", "2:3: `<<` wants an object or a list of objects");
+	check_error("f:\n  <<: [{a: b}, c]", "2:3: `<<` wants an object or a list of objects");
+	check_error("f: {<<: {a: b}, <<: {c: d}}", "1:17: duplicate key `<<`, first given in line 1");
+}
+
+/* Nine lines of nine aliases each would be 387 million values. */
+TEST(aliases_do_not_explode)
+{
+	struct buf text = { 0 }, fields = { 0 };
+	struct outcome o;
+
+	buf_printf(&text, "a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+	for (int i = 1; i < 9; i++)
+		buf_printf(&text, "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1,
+			   i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+	o = read_text((struct str){ text.data, (uint32_t)text.len });
+	CHECK(o.diags.errors && str_is(o.diags.items[0].message, "aliases stand for more than 100000 values"));
+	outcome_release(&o);
+	buf_clear(&text);
+	buf_printf(&text, "a0: &a0 []\n");
+	for (int i = 1; i < 70; i++)
+		buf_printf(&text, "a%d: &a%d [*a%d]\n", i, i, i - 1);
+	o = read_text((struct str){ text.data, (uint32_t)text.len });
+	CHECK(o.diags.errors && str_is(o.diags.items[0].message, "nested deeper than 64 levels"));
+	outcome_release(&o);
+	buf_clear(&text);
+	for (int i = 0; i < 300; i++)
+		buf_printf(&text, "- &a%d x\n", i);
+	check_error_of((struct str){ text.data, (uint32_t)text.len }, "257:3: the document has more than 256 anchors");
+	buf_clear(&text);
+	for (int i = 0; i < 3000; i++)
+		buf_printf(&fields, "%sk%d: v", i ? ", " : "", i);
+	buf_printf(&text, "a: {<<: {%s}}\n", fields.data);
+	check_error_of((struct str){ text.data, (uint32_t)text.len }, "1:5: too many fields to merge");
+	buf_release(&text);
+	buf_release(&fields);
 }
 
 TEST(many_duplicates_are_found_in_large_maps)

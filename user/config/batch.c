@@ -347,6 +347,17 @@ static bool group_is(struct str api_version, const char *suffix)
 	return slash > 0 && str_ends(str_sub(api_version, 0, (uint32_t)slash), str_of(suffix));
 }
 
+/* An alias of this item stands for something outside of it, where its text as a document of its own does not reach. */
+static bool reaches_out(const struct ynode *n, const struct ynode *item)
+{
+	uint32_t nr = n->kind == YNODE_MAP ? 2 * n->nr : n->kind == YNODE_SEQ ? n->nr : 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		if (n->items[i]->begin < item->begin || n->items[i]->end > item->end || reaches_out(n->items[i], item))
+			return true;
+	return false;
+}
+
 static void read_object(struct reader *r, struct object *o, struct str whole);
 
 /* The kind of the items of `kind`: "" for List, "Service" for ServiceList. False: this is no list. */
@@ -438,6 +449,9 @@ static void read_object(struct reader *r, struct object *o, struct str whole)
 	read_header(&d, o->root, "kind", o->kind, &kind);
 	o->api_version = api_version;
 	o->kind = kind;
+	if (o->item && reaches_out(o->root, o->root))
+		decode_error(&d, o->root, "", "write the value out",
+			     "an alias of this item stands for something outside of it");
 	if (!d.errors && list_kind(r, o, &items_kind)) {
 		read_list(r, &d, o, items_kind);
 		return;
@@ -454,6 +468,23 @@ static void read_object(struct reader *r, struct object *o, struct str whole)
 		row_outcome(r->b, row, OUTCOME_SKIPPED);
 	else
 		refuse_kind(&d, o, e, hint);
+}
+
+/* A document that cannot be read; root: what there is of it. */
+static void row_unread(struct reader *r, const struct ynode *root)
+{
+	struct object o = { .root = root };
+	struct doc_result *row;
+	struct str hint;
+
+	if (!root || root->kind != YNODE_MAP) {
+		row_add(r, NULL, r->b->diags.text_line, 0);
+		return;
+	}
+	row = row_add(r, NULL, root->line, root->column);
+	o.api_version = text_or_empty(ynode_get(root, "apiVersion"));
+	o.kind = text_or_empty(ynode_get(root, "kind"));
+	row_names(r->b, row, &o, kind_find(&r->nodes, o.api_version, o.kind, &hint));
 }
 
 void batch_read(struct batch *b, enum layer layer, struct str file, struct str text)
@@ -473,7 +504,7 @@ void batch_read(struct batch *b, enum layer layer, struct str file, struct str t
 		if (!rc)
 			break;
 		if (rc < 0) {
-			row_add(&r, NULL, b->diags.text_line, 0);
+			row_unread(&r, root);
 		} else if (root) {
 			o.root = root;
 			read_object(&r, &o, whole);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Text -> tree of nodes with places, over libyaml, one document at a time. Refused by name: anchors, aliases, tags, merge
- * keys, duplicate keys, documents over the limits below. JSON is YAML.
+ * Text -> tree of nodes with places, over libyaml, one document at a time. An alias stands for the very node of its anchor, and a
+ * merge key for the pairs of other maps, as sigs.k8s.io/yaml reads them. Refused by name: tags, duplicate keys, documents over the
+ * limits below. JSON is YAML.
  */
 #ifndef CONFIG_YAML_H
 #define CONFIG_YAML_H
@@ -38,7 +39,7 @@ struct yaml;
 struct yaml *yaml_open(struct str file, struct str text);
 /*
  * Next document into `arena`. 1: *ret_root is set (NULL for an empty document, which still counts); 0: end of the stream;
- * -EINVAL: this document cannot be read (diag added). Documents are told apart by their `---` lines before they are parsed, so a
+ * -EINVAL: this document cannot be read (diag added); *ret_root is what there is of it, for its names, or NULL. Documents are told apart by their `---` lines before they are parsed, so a
  * broken one costs only itself.
  * *ret_document is its 1-based number; *ret_text the slice of the text it stands in: the lines from the one its root begins in to
  * the one it ends in, so that root's line is the first. diags_source() is set to the document.

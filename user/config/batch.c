@@ -418,6 +418,10 @@ static void refuse_kind(struct decode *d, const struct object *o, const struct k
 	if (o->item && str_ends(o->kind, STR("List")))
 		decode_error(d, value_or(o->root, "kind"), "kind", "put its items into the outer list",
 			     "a List inside a List is not accepted");
+	else if (kind_of_group(o->api_version, o->kind))
+		decode_error(d, value_or(o->root, "apiVersion"), "apiVersion", text,
+			     "unknown version `%.*s` of kind %.*s", STR_ARG(str_sub(o->api_version, 0, 80)),
+			     STR_ARG(o->kind));
 	else
 		decode_error(d, value_or(o->root, "kind"), "kind", text, "unknown kind `%.*s` of `%.*s`",
 			     STR_ARG(str_sub(o->kind, 0, 80)), STR_ARG(str_sub(o->api_version, 0, 80)));

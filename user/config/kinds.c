@@ -193,25 +193,41 @@ static struct str kind_hint(struct arena *arena, struct str group, struct str ki
 	return (struct str){ 0 };
 }
 
-const struct kind_entry *kind_find(struct arena *arena, struct str api_version, struct str kind, struct str *ret_hint)
+static struct str group_of(struct str api_version)
 {
 	int slash = str_find(api_version, '/');
-	struct str group = slash < 0 ? STR("") : str_sub(api_version, 0, (uint32_t)slash);
-	struct str version = slash < 0 ? api_version : str_sub(api_version, (uint32_t)slash + 1, api_version.len);
+
+	return slash < 0 ? STR("") : str_sub(api_version, 0, (uint32_t)slash);
+}
+
+const struct kind_entry *kind_of_group(struct str api_version, struct str kind)
+{
+	struct str group = group_of(api_version);
 
 	for (size_t i = 0; i < NR(kind_entries); i++) {
 		const struct kind_entry *e = &kind_entries[i];
 
-		if (!str_is(group, e->group) || (!is_any(e->kind) && !str_is(kind, e->kind)))
-			continue;
-		if (version.len && kind.len && (is_any(e->versions) || has_word(e->versions, version)))
+		if (str_is(group, e->group) && (is_any(e->kind) || str_is(kind, e->kind)))
 			return e;
-		*ret_hint = is_any(e->versions)
-				    ? (struct str){ 0 }
-				    : arena_printf(arena, "served versions of %s: %s", e->kind, e->versions);
+	}
+	return NULL;
+}
+
+const struct kind_entry *kind_find(struct arena *arena, struct str api_version, struct str kind, struct str *ret_hint)
+{
+	const struct kind_entry *e = kind_of_group(api_version, kind);
+	struct str group = group_of(api_version), version = api_version;
+
+	if (!e) {
+		*ret_hint = kind_hint(arena, group, kind);
 		return NULL;
 	}
-	*ret_hint = kind_hint(arena, group, kind);
+	if (str_find(api_version, '/') >= 0)
+		version = str_sub(api_version, group.len + 1, api_version.len);
+	if (version.len && kind.len && (is_any(e->versions) || has_word(e->versions, version)))
+		return e;
+	*ret_hint = is_any(e->versions) ? (struct str){ 0 }
+					: arena_printf(arena, "served versions of %s: %s", e->kind, e->versions);
 	return NULL;
 }
 

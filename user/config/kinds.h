@@ -36,6 +36,8 @@ extern const unsigned int kind_entry_nr;
  * nearest one or the served versions.
  */
 const struct kind_entry *kind_find(struct arena *arena, struct str api_version, struct str kind, struct str *ret_hint);
+/* The same in whatever version, served or not. */
+const struct kind_entry *kind_of_group(struct str api_version, struct str kind);
 /* For `meshctl get KIND`: name, plural, short name, with or without ".group". NULL: unknown. */
 const struct kind_entry *kind_by_resource(struct str text);
 

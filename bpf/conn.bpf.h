@@ -228,6 +228,7 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 	flow_to_ring(&conn->flow, now);
 }
 
+/* When the element goes, not when the connection ends: whoever opens and ends them quickly would fill the table with what is over. */
 static __always_inline void quota_give_back(struct mesh_conn *conn)
 {
 	__u32 ifindex = conn->quota, *load;
@@ -486,7 +487,6 @@ static __always_inline void conn_reset(struct mesh_conn *conn, int dir)
 		conn_report(conn, early ? MESH_STATE_FAILED : MESH_STATE_CLOSED,
 			    early ? MESH_REASON_ABORTED : MESH_REASON_CLOSED);
 	conn->state = MESH_CONN_CLOSED;
-	quota_give_back(conn);
 	conn_hurry(conn);
 }
 
@@ -510,10 +510,9 @@ static __always_inline struct mesh_conn *conn_tcp(struct mesh_conn *conn, const 
 		conn->flow.reason = MESH_REASON_NONE;
 		return conn_confirm(conn, hook);
 	}
-	if (state == MESH_CONN_CLOSED) {
+	if (state == MESH_CONN_CLOSED)
 		conn_report(conn, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
-		quota_give_back(conn);
-	} else if (state == MESH_CONN_FIN)
+	else if (state == MESH_CONN_FIN)
 		conn->flow.state = MESH_STATE_CLOSING;
 	if (state == MESH_CONN_FIN || state == MESH_CONN_CLOSED)
 		conn_hurry(conn);

@@ -121,6 +121,7 @@ __noinline int tc_icmp_find(struct __sk_buff *skb)
 
 	if (!w || !icmp_is_error(w))
 		return 0;
+	/* The guard asks for the addresses, whatever the rest is. */
 	if (pkt_read(skb, &w->inner, w->p.l4 + 8, w->p.v6, 1) != PKT_L4)
 		return 0;
 	return tc_find(&w->inner.t);

@@ -17,6 +17,8 @@
 #define ETH_IP bpf_htons(0x0800)
 #define ETH_IP6 bpf_htons(0x86dd)
 #define ETH_ARP bpf_htons(0x0806)
+#define ETH_VLAN bpf_htons(0x8100)
+#define ETH_VLAN_AD bpf_htons(0x88a8)
 #define PROTO_ICMP 1
 #define PROTO_ICMP6 58
 #define EXTENSIONS_MAX 6
@@ -64,7 +66,7 @@ static __always_inline int pkt_transport(struct __sk_buff *skb, struct pkt *p, _
 {
 	__u32 need = embedded || p->t.proto != MESH_PROTO_TCP ? 8 : 20, header = 8;
 
-	if (p->t.proto == PROTO_ICMP || p->t.proto == PROTO_ICMP6) {
+	if (p->t.proto == (p->v6 ? PROTO_ICMP6 : PROTO_ICMP)) {
 		if (p->l4 + 8 > end || bpf_skb_load_bytes(skb, p->l4, p->header, 8))
 			return PKT_MALFORMED;
 		p->icmp_type = p->header[0];
@@ -121,6 +123,12 @@ static __always_inline int pkt_v4(struct __sk_buff *skb, struct pkt *p, int embe
 	return pkt_transport(skb, p, end, embedded);
 }
 
+/* Hop-by-hop, routing, destination options; fragment; authentication. */
+static __always_inline int is_extension(__u8 next)
+{
+	return next == 0 || next == 43 || next == 60 || next == 44 || next == 51;
+}
+
 static __always_inline int pkt_v6(struct __sk_buff *skb, struct pkt *p, int embedded)
 {
 	__u32 length, end = skb->len, offset = 0;
@@ -137,10 +145,12 @@ static __always_inline int pkt_v6(struct __sk_buff *skb, struct pkt *p, int embe
 	next = p->header[6];
 	addr_from_v6(&p->t.client, p->header + 8);
 	addr_from_v6(&p->t.server, p->header + 24);
+	/* Would be taken for the IPv4 address; on no wire (RFC 4942 2.2). */
+	if (mesh_addr_v4(&p->t.client) || mesh_addr_v4(&p->t.server))
+		return PKT_MALFORMED;
 	p->l4 = p->l3 + 40;
 	for (i = 0; i < EXTENSIONS_MAX; i++) {
-		/* Hop-by-hop, routing, destination options; fragment; authentication. */
-		if (next != 0 && next != 43 && next != 60 && next != 44 && next != 51)
+		if (!is_extension(next))
 			break;
 		if (p->l4 + 8 > end || bpf_skb_load_bytes(skb, p->l4, p->header, 8))
 			return PKT_MALFORMED;
@@ -157,7 +167,8 @@ static __always_inline int pkt_v6(struct __sk_buff *skb, struct pkt *p, int embe
 			break;
 	}
 	p->t.proto = next;
-	if (p->l4 > end)
+	/* What stands behind more headers than are read is not known, and might be anything. */
+	if (p->l4 > end || (i == EXTENSIONS_MAX && is_extension(next)))
 		return PKT_MALFORMED;
 	if (offset & 0xfff8) {
 		p->payload = end - p->l4;

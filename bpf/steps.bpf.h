@@ -254,9 +254,15 @@ static __always_inline void loop_address(const struct work *w, struct mesh_addr 
 	}
 }
 
+static __always_inline int unspecified(const struct mesh_addr *a)
+{
+	return !(a->w_be[0] | a->w_be[1] | a->w_be[2] | a->w_be[3]);
+}
+
+/* A pod of one family has no other address: the unspecified one is nobody's own. */
 static __always_inline int own_address(const struct work *w, const struct mesh_addr *a)
 {
-	return mesh_addr_eq(a, &w->own[0]) || mesh_addr_eq(a, &w->own[1]);
+	return !unspecified(a) && (mesh_addr_eq(a, &w->own[0]) || mesh_addr_eq(a, &w->own[1]));
 }
 
 /* The identity of whoever the packet comes from. */
@@ -274,7 +280,7 @@ static __always_inline __u32 source_identity(const struct work *w)
 __noinline int tc_route(struct __sk_buff *skb)
 {
 	struct work *w = work_get();
-	__u32 flags = MESH_CONN_RECORD;
+	__u32 flags = MESH_CONN_RECORD | MESH_CONN_ASKED;
 	struct mesh_workload *server;
 	int reason;
 

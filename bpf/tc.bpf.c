@@ -44,6 +44,8 @@ static __always_inline int pod_enter(struct __sk_buff *skb, struct work *w, __u3
 /* Reads the packet. 0: it is IP and w->kind says what; otherwise *ret is the program's result. */
 static __always_inline int read_ip(struct __sk_buff *skb, struct work *w, int *ret)
 {
+	if (tags_hide(skb, w->hook == MESH_HOOK_FROM_POD || w->hook == MESH_HOOK_TO_POD))
+		return *ret = drop(w->hook, MESH_REASON_TAGGED), 1;
 	if (skb->protocol == ETH_IP)
 		w->kind = pkt_read(skb, &w->p, ETH_LEN, 0, 0);
 	else if (skb->protocol == ETH_IP6)
@@ -130,7 +132,11 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 /* A pod's error about a packet that it got: quotes what the server sent, as the pod saw it. */
 static __always_inline int from_pod_icmp(struct __sk_buff *skb, struct work *w)
 {
-	if (!tc_icmp_find(skb) || w->conn_view != MESH_TUPLE_DIALLED || !w->conn_reply ||
+	int found = tc_icmp_find(skb);
+
+	if (!guard_icmp(w))
+		return drop(w->hook, MESH_REASON_SPOOFED_ICMP);
+	if (!found || w->conn_view != MESH_TUPLE_DIALLED || !w->conn_reply ||
 	    (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)))
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim(w, &w->wire, 1);
@@ -148,8 +154,6 @@ int mesh_from_pod(struct __sk_buff *skb)
 
 	if (!w || pod_enter(skb, w, MESH_HOOK_FROM_POD, &iface, &ret))
 		return w ? ret : TCX_NEXT_;
-	if (skb->protocol != ETH_IP && skb->protocol != ETH_IP6 && skb->protocol != ETH_ARP)
-		return pass(MESH_HOOK_FROM_POD, MESH_REASON_NOT_HANDLED);
 	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
 		return drop(MESH_HOOK_FROM_POD, MESH_REASON_MALFORMED);
 	if (!iface || !mac_equal(macs + 6, iface->mac))
@@ -216,9 +220,32 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 	/* Only a SYN is asked about, so that a TCP connection needs to be kept for its record alone. */
 	if (w->kind != PKT_L4 || (!foreign && w->p.t.proto == MESH_PROTO_TCP))
 		return pass(w->hook, MESH_REASON_NOT_TRACKED);
-	if (!tc_begin(foreign ? MESH_CONN_RECORD : 0))
+	if (!tc_begin(MESH_CONN_ASKED | (foreign ? MESH_CONN_RECORD : 0)))
 		return pass(w->hook, MESH_REASON_CONN_TABLE_FULL);
 	return pass(w->hook, MESH_REASON_TRACKED);
+}
+
+/* A connection that the client's link tracks without having asked the server's policy. 0: denied. */
+__noinline int tc_admit(void)
+{
+	struct work *w = work_get();
+	struct mesh_workload *source;
+	struct mesh_conn *conn;
+	int reason;
+
+	if (!w)
+		return 0;
+	source = workload_find(&w->p.t.client, w->live);
+	reason = tc_ask(&w->p.t.client, source ? source->identity : 0, &w->wire.server,
+			bpf_ntohs(w->wire.server_port_be));
+	if (reason) {
+		mesh_count(w->hook, reason);
+		return 0;
+	}
+	conn = conn_get(&w->wire);
+	if (conn)
+		conn->flags |= MESH_CONN_ASKED;
+	return 1;
 }
 
 static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
@@ -227,11 +254,12 @@ static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 		return pass(w->hook, MESH_REASON_FRAGMENT);
 	if (!tc_find(&w->p.t))
 		return tc_to_pod_new(skb);
-	/* Whoever tracks the connection elsewhere on this node has just asked the policy. */
 	if (!w->conn_reply && w->conn_ifindex == w->ifindex && stale(w)) {
 		tc_forget(&w->wire);
 		return tc_to_pod_new(skb);
 	}
+	if (!w->conn_reply && !(w->conn_flags & (MESH_CONN_ASKED | MESH_CONN_SOCKET)) && !tc_admit())
+		return TC_ACT_SHOT_;
 	tc_take();
 	if (w->conn_view != MESH_TUPLE_WIRE || !w->conn_reply || !(w->conn_flags & MESH_CONN_NAT) ||
 	    (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)))
@@ -258,10 +286,14 @@ int mesh_to_pod(struct __sk_buff *skb)
 {
 	struct mesh_iface *iface = NULL;
 	struct work *w = work_get();
+	__u8 mac[6];
 	int ret;
 
 	if (!w || pod_enter(skb, w, MESH_HOOK_TO_POD, &iface, &ret))
 		return w ? ret : TCX_NEXT_;
+	/* What a bridge sends everywhere is heard, and answered, only by whom it is for. */
+	if (!iface || bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)) || (!(mac[0] & 1) && !mac_equal(mac, iface->mac)))
+		return drop(MESH_HOOK_TO_POD, MESH_REASON_FLOODED);
 	if (read_ip(skb, w, &ret))
 		return ret;
 	if (w->kind == PKT_L4 || w->kind == PKT_FRAGMENT)

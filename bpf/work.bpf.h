@@ -94,6 +94,15 @@ static __always_inline int drop(__u32 hook, __u16 reason)
 	return TC_ACT_SHOT_;
 }
 
+/* Two tags, of which a receiver takes the first off without a question when it names no VLAN, and then the second. On the links of a node
+ * VLANs may be stacked; a pod has none. */
+static __always_inline int tags_hide(const struct __sk_buff *skb, int pod)
+{
+	if (skb->protocol != ETH_VLAN && skb->protocol != ETH_VLAN_AD)
+		return 0;
+	return pod || !(skb->vlan_tci & 0xfff);
+}
+
 static __always_inline int work_tcp(const struct work *w, __u8 flags, __u8 mask)
 {
 	return w->p.t.proto == MESH_PROTO_TCP && (w->p.tcp_flags & mask) == flags;

@@ -286,7 +286,10 @@ enum mesh_control_flag {
 	X(CONN_LIMIT,      "conn_limit",        "the pod has as many connections as one may have")    \
 	X(NO_PORT,         "no_port",           "no source port is free for a connection that is passed on") \
 	X(EXPIRED,         "expired",           "idle for longer than its state allows")              \
-	X(NO_LOCAL,        "no_local_endpoint", "only endpoints of this node may be used, and all are on others")
+	X(NO_LOCAL,        "no_local_endpoint", "only endpoints of this node may be used, and all are on others") \
+	X(SPOOFED_ICMP,    "spoofed_icmp",      "an ICMP error about a packet that was not for the pod, or a redirect") \
+	X(TAGGED,          "tagged",            "VLAN tags hide what the frame holds")                \
+	X(FLOODED,         "flooded",           "for another link address: a bridge did not know where that is")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -413,7 +416,7 @@ _Static_assert(sizeof(struct mesh_tuple) == 40, "mesh_tuple");
 	X(SYN_ACK, 60)	/* and the server's answer */       \
 	X(OPEN, 432000) /* and the client's: established */ \
 	X(FIN, 120)	/* one side has ended */            \
-	X(CLOSED, 3)	/* both have, or one has reset */   \
+	X(CLOSED, 1)	/* both have, or one has reset */   \
 	X(UDP_NEW, 30)	/* datagrams one way */             \
 	X(UDP, 300)	/* both ways */
 #define X(name, ...) MESH_CONN_##name,
@@ -426,6 +429,7 @@ enum mesh_conn_flag {
 	MESH_CONN_HAIRPIN = 4, /* client and server are one pod */
 	MESH_CONN_SOCKET = 8,  /* translated at the socket (sendmsg, recvmsg): tc only counts */
 	MESH_CONN_MASQ = 16,   /* leaves the node under the node's address */
+	MESH_CONN_ASKED = 32,  /* the server's policy allows it */
 };
 
 /*

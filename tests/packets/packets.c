@@ -291,12 +291,26 @@ static uint32_t stuff(uint8_t *data, uint32_t len, uint8_t next, uint32_t size)
 		data[ETH_LEN] = (uint8_t)(0x45 + size / 4);
 	} else {
 		at[0] = data[ETH_LEN + 6];
-		at[1] = next == PROTO_FRAGMENT ? 0 : (uint8_t)(size / 8 - 1);
+		at[1] = next == PROTO_FRAGMENT ? 0 : (uint8_t)(next == PROTO_AUTH ? size / 4 - 2 : size / 8 - 1);
 		data[ETH_LEN + 6] = next;
 	}
 	set_length(data, len + size);
 	seal(data, len + size);
 	return len + size;
+}
+
+/* Options, or IPv6 extension headers: up to two more than are read. */
+static uint32_t wrap(uint8_t *data, uint32_t len)
+{
+	static const uint8_t kinds[] = { PROTO_DEST, PROTO_HOP, PROTO_ROUTING, PROTO_AUTH };
+	uint32_t nr = get16(data + 12) == 0x0800 || below(2) ? 1 : 1 + below(EXTENSIONS_READ + 2);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint8_t kind = kinds[below(sizeof(kinds))];
+
+		len = stuff(data, len, kind, 8 * (1 + below(3)));
+	}
+	return len;
 }
 
 /* An ICMP error of a pod about a frame that it got, of which it quotes a part. */
@@ -319,11 +333,22 @@ static uint32_t error_frame(uint8_t *out, const uint8_t *mac, const uint8_t *abo
 	memcpy(h + (v4 ? 12 : 8), about + ETH_LEN + (v4 ? 16 : 24), v4 ? 4 : 16);
 	memcpy(h + (v4 ? 16 : 24), about + ETH_LEN + (v4 ? 12 : 8), v4 ? 4 : 16);
 	h[head] = v4 ? types[below(sizeof(types))] : (uint8_t)(1 + below(4));
+	if (v4 && !below(50))
+		h[head] = (uint8_t)(4 + below(2));
 	memcpy(h + head + 8, about + ETH_LEN, quote);
+	if (!below(50))
+		h[head + 8 + (v4 ? 16 : 24) + below(4)] ^= 1; /* about a packet that was for somebody else */
 	len = ETH_LEN + head + 8 + quote;
 	set_length(out, len);
 	seal(out, len);
 	return len;
+}
+
+/* The router, or bridge, puts its own link addresses on; now and then the bridge does not know better than to send it everywhere. */
+static void forward(uint8_t *data, uint32_t to)
+{
+	memcpy(data, world.links[below(100) ? to : below(LINKS)].mac, 6);
+	memcpy(data + 6, gateway_mac, 6);
 }
 
 /* A packet from a pod on its way: through its own link, then through that of the pod it is for, which may have something against it. */
@@ -346,7 +371,10 @@ static void journey(struct plane *p, uint32_t link, const uint8_t *in, uint32_t 
 					       .client_port_be = w.sport_be,
 					       .server_port_be = w.dport_be,
 					       .proto = w.proto };
-	r = run(p, TO_POD, (uint32_t)to, r->out, r->out_len);
+	memcpy(bytes, r->out, r->out_len);
+	len = r->out_len;
+	forward(bytes, (uint32_t)to);
+	r = run(p, TO_POD, (uint32_t)to, bytes, len);
 	if (r->verdict != VERDICT_NEXT || w.proto == PROTO_ICMP || w.proto == PROTO_ICMP6 || w.fragment || below(20))
 		return;
 	len = error_frame(bytes, world.links[to].mac, r->out, r->out_len);
@@ -405,6 +433,8 @@ static void neighbours(struct plane *p)
 	if (wire_is_v4(&source)) {
 		put16(data + 12, 0x0806);
 		memcpy(h, (uint8_t[]){ 0, 1, 8, 0, 6, 4, 0, (uint8_t)(1 + below(2)) }, 8);
+		if (!below(20))
+			h[below(6)] ^= 1;
 		memcpy(h + 8, world.links[below(5) ? link : below(LINKS)].mac, 6);
 		memcpy(h + 14, &source.w_be[3], 4);
 	} else {
@@ -415,6 +445,8 @@ static void neighbours(struct plane *p)
 		memcpy(h + 8, &source, 16);
 		memcpy(h + 24, &world.links[below(LINKS)].addr[1], 16);
 		h[40] = (uint8_t)(128 + below(10));
+		if (!below(20))
+			memcpy(h + 8 + 16 * below(2), &world.links[below(LINKS)].addr[0], 16); /* an IPv4 address */
 		memcpy(h + 48, &target, 16);
 		len = ETH_LEN + 64;
 		set_length(data, len);
@@ -503,7 +535,7 @@ static void flow_step(struct plane *p, struct flow *f)
 		parts(p, link, bytes, len, reply ? NULL : f);
 	} else {
 		if (!below(20))
-			len = stuff(bytes, len, below(2) ? PROTO_DEST : PROTO_HOP, 8 * (1 + below(3)));
+			len = wrap(bytes, len);
 		journey(p, link, bytes, len, reply ? NULL : f);
 	}
 	if (f->phase == sizeof(flags))

@@ -342,19 +342,35 @@ static bool may_claim(const struct link *link, const struct wire *w)
 
 static uint16_t spoofed_ndp(const struct link *link, const struct wire *w, const uint8_t *in)
 {
+	static const struct mesh_addr none;
 	struct mesh_addr target;
 
 	if (w->proto != PROTO_ICMP6 || !w->ports || w->later)
 		return MESH_REASON_NONE;
-	if (w->type == 134 || w->type == 137)
+	if (w->type == 134 || w->type == 137 || w->type == 130)
 		return MESH_REASON_SPOOFED_NDP;
-	if (w->type != 136)
+	if (w->type != 136 && (w->type != 135 || !wire_addr_eq(&w->src, &none)))
 		return MESH_REASON_NONE;
 	if (w->end < w->l4 + 24)
 		return MESH_REASON_MALFORMED;
 	memcpy(&target, in + w->l4 + 8, 16);
 	return owns(link, &target) || wire_addr_eq(&target, &link->link_local) ? MESH_REASON_NONE
 									       : MESH_REASON_SPOOFED_NDP;
+}
+
+/* Only about what it got itself does a pod complain; nor is it a router. */
+static uint16_t spoofed_icmp(const struct link *link, const struct wire *w, const uint8_t *in)
+{
+	struct wire about;
+
+	if (!w->ports || w->later)
+		return MESH_REASON_NONE;
+	if (w->proto == PROTO_ICMP && (w->type == 4 || w->type == 5))
+		return MESH_REASON_SPOOFED_ICMP;
+	if (!wire_is_icmp_error(w))
+		return MESH_REASON_NONE;
+	wire_read_embedded(in, w->l4 + 8, w->end, w->kind == WIRE_IP6, &about);
+	return about.addrs && owns(link, &about.dst) ? MESH_REASON_NONE : MESH_REASON_SPOOFED_ICMP;
 }
 
 /* ---- the programs ---- */
@@ -522,8 +538,8 @@ static bool from_pod_guard(const struct link *link, const struct wire *w, const 
 		reason = MESH_REASON_MALFORMED;
 	else if (!may_claim(link, w))
 		reason = w->bad ? MESH_REASON_MALFORMED : MESH_REASON_SPOOFED_IP;
-	else if (!w->bad)
-		reason = spoofed_ndp(link, w, in);
+	else if (!w->bad && !(reason = spoofed_ndp(link, w, in)))
+		reason = spoofed_icmp(link, w, in);
 	if (reason)
 		drop(e, reason);
 	return !reason;
@@ -544,7 +560,9 @@ void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8
 	}
 	if (prog == FROM_POD && !from_pod_guard(link, &w, in, len, ret))
 		return;
-	if (w.kind == WIRE_OTHER || w.kind == WIRE_ARP)
+	if (prog == TO_POD && !(in[0] & 1) && memcmp(in, link->mac, 6))
+		drop(ret, MESH_REASON_FLOODED);
+	else if (w.kind == WIRE_OTHER || w.kind == WIRE_ARP)
 		pass(ret, MESH_REASON_NOT_HANDLED);
 	else if (w.bad)
 		drop(ret, MESH_REASON_MALFORMED);
@@ -552,7 +570,7 @@ void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8
 		flow(r, prog, link, &w, in, out, out_len, ret);
 	else if (wire_is_icmp_error(&w))
 		icmp_error(r, ret, &w, prog, link);
-	else if (prog == TO_POD && w.proto != PROTO_ICMP && w.proto != PROTO_ICMP6)
+	else if (prog == TO_POD && w.proto != (w.kind == WIRE_IP4 ? PROTO_ICMP : PROTO_ICMP6))
 		pass(ret, MESH_REASON_NOT_TRACKED);
 	else
 		pass(ret, MESH_REASON_NOT_HANDLED);

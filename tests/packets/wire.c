@@ -156,21 +156,29 @@ static void read_v4(const uint8_t *data, uint32_t len, bool embedded, struct wir
 	read_l4(data, len, embedded, w);
 }
 
-/* RFC 8200: what stands before the transport header. False: cut short. */
+static bool is_extension(uint8_t next)
+{
+	return next == PROTO_HOP || next == PROTO_ROUTING || next == PROTO_DEST || next == PROTO_FRAGMENT ||
+	       next == PROTO_AUTH;
+}
+
+/* RFC 8200: what stands before the transport header. False: cut short, or without end. */
 static bool skip_extensions(const uint8_t *data, uint32_t len, struct wire *w)
 {
 	uint8_t next = data[w->l3 + 6];
-	uint32_t at = w->l3 + 40, limit = len < w->end ? len : w->end;
+	uint32_t at = w->l3 + 40, limit = len < w->end ? len : w->end, nr = 0;
 
-	while (next == PROTO_HOP || next == PROTO_ROUTING || next == PROTO_DEST || next == PROTO_FRAGMENT) {
+	while (is_extension(next)) {
 		uint32_t size = 8;
 
-		if (at + 8 > limit)
+		if (at + 8 > limit || nr++ == EXTENSIONS_READ)
 			return false;
 		if (next == PROTO_FRAGMENT) {
 			w->fragment = get16(data + at + 2) & 0xfff9;
 			w->later = get16(data + at + 2) & 0xfff8;
 			memcpy(&w->id, data + at + 4, 4);
+		} else if (next == PROTO_AUTH) {
+			size = (data[at + 1] + 2u) * 4; /* RFC 4302 2.2 */
 		} else {
 			size = (data[at + 1] + 1u) * 8;
 		}
@@ -200,7 +208,8 @@ static void read_v6(const uint8_t *data, uint32_t len, bool embedded, struct wir
 	if (!embedded && w->end > len)
 		return;
 	w->addrs = true;
-	w->bad = !skip_extensions(data, len, w);
+	/* An IPv4 address in the clothes of the other family is on no wire. */
+	w->bad = wire_is_v4(&w->src) || wire_is_v4(&w->dst) || !skip_extensions(data, len, w);
 	if (!w->bad)
 		read_l4(data, len, embedded, w);
 }
@@ -238,7 +247,7 @@ bool wire_is_icmp_error(const struct wire *w)
 	if (!w->ports || w->later)
 		return false;
 	if (w->proto == PROTO_ICMP)
-		return w->type == 3 || w->type == 4 || w->type == 5 || w->type == 11 || w->type == 12;
+		return w->type == 3 || w->type == 11 || w->type == 12;
 	return w->proto == PROTO_ICMP6 && w->type >= 1 && w->type <= 4;
 }
 

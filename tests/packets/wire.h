@@ -19,10 +19,12 @@ enum {
 	PROTO_ICMP = 1,
 	PROTO_ROUTING = 43,
 	PROTO_FRAGMENT = 44,
+	PROTO_AUTH = 51,
 	PROTO_ICMP6 = 58,
 	PROTO_NONE = 59,
 	PROTO_DEST = 60
 };
+#define EXTENSIONS_READ 6 /* a packet with more of them is not let through */
 enum { FLAG_FIN = 1, FLAG_SYN = 2, FLAG_RST = 4, FLAG_PSH = 8, FLAG_ACK = 16 };
 enum wire_kind { WIRE_OTHER, WIRE_ARP, WIRE_IP4, WIRE_IP6 };
 
@@ -50,6 +52,7 @@ struct wire {
 void wire_read(const uint8_t *data, uint32_t len, struct wire *ret);
 /* The packet that an ICMP error holds: it may be cut short anywhere. */
 void wire_read_embedded(const uint8_t *data, uint32_t l3, uint32_t len, bool v6, struct wire *ret);
+/* One that a host acts on; a redirect is about routes. */
 bool wire_is_icmp_error(const struct wire *w);
 
 /* New ends of a packet. */

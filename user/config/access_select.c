@@ -353,6 +353,59 @@ static void warn_who(struct selecting *s, const struct on_node *o, const struct 
 	}
 }
 
+struct spaces {
+	struct doc *const *docs;
+	uint32_t nr;
+	struct index by_name;
+};
+
+static void find_spaces(struct selecting *s, struct spaces *o)
+{
+	o->docs = model_list(s->mk->b->model, KIND_NAMESPACE, &o->nr);
+	index_init(&o->by_name, &s->mk->temp, o->nr);
+	for (uint32_t i = 0; i < o->nr; i++)
+		index_add(&o->by_name, str_hash(o->docs[i]->meta.name), i);
+	index_seal(&o->by_name, &s->mk->temp);
+}
+
+static bool names_some(const struct selecting *s, const struct spaces *o, struct str text)
+{
+	uint64_t hash = str_hash(text);
+
+	if (str_find(text, '*') < 0)
+		return index_first(&o->by_name, hash) || index_first(&s->mk->by_ns, hash);
+	for (uint32_t i = 0; i < o->nr; i++)
+		if (access_text_is(text, o->docs[i]->meta.name))
+			return true;
+	return false;
+}
+
+/* Namespaces that nobody has: once a policy. Without any Namespace the rules are being checked without a cluster. */
+static void warn_namespaces(struct selecting *s, const struct spaces *o, const struct doc *doc)
+{
+	const struct m_authorization_policy *p = doc->policy;
+
+	for (uint32_t i = 0; i < p->rule_nr && o->nr; i++) {
+		for (uint32_t k = 0; k < p->rules[i].clause_nr; k++) {
+			const struct m_clause *clause = &p->rules[i].clauses[k];
+
+			for (uint32_t n = 0; n < 2 * clause->nr; n++) {
+				const struct strs *list = &clause->any[n / 2].namespaces[n % 2];
+
+				for (uint32_t at = 0; at < list->nr; at++) {
+					if (names_some(s, o, list->v[at]))
+						continue;
+					report_warning(s->mk->b, doc, list->at[at], STR("spec.rules"),
+						       (struct str){ 0 },
+						       "[IST0101] referenced namespace not found: \"%.*s\"",
+						       STR_ARG(list->v[at]));
+					return;
+				}
+			}
+		}
+	}
+}
+
 static void warn_selector(struct selecting *s, uint32_t policy)
 {
 	const struct doc *doc = s->mk->docs[policy];
@@ -368,8 +421,12 @@ static void warn_selector(struct selecting *s, uint32_t policy)
 			return;
 		}
 	}
-	if (!selector_of(doc)->nr)
+	if (!selector_of(doc)->nr) {
+		if (!peers && !s->selects[policy] && s->w->workload_nr)
+			report_warning(s->mk->b, doc, doc->meta.name_at, STR("metadata.name"), (struct str){ 0 },
+				       "[IST0127] there is no workload in its namespace");
 		return;
+	}
 	if (peers && in_root(s, doc)) {
 		report_warning(s->mk->b, doc, selector_at(doc), STR("spec.selector"),
 			       STR("write it into the workload's namespace"),
@@ -389,6 +446,7 @@ void access_select(struct access_making *mk, const bool *members, struct guarded
 {
 	struct selecting s = { .mk = mk, .w = mk->b->world };
 	struct on_node o = { 0 };
+	struct spaces spaces;
 	uint32_t room = 16;
 
 	find_policies(&s);
@@ -405,10 +463,13 @@ void access_select(struct access_making *mk, const bool *members, struct guarded
 			ret[i] = programs_of(&s);
 	}
 	find_on_node(&s, &o);
+	find_spaces(&s, &spaces);
 	for (uint32_t i = 0; i < mk->access->policy_nr; i++) {
 		warn_selector(&s, i);
 		if (i < s.policy_nr && o.nr)
 			warn_who(&s, &o, mk->docs[i]);
+		if (i < s.policy_nr)
+			warn_namespaces(&s, &spaces, mk->docs[i]);
 	}
 	free(o.pods);
 	free(s.sets);

@@ -308,18 +308,46 @@ static bool has_host(const struct doc *doc, struct str host)
 	return false;
 }
 
-/* Warns when some client sees both. */
-static bool second(struct build *b, const struct doc *first, const struct doc *doc, struct place at, struct str field,
-		   struct str host)
+static bool on_mesh(const struct doc *doc)
 {
-	if (!may_meet(first, doc))
+	for (uint32_t i = 0; i < doc->vs->gateways.nr; i++)
+		if (str_is(doc->vs->gateways.v[i], "mesh"))
+			return true;
+	return false;
+}
+
+/* Warns when some client sees both; what Istio's analyzer says of each of the two. */
+static bool conflicts(struct build *b, const struct doc *other, bool other_first, const struct doc *doc,
+		      struct place at, struct str field, struct str host)
+{
+	if (!on_mesh(other) || !may_meet(other, doc))
 		return false;
 	report_warning(b, doc, at, field, STR("put the rules into one VirtualService"),
-		       "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\": its http rules hold where "
-		       "one can match, "
-		       "its tcp rules are tried before these",
-		       STR_ARG(first->meta.ns), STR_ARG(first->meta.name), STR_ARG(host));
+		       other_first
+			       ? "[IST0109] VirtualService %.*s/%.*s comes first for host \"%.*s\": its http rules "
+				 "hold where one can match, its tcp rules are tried before these"
+			       : "[IST0109] VirtualService %.*s/%.*s comes second for host \"%.*s\": its http rules do "
+				 "not hold where one of these can match, its tcp rules are tried after these",
+		       STR_ARG(other->meta.ns), STR_ARG(other->meta.name), STR_ARG(host));
 	return true;
+}
+
+static void vs_conflict(struct build *b, uint32_t number, struct place at, struct str field, struct str host,
+			struct str full)
+{
+	const struct world *w = b->world;
+	const struct doc *doc = w->vss[number];
+
+	if (host_is_wild(host)) {
+		for (uint32_t i = 0; i < w->vs_wild_nr; i++)
+			if (w->vs_wild[i] != number && has_host(w->vss[w->vs_wild[i]], host) &&
+			    conflicts(b, w->vss[w->vs_wild[i]], w->vs_wild[i] < number, doc, at, field, host))
+				return;
+		return;
+	}
+	for (index_each(&w->vs_exact, str_hash(full), k, i))
+		if (i != number && conflicts(b, w->vss[i], i < number, doc, at, field, full))
+			return;
 }
 
 static void vs_host(struct build *b, uint32_t number, uint32_t at)
@@ -331,13 +359,9 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 	struct place place = doc->vs->hosts.at ? doc->vs->hosts.at[at] : (struct place){ 0 };
 	const struct host *h = host_find(w, full, &nobody, true);
 
-	if (host_is_wild(host)) {
-		for (uint32_t i = 0; i < w->vs_wild_nr && w->vs_wild[i] < number; i++)
-			if (has_host(w->vss[w->vs_wild[i]], host) &&
-			    second(b, w->vss[w->vs_wild[i]], doc, place, field, host))
-				return;
+	vs_conflict(b, number, place, field, host, full);
+	if (host_is_wild(host))
 		return;
-	}
 	if (h && not_a_frontend(h)) {
 		report_error(b, doc, place, field, NO_HINT, "%s", not_a_frontend(h));
 		return;
@@ -349,19 +373,14 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 	/* Rules of a VirtualService that is bound to gateways too may be theirs. */
 	if (h && doc->vs->gateways.nr == 1)
 		vs_ports(b, doc, h);
-	for (index_each(&w->vs_exact, str_hash(full), k, i))
-		if (i < number && second(b, w->vss[i], doc, place, field, full))
-			return;
 }
 
 static void virtual_services(struct build *b)
 {
 	for (uint32_t i = 0; i < b->world->vs_nr; i++) {
 		const struct doc *doc = b->world->vss[i];
-		bool mesh = false;
+		bool mesh = on_mesh(doc);
 
-		for (uint32_t k = 0; k < doc->vs->gateways.nr; k++)
-			mesh |= str_is(doc->vs->gateways.v[k], "mesh");
 		for (uint32_t k = 0; k < doc->vs->hosts.nr && mesh; k++)
 			vs_host(b, i, k);
 		vs_gateways(b, doc);
@@ -609,6 +628,7 @@ void analyze(struct build *b)
 	virtual_services(b);
 	destination_rules(b);
 	hosts(b);
+	gateways_analyze(b);
 	sidecars_analyze(b);
 	for (uint32_t i = 0; i < b->world->route_nr; i++) {
 		const struct doc *doc = b->world->routes[i];

@@ -240,6 +240,7 @@ struct m_gateway_server {
 
 struct m_istio_gateway {
 	struct kvs selector;
+	struct place selector_at;
 	struct m_gateway_server *servers;
 	uint32_t server_nr;
 };

@@ -12,6 +12,7 @@
  *   unit.c       packs one host's rows and endpoints into a unit
  *   access.c     who may reach whom
  *   analyze.c    references that do not exist, conflicts: errors and warnings
+ *   analyze_gateway.c   the same of Istio Gateways
  */
 #ifndef CONFIG_RESOLVE_H
 #define CONFIG_RESOLVE_H
@@ -301,6 +302,8 @@ void report_warning(struct build *b, const struct doc *doc, struct place at, str
 void report_once(struct build *b, const struct doc *doc, struct place at, struct str field, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 void analyze(struct build *b);
+/* Gateways of Istio: whom they select, and which get into each other's way. */
+void gateways_analyze(struct build *b);
 
 /* ---- clients (scope.c) ---- */
 

@@ -22,6 +22,8 @@ COUNTER = itertools.count()
 # the labs of tests that name none.
 TC_ONLY = os.environ.get("TULLE_TEST_PATH") == "tc"
 SHAPE = os.environ.get("TULLE_TEST_SHAPE", "bridge")
+# Whether a run at the links makes do with fewer connections.
+SHORT = TC_ONLY and os.environ.get("TULLE_TEST_LONG") != "1"
 
 
 def sample(*names):

@@ -5,12 +5,12 @@ counts must fit the weights at 1 - 1e-6 by an exact binomial test, or by chi-squ
 import json
 import re
 
-from labs import CONN, TC_ONLY, Lab, sample
+from labs import CONN, SHORT, Lab, sample
 from stats import split_error
 from suite import check, main, test
 
-# The second and third run, at the links, are there for the path, not for the arithmetic.
-N = 2000 if TC_ONLY else 10000
+# The runs at the links are there for the path, not for the arithmetic.
+N = 2000 if SHORT else 10000
 
 GATEWAY = """
 apiVersion: v1

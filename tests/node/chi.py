@@ -7,20 +7,20 @@ import labs
 import stats
 from suite import check, main, test
 
-SERVER = "10.244.1.2"
-ROUTES = {"240.1.0.1": [1, 1], "240.1.0.2": [1, 2, 3], "240.1.0.3": [0, 1], "240.1.0.4": [7, 993],
-          "240.1.0.5": [2147483647, 1]}
-CONNECTIONS = 3000 if labs.TC_ONLY else 10000
-HUNDRED = "240.1.0.99"
-HUNDRED_CONNECTIONS = 10000 if labs.TC_ONLY else 100000
+SERVER = ["10.244.1.2", "fd00:10:244::102"]
+ROUTES = [[1, 1], [1, 2, 3], [0, 1], [7, 993], [2147483647, 1]]
+VIPS = "240.1.0.{}", "fd00:240:1::{}"
+CONNECTIONS = 3000 if labs.SHORT else 10000
+HUNDRED_CONNECTIONS = 10000 if labs.SHORT else 50000
+HUNDRED = [i + 1 for i in range(100)]
 FIRST_PORT = 9000
 
 
-def entry(name, address, weights):
+def entry(name, at, weights, six):
     return {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": name},
-            "spec": {"hosts": [f"{name}.example.com"], "addresses": [address], "resolution": "STATIC",
+            "spec": {"hosts": [f"{name}.example.com"], "addresses": [VIPS[six].format(at)], "resolution": "STATIC",
                      "ports": [{"number": 80, "name": "tcp", "protocol": "TCP"}],
-                     "endpoints": [{"address": SERVER, "ports": {"tcp": FIRST_PORT + i}, "labels": {"n": str(i)}, "weight": w}
+                     "endpoints": [{"address": SERVER[six], "ports": {"tcp": FIRST_PORT + i}, "labels": {"n": str(i)}, "weight": w}
                                    for i, w in enumerate(weights)]}}
 
 
@@ -36,14 +36,16 @@ def route(name, weights):
 
 def rules():
     docs = []
-    for i, (address, weights) in enumerate(ROUTES.items()):
-        docs += [entry(f"route{i}", address, [1] * len(weights)), *route(f"route{i}", weights)]
-    docs.append(entry("hundred", HUNDRED, [i + 1 for i in range(100)]))
+    for six in (0, 1):
+        for i, weights in enumerate(ROUTES, 1):
+            name = f"route{i}-{six}"
+            docs += [entry(name, i, [1] * len(weights), six), *route(name, weights)]
+        docs.append(entry(f"hundred-{six}", 99, HUNDRED, six))
     return docs
 
 
 def fits(lab, address, weights, connections):
-    seen = lab.load("client", [f"{address}:80"], "--count", str(connections))
+    seen = lab.load("client", [peers.target(address, 80)], "--count", str(connections))
     check(not seen["failures"], f"{address}: {seen['failures']} failed, first: {seen['first_error']}")
     by_name = {f"srv {FIRST_PORT + i}": w for i, w in enumerate(weights)}
     wrong = stats.split_error(seen["answers"], by_name)
@@ -52,13 +54,14 @@ def fits(lab, address, weights, connections):
 
 @test
 def weights_are_exact():
-    with peers.PeerLab([peers.pod("client", ["10.244.1.1"]), peers.pod("srv", [SERVER])]) as lab:
+    with peers.PeerLab([peers.pod("client", ["10.244.1.1", "fd00:10:244::101"]), peers.pod("srv", SERVER)]) as lab:
         lab.serve("srv", *range(FIRST_PORT, FIRST_PORT + 100))
         lab.mesh()
         lab.apply(texts=[peers.text(rules())])
-        for address, weights in ROUTES.items():
-            fits(lab, address, weights, CONNECTIONS)
-        fits(lab, HUNDRED, [i + 1 for i in range(100)], HUNDRED_CONNECTIONS)
+        for vip in VIPS:
+            for i, weights in enumerate(ROUTES, 1):
+                fits(lab, vip.format(i), weights, CONNECTIONS)
+            fits(lab, vip.format(99), HUNDRED, HUNDRED_CONNECTIONS)
 
 
 main()

@@ -13,7 +13,7 @@ import peers # first: it finds tests/lib
 import labs
 from suite import check, main, test
 
-FLOWS = 300 if labs.TC_ONLY else 1000
+FLOWS = 300 if labs.SHORT else 1000
 SEED = 20260801
 XFER = os.path.join(peers.PROGRAMS, "xfer")
 PODS = [peers.pod("client", ["10.244.1.1", "fd00:10:244::101"]), peers.pod("srv1", ["10.244.1.2", "fd00:10:244::102"]),

@@ -5,29 +5,24 @@
  * control.live before and after its connect(), its flow's record in between, and the endpoint's own word for who it is:
  *   no connect() fails; the recorded epoch was live between start and end; the endpoint is the dialled service's in that epoch.
  *
- *   flips [--services N] [--flips N] [--clients N]        full: 10000 services, 1000 flips, 8 clients
+ *   flips [--services N] [--flips N] [--clients N] [--family 4|6] [--path sockets|tc]
  *
- * Makes its own network and mount namespace (clients, servers and a bpffs live there) and a cgroup; both go when it ends.
+ * Full: 10000 services, 1000 flips, 8 clients. Makes its own network and mount namespaces and a cgroup; all go when it ends. With the
+ * programs at the sockets, clients and servers share the pod's network; at the links alone (tc), the servers are on the node's.
  */
-#include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <bpf/bpf.h>
 
 #include "config/explain.h"
-#include "mesh_abi.h"
-#include "peer.h"
+#include "flips_place.h"
 #include "plane/plane.h"
 
-#define CLIENTS_MAX 64
 #define PORT_A 7001
 #define PORT_B 7102
 
@@ -39,24 +34,19 @@ struct counts {
 };
 
 struct shared {
-	volatile uint32_t stop, pod_ready, server_ready;
+	volatile uint32_t stop, pod_ready, linked, server_ready;
 	volatile uint64_t first_epoch; /* epoch of set 0's first apply; sets alternate from there */
 	struct counts counts[CLIENTS_MAX];
 };
 
-static struct {
-	uint32_t services, flips, clients;
-	char root[512];	  /* where cgroup2 is mounted */
-	char cgroup[600]; /* of the test */
-	char pod[640];
-	char mount[64]; /* a bpffs of our own */
-} opt = { .services = 500, .flips = 200, .clients = 8 };
+/* What a client reads of the data path. conns and nats: not confirmed, then confirmed. */
+struct maps {
+	const struct mesh_control *control;
+	int flows, conns[2], nats[2];
+};
 
 static struct shared *shared;
-static pid_t children[CLIENTS_MAX + 1];
-static uint32_t child_nr;
 static uint32_t passed, failed;
-static pid_t owner;
 
 static void check(const char *name, bool good, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static void check(const char *name, bool good, const char *fmt, ...)
@@ -72,102 +62,20 @@ static void check(const char *name, bool good, const char *fmt, ...)
 	fflush(stdout);
 }
 
-/* ---- the place ---- */
-
-static void clean_up(void)
-{
-	if (getpid() != owner)
-		return;
-	for (uint32_t i = 0; i < child_nr; i++) {
-		kill(children[i], SIGKILL);
-		waitpid(children[i], NULL, 0);
-	}
-	/* The namespace of the mount goes with us; the directory is the machine's. */
-	umount2(opt.mount, MNT_DETACH);
-	rmdir(opt.mount);
-	rmdir(opt.pod);
-	rmdir(opt.cgroup);
-}
-
-static void on_end(int signo)
-{
-	exit(128 + signo);
-}
-
-static void command(const char *text)
-{
-	if (system(text)) {
-		fprintf(stderr, "flips: %s failed\n", text);
-		exit(2);
-	}
-}
-
-static void find_cgroup2(void)
-{
-	char line[1024];
-	FILE *f = fopen("/proc/self/mounts", "r");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%*s %511s", opt.root) == 1 && strstr(line, " cgroup2 ")) {
-			fclose(f);
-			return;
-		}
-	}
-	fprintf(stderr, "flips: no cgroup2 is mounted\n");
-	exit(2);
-}
-
-static void make_dir(const char *path)
-{
-	if (mkdir(path, 0755) && errno != EEXIST)
-		die(path);
-}
-
-static void make_place(void)
-{
-	find_cgroup2();
-	owner = getpid();
-	snprintf(opt.cgroup, sizeof(opt.cgroup), "%s/tulle-flips-%d", opt.root, getpid());
-	snprintf(opt.mount, sizeof(opt.mount), "/run/tulle-flips-%d", getpid());
-	snprintf(opt.pod, sizeof(opt.pod), "%s/podflips-client", opt.cgroup);
-	atexit(clean_up);
-	signal(SIGTERM, on_end);
-	signal(SIGINT, on_end);
-	make_dir(opt.cgroup);
-	make_dir(opt.pod);
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		die("unshare");
-	make_dir(opt.mount);
-	if (mount("bpf", opt.mount, "bpf", 0, "mode=0700"))
-		die("mount bpf");
-}
-
-static const char *pin_dir(void)
-{
-	static char path[80];
-
-	snprintf(path, sizeof(path), "%s/tulle", opt.mount);
-	return path;
-}
-
-static int pinned(const char *name)
-{
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", pin_dir(), name);
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		die(path);
-	return fd;
-}
-
 /* ---- the rules ---- */
 
 /*
  * Service i is 10.96.0.0 + i. In set 0 its endpoints are 10.64.0.0 + 8 i + j at PORT_A, 1 to 3 of them; in set 1
- * 10.80.0.0 + 8 i + j at PORT_B, 4 to 7. So an endpoint's address tells set, service and number.
+ * 10.80.0.0 + 8 i + j at PORT_B, 4 to 7. So an endpoint's address tells set, service and number. Of IPv6 these are the last 32 bits.
  */
+static void add_address(struct buf *b, uint32_t a)
+{
+	if (opt.six)
+		buf_printf(b, "\"fd07::%x:%x\"", a >> 16, a & 0xffff);
+	else
+		buf_printf(b, "%u.%u.%u.%u", a >> 24, a >> 16 & 255, a >> 8 & 255, a & 255);
+}
+
 static uint32_t endpoint_nr(uint32_t set, uint32_t service)
 {
 	return set ? 4 + service % 4 : 1 + service % 3;
@@ -177,19 +85,18 @@ static void add_service(struct buf *b, uint32_t set, uint32_t i)
 {
 	uint32_t vip = 0x0a600000 + i + 1, base = (set ? 0x0a500000u : 0x0a400000u) + i * 8;
 
-	buf_printf(b,
-		   "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%u}\nspec: {clusterIP: %u.%u.%u.%u, ports: "
-		   "[{name: tcp, port: 80}]}\n",
-		   i, vip >> 24, vip >> 16 & 255, vip >> 8 & 255, vip & 255);
+	buf_printf(b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%u}\nspec: {clusterIP: ", i);
+	add_address(b, vip);
+	buf_printf(b, ", ports: [{name: tcp, port: 80}]}\n");
 	buf_printf(
 		b,
 		"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%u, labels: "
-		"{kubernetes.io/service-name: s%u}}\naddressType: IPv4\nports: [{name: tcp, port: %u}]\nendpoints:\n",
-		i, i, set ? PORT_B : PORT_A);
+		"{kubernetes.io/service-name: s%u}}\naddressType: IPv%c\nports: [{name: tcp, port: %u}]\nendpoints:\n",
+		i, i, opt.six ? '6' : '4', set ? PORT_B : PORT_A);
 	for (uint32_t j = 0; j < endpoint_nr(set, i); j++) {
-		uint32_t a = base + j;
-
-		buf_printf(b, "- addresses: [%u.%u.%u.%u]\n", a >> 24, a >> 16 & 255, a >> 8 & 255, a & 255);
+		buf_printf(b, "- addresses: [");
+		add_address(b, base + j);
+		buf_printf(b, "]\n");
 	}
 }
 
@@ -205,7 +112,7 @@ static struct snapshot *compile(uint32_t set)
 
 	buf_printf(&text, "apiVersion: v1\nkind: Pod\nmetadata: {name: client, uid: flips-client}\nspec: {nodeName: "
 			  "flips, containers: []}\n"
-			  "status: {podIP: 10.7.0.1}\n");
+			  "status: {podIP: 10.7.0.1, podIPs: [{ip: 10.7.0.1}, {ip: \"fd07::1\"}]}\n");
 	for (uint32_t i = 0; i < opt.services; i++)
 		add_service(&text, set, i);
 	batch_read(&batch, LAYER_RULES, STR("flips"), (struct str){ text.data, (uint32_t)text.len });
@@ -295,16 +202,81 @@ static void judge(struct counts *n, const struct seen *s)
 		note(n, &n->foreign, "service %u set %u was answered by %08x:%u", s->service, set, s->addr, s->port);
 }
 
-static void connect_once(struct counts *n, const struct mesh_control *control, int flows_fd, uint32_t service)
+static socklen_t service_addr(uint32_t service, struct sockaddr_storage *ret)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET,
-				  .sin_port = htons(80),
-				  .sin_addr.s_addr = htonl(0x0a600000 + service + 1) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)ret;
+	struct sockaddr_in *four = (struct sockaddr_in *)ret;
+	uint32_t a = htonl(0x0a600000 + service + 1);
+
+	memset(ret, 0, sizeof(*ret));
+	if (!opt.six) {
+		four->sin_family = AF_INET;
+		four->sin_port = htons(80);
+		four->sin_addr.s_addr = a;
+		return sizeof(*four);
+	}
+	six->sin6_family = AF_INET6;
+	six->sin6_port = htons(80);
+	six->sin6_addr.s6_addr[0] = 0xfd;
+	six->sin6_addr.s6_addr[1] = 7;
+	memcpy(six->sin6_addr.s6_addr + 12, &a, 4);
+	return sizeof(*six);
+}
+
+static __be16 end_of(const struct sockaddr_storage *sa, struct mesh_addr *ret)
+{
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)sa;
+	const struct sockaddr_in *four = (const struct sockaddr_in *)sa;
+
+	if (sa->ss_family == AF_INET)
+		*ret = (struct mesh_addr){ { 0, 0, htonl(0xffff), four->sin_addr.s_addr } };
+	else
+		memcpy(ret, &six->sin6_addr, sizeof(*ret));
+	return sa->ss_family == AF_INET ? four->sin_port : six->sin6_port;
+}
+
+/* The connection that the links track between the two ends. What is not confirmed yet may become so while it is looked for, never the
+ * other way. */
+static bool conn_between(const struct maps *m, const struct sockaddr_storage *from, const struct sockaddr_storage *to,
+			 struct mesh_flow *ret)
+{
+	struct mesh_tuple one = { .proto = MESH_PROTO_TCP }, other = { .proto = MESH_PROTO_TCP }, wire;
+	uint8_t value[MESH_TIMER_SIZE + sizeof(struct mesh_conn)];
+
+	one.client_port_be = other.server_port_be = end_of(from, &one.client);
+	one.server_port_be = other.client_port_be = end_of(to, &one.server);
+	other.client = one.server;
+	other.server = one.client;
+	for (int i = 0; i < 2; i++) {
+		if (bpf_map_lookup_elem(m->nats[i], &one, &wire) && bpf_map_lookup_elem(m->nats[i], &other, &wire))
+			continue;
+		wire.kind = MESH_TUPLE_WIRE;
+		if (bpf_map_lookup_elem(m->conns[0], &wire, value) && bpf_map_lookup_elem(m->conns[1], &wire, value))
+			continue;
+		memcpy(ret, value + MESH_TIMER_SIZE, sizeof(*ret));
+		return true;
+	}
+	return false;
+}
+
+static bool flow_of(const struct maps *m, int fd, const struct sockaddr_storage *to, struct mesh_flow *ret)
+{
+	struct sockaddr_storage from;
+	uint64_t cookie = 0;
+	socklen_t len = opt.tc ? sizeof(from) : sizeof(cookie);
+
+	if (opt.tc)
+		return !getsockname(fd, (struct sockaddr *)&from, &len) && conn_between(m, &from, to, ret);
+	return !getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) && !bpf_map_lookup_elem(m->flows, &cookie, ret);
+}
+
+static void connect_once(struct counts *n, const struct maps *m, uint32_t service)
+{
+	struct sockaddr_storage to;
+	socklen_t len = service_addr(service, &to);
+	int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct seen s = { .service = service };
 	struct mesh_flow flow;
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
 	uint8_t word[6];
 	int err;
 
@@ -312,15 +284,14 @@ static void connect_once(struct counts *n, const struct mesh_control *control, i
 		die("socket");
 	peer_linger0(fd);
 	n->connections++;
-	s.before = *(volatile const __u64 *)&control->live;
+	s.before = *(volatile const __u64 *)&m->control->live;
 	__sync_synchronize();
-	err = connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+	err = connect(fd, (struct sockaddr *)&to, len);
 	__sync_synchronize();
-	s.after = *(volatile const __u64 *)&control->live;
+	s.after = *(volatile const __u64 *)&m->control->live;
 	if (err) {
 		note(n, &n->failures, "connect to service %u: %s", service, strerror(errno));
-	} else if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) ||
-		   bpf_map_lookup_elem(flows_fd, &cookie, &flow)) {
+	} else if (!flow_of(m, fd, &to, &flow)) {
 		note(n, &n->unrecorded, "no flow of service %u", service);
 	} else if (recv(fd, word, sizeof(word), MSG_WAITALL) != sizeof(word)) {
 		note(n, &n->failures, "recv from service %u: %s", service, strerror(errno));
@@ -333,44 +304,21 @@ static void connect_once(struct counts *n, const struct mesh_control *control, i
 	close(fd);
 }
 
-/* The network namespace of the first child, the pod. */
-static void enter_netns(void)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", children[0]);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || setns(fd, CLONE_NEWNET))
-		die(path);
-	close(fd);
-}
-
-static void enter_pod(void)
-{
-	char path[700];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", opt.pod);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		die(path);
-	close(fd);
-}
-
 static _Noreturn void client(uint32_t id)
 {
-	int control_fd = pinned("mesh_control"), flows_fd = pinned("mesh_flows");
+	int control_fd = pinned("mesh_control");
+	struct maps m = { .flows = pinned("mesh_flows"),
+			  .conns = { pinned("mesh_conns_new"), pinned("mesh_conns") },
+			  .nats = { pinned("mesh_nats_new"), pinned("mesh_nats") } };
 	uint64_t rng = id + 1;
-	struct mesh_control *control;
 
 	enter_netns();
 	enter_pod();
-	control = mmap(NULL, (size_t)getpagesize(), PROT_READ, MAP_SHARED, control_fd, 0);
-	if (control == MAP_FAILED)
+	m.control = mmap(NULL, (size_t)getpagesize(), PROT_READ, MAP_SHARED, control_fd, 0);
+	if (m.control == MAP_FAILED)
 		die("pinned maps");
 	while (!shared->stop)
-		connect_once(&shared->counts[id], control, flows_fd, (uint32_t)(peer_random(&rng) % opt.services));
+		connect_once(&shared->counts[id], &m, (uint32_t)(peer_random(&rng) % opt.services));
 	_exit(0);
 }
 
@@ -391,20 +339,24 @@ static void spawn(void (*fn)(uint32_t), uint32_t arg)
 
 static void server(uint32_t unused)
 {
-	enter_netns();
+	if (!opt.tc)
+		enter_netns();
 	serve();
 }
 
-/* One network namespace holds both ends: clients at 10.7.0.1, and every endpoint's address is local. This process keeps it, and
- * by its cgroup it is known as the pod's. */
+/* This process keeps the pod's network namespace, and by its cgroup it is known as the pod's. */
 static void pod(uint32_t unused)
 {
 	if (unshare(CLONE_NEWNET))
 		die("unshare");
-	command("ip link set lo up && ip addr add 10.7.0.1/32 dev lo && ip route add local 10.64.0.0/10 dev lo && "
-		"sysctl -qw net.ipv4.tcp_congestion_control=reno net.ipv4.ip_local_port_range='10000 65000'");
-	enter_pod();
+	if (!opt.tc)
+		endpoints_network();
 	shared->pod_ready = 1;
+	while (!shared->linked)
+		usleep(1000);
+	pod_network();
+	enter_pod();
+	shared->pod_ready = 2;
 	for (;;)
 		pause();
 }
@@ -504,9 +456,9 @@ static void sum_up(void)
 	check("every-flow-recorded", !sum.unrecorded, "%lu without a record", sum.unrecorded);
 }
 
-static void wait_for(const volatile uint32_t *flag)
+static void wait_for(const volatile uint32_t *flag, uint32_t value)
 {
-	while (!*flag) {
+	while (*flag != value) {
 		if (waitpid(children[child_nr - 1], NULL, WNOHANG))
 			exit(2);
 		usleep(1000);
@@ -516,9 +468,26 @@ static void wait_for(const volatile uint32_t *flag)
 static struct plane *open_plane(void)
 {
 	static char text_services[16], text_endpoints[16];
-	char *argv[] = { "meshd",	 "--cgroup",	opt.cgroup,	  "--pin",	 (char *)pin_dir(),
-			 "--node-name",	 "flips",	"--max-services", text_services, "--max-endpoints",
-			 text_endpoints, "--log-level", "warn",		  NULL };
+	char *argv[] = { "meshd",
+			 "--cgroup",
+			 opt.cgroup,
+			 "--pin",
+			 (char *)pin_dir(),
+			 "--node-name",
+			 "flips",
+			 "--max-services",
+			 text_services,
+			 "--max-endpoints",
+			 text_endpoints,
+			 "--log-level",
+			 "warn",
+			 "--socket-hooks",
+			 opt.tc ? "off" : "on",
+			 "--max-connections",
+			 "262144",
+			 "--max-pod-connections",
+			 "262144",
+			 NULL };
 	struct settings settings;
 	struct plane *plane;
 	struct buf err = { 0 };
@@ -562,16 +531,26 @@ int main(int argc, char **argv)
 			opt.flips = n;
 		else if (!strcmp(argv[i], "--clients"))
 			opt.clients = n < CLIENTS_MAX ? n : CLIENTS_MAX;
+		else if (!strcmp(argv[i], "--family"))
+			opt.six = n == 6;
+		else if (!strcmp(argv[i], "--path"))
+			opt.tc = !strcmp(argv[i + 1], "tc");
 	}
 	signal(SIGPIPE, SIG_IGN);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	make_place();
 	sets[0] = compile(0);
 	sets[1] = compile(1);
+	if (opt.tc)
+		node_network();
 	spawn(pod, 0);
-	wait_for(&shared->pod_ready);
+	wait_for(&shared->pod_ready, 1);
+	if (opt.tc)
+		link_network();
+	shared->linked = 1;
+	wait_for(&shared->pod_ready, 2);
 	spawn(server, 0);
-	wait_for(&shared->server_ready);
+	wait_for(&shared->server_ready, 1);
 	plane = open_plane();
 	if (plane_apply(plane, sets[0], &applied, &err)) {
 		fprintf(stderr, "flips: %s\n", err.data ? err.data : "");

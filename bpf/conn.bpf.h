@@ -231,14 +231,15 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 /* When the element goes, not when the connection ends: whoever opens and ends them quickly would fill the table with what is over. */
 static __always_inline void quota_give_back(struct mesh_conn *conn)
 {
-	__u32 ifindex = conn->quota, *load;
+	__u32 ifindex = conn->quota;
+	struct mesh_load *load;
 
 	if (!ifindex)
 		return;
 	conn->quota = 0;
 	load = bpf_map_lookup_elem(&mesh_loads, &ifindex);
 	if (load)
-		__sync_fetch_and_add(load, (__u32)-1);
+		__sync_fetch_and_add(&load->established, (__u32)-1);
 }
 
 /* Ends a connection that nobody hears of any more, with the reason that its state suggests. The caller deletes its element. */
@@ -332,6 +333,15 @@ static __always_inline struct mesh_conn *conn_open(const struct mesh_tuple *wire
 	return conn;
 }
 
+/* From now on segments at this interface may belong to a connection (fast.bpf.h). */
+static __always_inline void tracks_tcp(__u32 ifindex)
+{
+	struct mesh_load *load = bpf_map_lookup_elem(&mesh_loads, &ifindex);
+
+	if (load && !load->tracks)
+		*(volatile __u32 *)&load->tracks = 1;
+}
+
 /* The filled connection can be found, and its time runs. */
 static __always_inline void conn_begin(struct mesh_conn *conn)
 {
@@ -339,6 +349,8 @@ static __always_inline void conn_begin(struct mesh_conn *conn)
 
 	if (!slot)
 		return;
+	if (conn->wire.proto == MESH_PROTO_TCP)
+		tracks_tcp(conn->ifindex);
 	index_put_all(conn, 0);
 	if (bpf_timer_init(&slot->timer, &mesh_conns_new, CLOCK_BOOTTIME_))
 		return;
@@ -363,13 +375,13 @@ static __always_inline void conn_hurry(struct mesh_conn *conn)
 static __always_inline int quota_take(__u32 ifindex)
 {
 	struct mesh_control *ctl = mesh_control_get();
-	__u32 *load = bpf_map_lookup_elem(&mesh_loads, &ifindex);
+	struct mesh_load *load = bpf_map_lookup_elem(&mesh_loads, &ifindex);
 
 	if (!ctl || !load)
 		return 1;
-	if (__sync_fetch_and_add(load, 1) < ctl->pod_conns)
+	if (__sync_fetch_and_add(&load->established, 1) < ctl->pod_conns)
 		return 1;
-	__sync_fetch_and_add(load, (__u32)-1);
+	__sync_fetch_and_add(&load->established, (__u32)-1);
 	return 0;
 }
 

@@ -14,15 +14,6 @@
 #define ND_NEIGHBOUR_ADVERT 136
 #define ND_REDIRECT 137
 
-static __always_inline int mac_equal(const __u8 *a, const __u8 *b)
-{
-	int i, differ = 0;
-
-	for (i = 0; i < 6; i++)
-		differ |= a[i] ^ b[i];
-	return !differ;
-}
-
 /* Ethernet ARP: sender's link and IPv4 address at 8 and 14. Probes come from 0.0.0.0 (RFC 5227). */
 static __always_inline __u16 guard_arp(struct __sk_buff *skb, struct work *w, const struct mesh_iface *iface)
 {

@@ -150,12 +150,12 @@ struct {
 	__type(value, struct mesh_iface);
 } mesh_ifaces __weak SEC(".maps");
 
-/* mesh_loads: established connections of an interface's pod. Key: ifindex. Writer: user/plane (elements), tc (counts). */
+/* mesh_loads: connections of an interface's pod. Key: ifindex. Writer: user/plane (elements), tc. Reader: the same. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct mesh_load);
 } mesh_loads __weak SEC(".maps");
 
 /* mesh_locals: addresses of the node itself; the value says nothing. Writer: user/plane. Reader: connect, tc. */

@@ -242,6 +242,15 @@ static __noinline int pkt_translate(struct __sk_buff *skb, struct pkt *p, const 
 	return 0;
 }
 
+static __always_inline int mac_equal(const __u8 *a, const __u8 *b)
+{
+	int i, differ = 0;
+
+	for (i = 0; i < 6; i++)
+		differ |= a[i] ^ b[i];
+	return !differ;
+}
+
 static __always_inline void pkt_swap_macs(struct __sk_buff *skb)
 {
 	__u8 macs[12], swapped[12];

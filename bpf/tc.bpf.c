@@ -7,6 +7,7 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include "fast.bpf.h"
 #include "guard.bpf.h"
 #include "icmp.bpf.h"
 #include "steps.bpf.h"
@@ -21,14 +22,18 @@ static __always_inline int pod_enter(struct __sk_buff *skb, struct work *w, __u3
 	struct mesh_iface *iface = bpf_map_lookup_elem(&mesh_ifaces, &ifindex);
 	struct mesh_control *ctl = mesh_control_get();
 	struct mesh_pod *pod;
+	__u64 live;
 
-	work_begin(w, hook, ifindex);
 	if (!iface || !ctl || iface->kind != MESH_IFACE_POD)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
-	w->live = *(volatile __u64 *)&ctl->live;
-	pod = pod_find(iface->netns_cookie, w->live);
+	live = *(volatile __u64 *)&ctl->live;
+	pod = pod_find(iface->netns_cookie, live);
 	if (!pod)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
+	if ((ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, pod, hook == MESH_HOOK_FROM_POD ? iface : NULL))
+		return *ret = pass(hook, MESH_REASON_NOT_TRACKED), 1;
+	work_begin(w, hook, ifindex);
+	w->live = live;
 	w->pod_id = pod->workload_id;
 	w->scope = pod->scope;
 	w->identity = pod->identity;

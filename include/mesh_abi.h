@@ -198,6 +198,13 @@ struct mesh_iface {
 };
 _Static_assert(sizeof(struct mesh_iface) == 64, "mesh_iface");
 
+/* Value of mesh_loads, key: ifindex on the host's side. */
+struct mesh_load {
+	__u32 established; /* connections of the pod that the tc path keeps */
+	__u32 tracks;	   /* 1: TCP connections have been tracked here */
+};
+_Static_assert(sizeof(struct mesh_load) == 8, "mesh_load");
+
 /* Value of mesh_names: text of an id, for people. Key: the id. */
 struct mesh_name {
 	__u32 kind; /* enum mesh_name_kind */

@@ -230,18 +230,18 @@ static uint32_t link_of(uint32_t i)
 static struct mesh_iface row_of(struct plane *p, uint32_t ifindex)
 {
 	struct mesh_iface row = { 0 };
-	uint32_t load = 77;
+	struct mesh_load load = { .established = 77 };
 
 	CHECK(!bpf_map_lookup_elem(p->map_fd[PLANE_MAP_IFACES], &ifindex, &row));
 	CHECK(!bpf_map_lookup_elem(p->map_fd[PLANE_MAP_LOADS], &ifindex, &load));
-	CHECK_INT(load, 0);
+	CHECK_INT(load.established, 0);
 	return row;
 }
 
 static bool is_absent(struct plane *p, uint32_t ifindex)
 {
 	struct mesh_iface row;
-	uint32_t load;
+	struct mesh_load load;
 
 	return bpf_map_lookup_elem(p->map_fd[PLANE_MAP_IFACES], &ifindex, &row) &&
 	       bpf_map_lookup_elem(p->map_fd[PLANE_MAP_LOADS], &ifindex, &load) &&

@@ -33,7 +33,8 @@ static void links_make(struct plane *p)
 		struct link *l = &world.links[i];
 		struct mesh_pod pod = { .netns_cookie = 1000 + i, .workload_id = 1 };
 		struct mesh_iface iface = { .netns_cookie = 1000 + i, .kind = MESH_IFACE_POD };
-		uint32_t row = p->map_max[PLANE_MAP_PODS] - 1 - i, none = 0;
+		uint32_t row = p->map_max[PLANE_MAP_PODS] - 1 - i;
+		struct mesh_load none = { 0 };
 		char text[96];
 
 		snprintf(text, sizeof(text), "ip link add pod%u index %u type veth peer name far%u", i, 100 + i, i);
@@ -101,7 +102,7 @@ static void map_empty(int fd)
 static void forget(struct plane *p)
 {
 	_Static_assert(sizeof(struct mesh_tuple) == sizeof(struct mesh_frag_key), "map_empty");
-	uint32_t none = 0;
+	struct mesh_load none = { 0 };
 
 	map_empty(p->map_fd[PLANE_MAP_CONNS]);
 	map_empty(p->map_fd[PLANE_MAP_CONNS_NEW]);

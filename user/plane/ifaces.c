@@ -99,7 +99,7 @@ static int put_on(struct plane *p, struct iface *f)
 
 static int write_row(struct plane *p, const struct iface *f)
 {
-	uint32_t none = 0;
+	struct mesh_load none = { 0 };
 
 	if (bpf_map_update_elem(p->map_fd[PLANE_MAP_LOADS], &f->ifindex, &none, BPF_NOEXIST) && errno != EEXIST)
 		return -errno;

@@ -52,7 +52,7 @@ static const char *how_text(enum tc_how how)
 static void iface_json(struct json *j, struct plane *p, const struct iface *f)
 {
 	char name[IF_NAMESIZE];
-	uint32_t load = 0;
+	struct mesh_load load = { 0 };
 
 	bpf_map_lookup_elem(p->map_fd[PLANE_MAP_LOADS], &f->ifindex, &load);
 	json_object(j);
@@ -61,7 +61,7 @@ static void iface_json(struct json *j, struct plane *p, const struct iface *f)
 	json_kstr(j, "kind", f->row.kind == MESH_IFACE_POD ? STR("pod") : STR("node"));
 	json_kstr(j, "pod", f->row.kind == MESH_IFACE_POD ? pod_of(p, f->row.netns_cookie) : (struct str){ 0 });
 	json_kstr(j, "programs", str_of(how_text(f->how)));
-	json_kuint(j, "connections", load);
+	json_kuint(j, "connections", load.established);
 	json_object_end(j);
 }
 

@@ -94,7 +94,13 @@ TEST(what_is_not_there)
 {
 	struct compiled c = compiled_from(documents);
 
-	CHECK_HAS(ask(&c, "nobody", "echo.default", 80, -ENOENT, false), "no pod nobody");
+	CHECK_HAS(ask(&c, "nobody", "echo.default", 80, -ENOENT, false), "no pod nobody with an address\n");
+	CHECK_HAS(ask(&c, "echo", "echo.default", 80, -ENOENT, false),
+		  "no pod echo with an address; did you mean echo-v1?");
+	CHECK_HAS(ask(&c, "clj", "echo.default", 80, -ENOENT, false), "; did you mean cli?");
+	CHECK_HAS(ask(&c, "cli", "ecoh", 80, -ENOENT, false), "; did you mean echo?");
+	CHECK_HAS(ask(&c, "cli", "echo.defalt.svc.cluster.local", 80, -ENOENT, false),
+		  "; did you mean echo.default.svc.cluster.local?");
 	CHECK_HAS(ask(&c, "cli", "echo", 80, -ENOENT, false), "no Service or ServiceEntry has host echo");
 	CHECK_HAS(ask(&c, "cli", "echo.default", 81, -ENOENT, false), "has no address with port 81/tcp; it has 80/tcp");
 	CHECK_HAS(ask(&c, "cli", "headless.default", 80, -ENOENT, false), "headless");

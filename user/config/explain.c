@@ -4,8 +4,11 @@
  * documents.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "config/explain_local.h"
+
+#define NAMES_MAX 4096 /* among which a name that was mistyped is looked for */
 
 /* Where the row of a NodePort is, by "is IPv4": :: and 0.0.0.0 stand for the node's own addresses of the family. */
 static const struct addr node_any[2] = { { { 0 } }, { { [10] = 0xff, [11] = 0xff } } };
@@ -475,6 +478,33 @@ static bool explain_pod(struct asking *q, struct str dst)
 	return server;
 }
 
+/* What was meant instead of the name of a pod or a Service: the pods of a Deployment begin with its name. */
+static void say_hint(struct asking *q, struct str name, bool hosts)
+{
+	uint32_t room = q->s->client_nr + (hosts ? q->s->unit_nr : 0), nr = 0;
+	struct str *names = xcalloc(room + 1, sizeof(*names));
+	int nearest = -1;
+
+	for (uint32_t i = 0; i < q->s->client_nr; i++) {
+		names[nr] = q->s->clients[i].name;
+		if (nearest < 0 && str_starts(names[nr], name) && str_starts(str_sub(names[nr], name.len, 1), STR("-")))
+			nearest = (int)nr;
+		nr++;
+	}
+	for (uint32_t i = 0; hosts && i < q->s->unit_nr; i++) {
+		struct str host = q->s->units[i]->host;
+		int dot = str_is(q->s->units[i]->source_kind, "Service") ? str_find(host, '.') : -1;
+
+		names[nr++] = dot < 0 || str_find(name, '.') >= 0 ? host : str_sub(host, 0, (uint32_t)dot);
+	}
+	if (nearest < 0)
+		nearest = str_nearest(name, names, nr < NAMES_MAX ? nr : NAMES_MAX);
+	if (nearest >= 0)
+		buf_printf(q->text, "; did you mean %.*s?", STR_ARG(names[nearest]));
+	buf_str(q->text, STR("\n"));
+	free(names);
+}
+
 static int explain_to(struct asking *q, struct str dst)
 {
 	size_t before = q->text->len;
@@ -490,11 +520,12 @@ static int explain_to(struct asking *q, struct str dst)
 		return explain_host(q, u);
 	if (explain_node(q, dst) || explain_pod(q, dst))
 		return 0;
-	if (q->text->len == before)
+	if (q->text->len == before) {
 		buf_printf(q->text,
-			   "no Service or ServiceEntry has host %.*s, and no pod its name, seen from namespace "
-			   "%.*s\n",
+			   "no Service or ServiceEntry has host %.*s, and no pod its name, seen from namespace %.*s",
 			   STR_ARG(dst), STR_ARG(q->client->ns));
+		say_hint(q, dst, true);
+	}
 	return -ENOENT;
 }
 
@@ -536,8 +567,10 @@ int explain(const struct snapshot *s, const struct snapshot_options *opts, struc
 	int err = -ENOENT;
 
 	q.client = find_source(&q, src);
-	if (!q.client && q.text->len == before)
-		buf_printf(q.text, "no pod %.*s with an address\n", STR_ARG(src));
+	if (!q.client && q.text->len == before) {
+		buf_printf(q.text, "no pod %.*s with an address", STR_ARG(src));
+		say_hint(&q, src, false);
+	}
 	if (json)
 		json_begin(&q, src, dst);
 	if (q.client)

@@ -86,7 +86,7 @@ static void __attribute__((format(printf, 6, 7))) missing(struct build *b, const
 
 static const struct who nobody;
 
-static const char *not_a_frontend(const struct host *h)
+const char *host_not_frontend(const struct host *h)
 {
 	if (h->kind != HOST_SERVICE)
 		return NULL;
@@ -179,6 +179,19 @@ static void destination_port(struct build *b, const struct doc *doc, const struc
 	}
 }
 
+/* Some namespace that the rule is meant for sees the host. */
+static bool is_visible(const struct world *w, const struct doc *doc, struct str host)
+{
+	const struct strs *to = &doc->vs->export_to;
+
+	if (host_find(w, host, &(struct who){ .ns = doc->meta.ns }, false))
+		return true;
+	for (uint32_t i = 0; i < to->nr; i++)
+		if (host_find(w, host, &(struct who){ .ns = to->v[i] }, false))
+			return true;
+	return false;
+}
+
 static void destination(struct build *b, const struct doc *doc, const struct m_destination *to, struct str field)
 {
 	const struct world *w = b->world;
@@ -196,6 +209,10 @@ static void destination(struct build *b, const struct doc *doc, const struct m_d
 		return;
 	} else if (d) {
 		destination_port(b, doc, to, field, d);
+		if (!is_visible(w, doc, full))
+			report_warning(b, doc, to->host_at, host_field, STR("clients that do not see it are refused"),
+				       "[IST0101] \"%.*s\" is not exported to namespace %.*s", STR_ARG(to->host),
+				       STR_ARG(doc->meta.ns));
 	}
 	if (to->subset.len && (d || w->lone) && !has_subset(w, full, to->subset))
 		missing(b, doc, to->subset_at, FIELD(b, "%.*s.destination.subset", STR_ARG(field)), NO_HINT,
@@ -362,8 +379,8 @@ static void vs_host(struct build *b, uint32_t number, uint32_t at)
 	vs_conflict(b, number, place, field, host, full);
 	if (host_is_wild(host))
 		return;
-	if (h && not_a_frontend(h)) {
-		report_error(b, doc, place, field, NO_HINT, "%s", not_a_frontend(h));
+	if (h && host_not_frontend(h)) {
+		report_error(b, doc, place, field, NO_HINT, "%s", host_not_frontend(h));
 		return;
 	}
 	if (!h && !w->lone && !in_wild_entry(w, full))
@@ -520,109 +537,6 @@ static void hosts(struct build *b)
 	}
 }
 
-/* ---- Gateway API ---- */
-
-static const struct doc *older_route(const struct world *w, const struct doc *doc, const struct m_parent_ref *p)
-{
-	for (index_each(&w->route_by, index_hash2(p->ns, p->name), at, i)) {
-		const struct doc *other = w->routes[i];
-
-		if (other == doc)
-			break;
-		if (other->route->kind != doc->route->kind || !str_eq(other->meta.ns, doc->meta.ns))
-			continue;
-		for (uint32_t k = 0; k < other->route->parent_nr; k++) {
-			const struct m_parent_ref *q = &other->route->parents[k];
-
-			if (str_eq(p->ns, q->ns) && str_eq(p->name, q->name) &&
-			    (!p->port || !q->port || p->port == q->port))
-				return other;
-		}
-	}
-	return NULL;
-}
-
-/* A port that the route is for, but cannot take. */
-static bool port_fits(const struct doc *doc, const struct host *h, const struct m_parent_ref *p)
-{
-	const struct port *port;
-	bool any = false;
-
-	for (uint32_t i = 0; i < h->port_nr; i++) {
-		port = &h->ports[i];
-		if (p->port && p->port != port->number)
-			continue;
-		if (doc->route->kind == ROUTE_UDP)
-			any |= port->class == PORT_UDP;
-		else if (doc->route->kind == ROUTE_TCP)
-			any |= port->proto == MESH_PROTO_TCP;
-		else
-			any |= port->class == PORT_HTTP || port->class == PORT_AUTO;
-	}
-	return any;
-}
-
-static void route_parent(struct build *b, const struct doc *doc, uint32_t at)
-{
-	const struct m_parent_ref *p = &doc->route->parents[at];
-	const struct host *h = host_service(b->world, p->ns, p->name);
-	struct str field = FIELD(b, "spec.parentRefs[%u]", at);
-	const struct doc *other;
-
-	if (!h) {
-		report_warning(b, doc, p->at, field, NO_HINT,
-			       "Service %.*s/%.*s not found: the route has no effect there", STR_ARG(p->ns),
-			       STR_ARG(p->name));
-		return;
-	}
-	if (not_a_frontend(h)) {
-		report_error(b, doc, p->at, field, NO_HINT, "%s", not_a_frontend(h));
-		return;
-	}
-	if (!port_fits(doc, h, p))
-		report_warning(b, doc, p->at, field, NO_HINT,
-			       "Service %.*s/%.*s has no port that %.*s can take: the route has no effect there",
-			       STR_ARG(p->ns), STR_ARG(p->name), STR_ARG(doc->kind_name));
-	other = older_route(b->world, doc, p);
-	if (other)
-		report_warning(b, doc, p->at, field, NO_HINT,
-			       "%.*s %.*s/%.*s comes first for this Service and port; the oldest wins",
-			       STR_ARG(other->kind_name), STR_ARG(other->meta.ns), STR_ARG(other->meta.name));
-	for (uint32_t i = 0; i < h->rule_nr; i++) {
-		if (h->rules[i]->kind != KIND_VIRTUAL_SERVICE || doc->route->kind == ROUTE_UDP)
-			continue;
-		report_warning(b, doc, p->at, field, NO_HINT,
-			       "VirtualService %.*s/%.*s has rules for this Service too; the older of the two wins, "
-			       "and the route for clients of namespace %.*s",
-			       STR_ARG(h->rules[i]->meta.ns), STR_ARG(h->rules[i]->meta.name), STR_ARG(doc->meta.ns));
-		break;
-	}
-}
-
-static void route_backends(struct build *b, const struct doc *doc)
-{
-	for (uint32_t i = 0; i < doc->route->rule_nr; i++) {
-		const struct m_route_rule *r = &doc->route->rules[i];
-		uint32_t weighted = 0;
-
-		for (uint32_t k = 0; k < r->backend_nr; k++) {
-			const struct m_backend_ref *to = &r->backends[k];
-			const struct host *h;
-			const struct port *port;
-			const char *bad = backend_bad(b->world, doc, to, &h, &port);
-
-			weighted += to->weight > 0;
-			if (bad)
-				report_warning(b, doc, to->at, FIELD(b, "spec.rules[%u].backendRefs[%u]", i, k),
-					       NO_HINT, "Service %.*s/%.*s: %s; its share of connections is refused",
-					       STR_ARG(to->ns), STR_ARG(to->name), bad);
-		}
-		if (doc->route->kind == ROUTE_HTTP && weighted > 1)
-			report_warning(b, doc, r->at, FIELD(b, "spec.rules[%u]", i), NO_HINT,
-				       "weights of an HTTPRoute are balanced per connection for now, not per request");
-	}
-}
-
 void analyze(struct build *b)
 {
 	virtual_services(b);
@@ -630,11 +544,5 @@ void analyze(struct build *b)
 	hosts(b);
 	gateways_analyze(b);
 	sidecars_analyze(b);
-	for (uint32_t i = 0; i < b->world->route_nr; i++) {
-		const struct doc *doc = b->world->routes[i];
-
-		for (uint32_t k = 0; k < doc->route->parent_nr; k++)
-			route_parent(b, doc, k);
-		route_backends(b, doc);
-	}
+	routes_analyze(b);
 }

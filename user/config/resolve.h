@@ -13,6 +13,7 @@
  *   access.c     who may reach whom
  *   analyze.c    references that do not exist, conflicts: errors and warnings
  *   analyze_gateway.c   the same of Istio Gateways
+ *   analyze_routes.c    the same of routes of the Gateway API
  */
 #ifndef CONFIG_RESOLVE_H
 #define CONFIG_RESOLVE_H
@@ -304,6 +305,10 @@ void report_once(struct build *b, const struct doc *doc, struct place at, struct
 void analyze(struct build *b);
 /* Gateways of Istio: whom they select, and which get into each other's way. */
 void gateways_analyze(struct build *b);
+/* Routes of the Gateway API. */
+void routes_analyze(struct build *b);
+/* Why clients do not dial this host at addresses of its own, or NULL. */
+const char *host_not_frontend(const struct host *h);
 
 /* ---- clients (scope.c) ---- */
 

@@ -378,9 +378,13 @@ static bool decode_route(struct decode *d, const struct ynode *root, struct doc 
 			   STR("a route without rules answers requests with an error, which needs their bytes; not "
 			       "enforced yet"),
 			   NULL, "spec.rules");
-	/* v1alpha2 allowed sixteen, of which only the first could ever act. */
+	/* v1alpha2 allowed sixteen. */
 	if (!http && raw.spec.rules.nr > 1 && str_ends(doc->api_version, STR("/v1")))
 		check_fail(&c, STR("must have exactly one rule"), NULL, "spec.rules");
+	/* Whatever tells rules apart was refused: the first takes everything. */
+	for (uint32_t i = 1; i < raw.spec.rules.nr && d->errors == before; i++)
+		check_warn(&c, STR("this rule is never reached: an earlier one takes everything"), NULL,
+			   "spec.rules[%u]", i);
 	return d->errors == before;
 }
 

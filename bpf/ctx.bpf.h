@@ -102,4 +102,18 @@ static __always_inline void sock_local(const struct sock *sk, struct mesh_addr *
 	*ret_port_be = bpf_htons(sk->__sk_common.skc_num);
 }
 
+/* Its other end; the any-address when it has none. */
+static __always_inline void sock_remote(const struct sock *sk, struct mesh_addr *ret_addr, __be16 *ret_port_be)
+{
+	if (sk->__sk_common.skc_family == MESH_AF_INET) {
+		addr_from_v4(ret_addr, sk->__sk_common.skc_daddr);
+	} else {
+		ret_addr->w_be[0] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0];
+		ret_addr->w_be[1] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1];
+		ret_addr->w_be[2] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2];
+		ret_addr->w_be[3] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3];
+	}
+	*ret_port_be = sk->__sk_common.skc_dport;
+}
+
 #endif

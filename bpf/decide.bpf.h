@@ -55,6 +55,24 @@ static __always_inline int mesh_addr_special(const struct mesh_addr *a)
 	return first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
 }
 
+/* The addresses that a pod sees itself under when its own service leads back to it: one of the link-local and one of the unique local
+ * addresses, which nothing else uses. */
+static __always_inline void mesh_addr_loop_of(int v4, struct mesh_addr *ret)
+{
+	ret->w_be[0] = v4 ? 0 : MESH_BE32(0xfd74756c);
+	ret->w_be[1] = v4 ? 0 : MESH_BE32(0x6c650000);
+	ret->w_be[2] = v4 ? MESH_BE32(0xffff) : 0;
+	ret->w_be[3] = v4 ? MESH_BE32(0xa9fe7475) : MESH_BE32(1);
+}
+
+static __always_inline int mesh_addr_loop(const struct mesh_addr *a)
+{
+	struct mesh_addr loop;
+
+	mesh_addr_loop_of(mesh_addr_v4(a), &loop);
+	return mesh_addr_eq(a, &loop);
+}
+
 /* The first len bits of the addresses are equal. */
 static __always_inline int mesh_addr_match(const struct mesh_addr *a, const struct mesh_addr *b, __u32 len)
 {
@@ -165,8 +183,11 @@ static __always_inline int mesh_term_hits(const struct mesh_term *t, const struc
 struct mesh_tcp_seen {
 	__u64 bytes_acked;
 	__u64 bytes_received;
+	__u64 bytes_sent; /* with retransmissions */
+	__u64 bytes_retrans;
 	__u32 write_seq;
 	__u32 snd_una;
+	__u32 snd_nxt;
 	int fin_sent; /* state says that a FIN is in the send queue or beyond */
 	int fin_received;
 };
@@ -181,6 +202,19 @@ static __always_inline __u64 mesh_payload_sent(const struct mesh_tcp_seen *t)
 	if (n && t->fin_sent && t->snd_una == t->write_seq)
 		n--;
 	return n;
+}
+
+/*
+ * Whether this end began the connection. TCP does not keep that, but of all that is acknowledged or on its way (but a FIN) only the
+ * SYN of whoever connects is counted there and not among the bytes sent. What does not add up (TCP_REPAIR) is taken for the other end.
+ */
+static __always_inline int mesh_tcp_began(const struct mesh_tcp_seen *t)
+{
+	__u64 seen = t->bytes_acked + (__u32)(t->snd_nxt - t->snd_una), sent = t->bytes_sent - t->bytes_retrans;
+
+	if (t->fin_sent && t->snd_nxt == t->write_seq)
+		sent++;
+	return seen == sent + 1;
 }
 
 static __always_inline __u64 mesh_payload_received(const struct mesh_tcp_seen *t)

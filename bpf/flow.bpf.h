@@ -13,12 +13,15 @@
 enum {
 	TCP_ESTABLISHED_ = 1,
 	TCP_SYN_SENT_ = 2,
+	TCP_SYN_RECV_ = 3,
 	TCP_FIN_WAIT1_ = 4,
 	TCP_FIN_WAIT2_ = 5,
 	TCP_TIME_WAIT_ = 6,
 	TCP_CLOSE_ = 7,
 	TCP_LAST_ACK_ = 9,
-	TCP_CLOSING_ = 11
+	TCP_LISTEN_ = 10,
+	TCP_CLOSING_ = 11,
+	TCP_NEW_SYN_RECV_ = 12
 };
 
 /* Errors of sk_err that the ends of a flow are told apart by. */
@@ -71,19 +74,35 @@ static __always_inline void flow_end(struct mesh_dial *dial, __u8 state, __u16 r
 	bpf_map_delete_elem(&mesh_flows, &cookie);
 }
 
-/* Takes the counters of a TCP socket. state is the one to judge a FIN by: at CLOSE, the state before. */
+/* What a TCP socket counts. state is the one to judge a FIN by: at CLOSE, the state before. */
+static __always_inline void tcp_seen(const struct tcp_sock *tp, __u32 state, struct mesh_tcp_seen *ret)
+{
+	ret->bytes_acked = tp->bytes_acked;
+	ret->bytes_received = tp->bytes_received;
+	ret->bytes_sent = tp->bytes_sent;
+	ret->bytes_retrans = tp->bytes_retrans;
+	ret->write_seq = tp->write_seq;
+	ret->snd_una = tp->snd_una;
+	ret->snd_nxt = tp->snd_nxt;
+	ret->fin_sent = state == TCP_FIN_WAIT1_ || state == TCP_FIN_WAIT2_ || state == TCP_TIME_WAIT_ ||
+			state == TCP_LAST_ACK_ || state == TCP_CLOSING_;
+	ret->fin_received = (((struct sock *)tp)->__sk_common.skc_flags >> SOCK_DONE) & 1;
+}
+
+static __always_inline int tcp_began(const struct tcp_sock *tp, __u32 state)
+{
+	struct mesh_tcp_seen seen;
+
+	tcp_seen(tp, state, &seen);
+	return mesh_tcp_began(&seen);
+}
+
+/* Takes the counters of a TCP socket. */
 static __always_inline void flow_count_tcp(struct mesh_flow *flow, struct tcp_sock *tp, __u32 state)
 {
-	struct mesh_tcp_seen seen = {
-		.bytes_acked = tp->bytes_acked,
-		.bytes_received = tp->bytes_received,
-		.write_seq = tp->write_seq,
-		.snd_una = tp->snd_una,
-		.fin_sent = state == TCP_FIN_WAIT1_ || state == TCP_FIN_WAIT2_ || state == TCP_TIME_WAIT_ ||
-			    state == TCP_LAST_ACK_ || state == TCP_CLOSING_,
-		.fin_received = (((struct sock *)tp)->__sk_common.skc_flags >> SOCK_DONE) & 1,
-	};
+	struct mesh_tcp_seen seen;
 
+	tcp_seen(tp, state, &seen);
 	flow->bytes_sent = mesh_payload_sent(&seen);
 	flow->bytes_received = mesh_payload_received(&seen);
 	flow->srtt_us = tp->srtt_us >> 3;

@@ -111,7 +111,8 @@ static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 	if (!tp)
 		return MESH_REASON_NOT_TRACKED;
 	flow_count_tcp(flow, tp, old);
-	reason = end_reason(old, ((struct sock *)tp)->sk_err);
+	/* A policy cut it: cut.bpf.c has written down which. */
+	reason = flow->reason == MESH_REASON_CUT ? MESH_REASON_CUT : end_reason(old, ((struct sock *)tp)->sk_err);
 	flow_end(dial, old == TCP_SYN_SENT_ ? MESH_STATE_FAILED : MESH_STATE_CLOSED, reason);
 	return reason;
 }

@@ -40,22 +40,50 @@ __noinline int tc_forget(const struct mesh_tuple *wire)
 	return 0;
 }
 
-/* Takes the packet into account where its connection is tracked. A SYN within an open connection is the other end's business. */
+/* A policy that came after the connection is asked whether it may go on. 1: it may. */
+static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
+{
+	struct mesh_control *ctl = mesh_control_get();
+	struct mesh_workload *source;
+
+	if (conn->flags & MESH_CONN_CUT)
+		return 0;
+	if (!ctl || ctl->cut_epoch <= conn->verdict_epoch)
+		return 1;
+	source = workload_find(&w->conn_dialled.client, w->live);
+	if (!tc_ask(&w->conn_dialled.client, source ? source->identity : 0, &w->wire.server,
+		    bpf_ntohs(w->wire.server_port_be))) {
+		conn->verdict_epoch = w->live;
+		return 1;
+	}
+	conn->flags |= MESH_CONN_CUT;
+	conn->flow.policy_id = w->policy_id;
+	conn_report(conn, MESH_STATE_CLOSED, MESH_REASON_CUT);
+	conn->state = MESH_CONN_CLOSED;
+	quota_give_back(conn);
+	conn_hurry(conn);
+	return 0;
+}
+
+/* Takes the packet into account where its connection is tracked. 0: the connection has been forbidden. A reset, which may be that of a
+ * socket that was cut, is let through. A SYN within an open connection is the other end's business. */
 __noinline int tc_take(void)
 {
 	struct work *w = work_get();
 	struct mesh_conn *conn = w ? conn_get(&w->wire) : NULL;
 
 	if (!w || !conn)
-		return 0;
+		return 1;
+	if (!still_allowed(w, conn))
+		return work_tcp(w, TCP_RST, TCP_RST);
 	/* What was sent back to its own pod was counted on its way in. */
 	if (w->hook == MESH_HOOK_TO_POD && (conn->flags & MESH_CONN_HAIRPIN))
-		return 0;
+		return 1;
 	if (conn->ifindex != w->ifindex || (w->p.t.proto == MESH_PROTO_TCP && w->kind == PKT_FRAGMENT) ||
 	    (conn->state == MESH_CONN_OPEN && work_tcp(w, TCP_SYN, TCP_SYN)))
-		return 0;
+		return 1;
 	conn_follow(conn, &w->p, w->conn_reply, w->hook);
-	return 0;
+	return 1;
 }
 
 /* The packet begins the connection that find() found anew: a SYN after the last one ended, a datagram to an endpoint that the rules
@@ -167,6 +195,7 @@ static __always_inline void describe(struct work *w, struct mesh_conn *conn, __u
 	conn->flags = (__u8)flags;
 	conn->ifindex = w->ifindex;
 	conn->backend = w->backend;
+	conn->verdict_epoch = w->live;
 	conn->flow.netns_cookie = w->netns_cookie;
 	conn->flow.epoch = w->live;
 	conn->flow.client = w->dialled.client;
@@ -240,20 +269,6 @@ __noinline int tc_send_on(struct __sk_buff *skb, __u32 hairpin)
 	return bpf_redirect(w->ifindex, 0);
 }
 
-/* The address that a pod sees itself under when its own service leads back to it: one of the link-local and one of the unique local
- * addresses, which nothing else uses. */
-static __always_inline void loop_address(const struct work *w, struct mesh_addr *ret)
-{
-	if (w->p.v6) {
-		ret->w_be[0] = bpf_htonl(0xfd74756c);
-		ret->w_be[1] = bpf_htonl(0x6c650000);
-		ret->w_be[2] = 0;
-		ret->w_be[3] = bpf_htonl(1);
-	} else {
-		addr_from_v4(ret, bpf_htonl(0xa9fe7475));
-	}
-}
-
 static __always_inline int unspecified(const struct mesh_addr *a)
 {
 	return !(a->w_be[0] | a->w_be[1] | a->w_be[2] | a->w_be[3]);
@@ -299,7 +314,7 @@ __noinline int tc_route(struct __sk_buff *skb)
 	server = workload_find(&w->to.server, w->live);
 	if (w->hook == MESH_HOOK_FROM_POD && own_address(w, &w->to.server)) {
 		flags |= MESH_CONN_HAIRPIN;
-		loop_address(w, &w->to.client);
+		mesh_addr_loop_of(!w->p.v6, &w->to.client);
 	}
 	if (w->hook == MESH_HOOK_FROM_NODE && (!server || !(server->flags & MESH_WORKLOAD_LOCAL)))
 		flags |= MESH_CONN_MASQ;

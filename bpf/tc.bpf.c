@@ -122,7 +122,8 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return tc_from_pod_new(skb);
 	}
-	tc_take();
+	if (!tc_take())
+		return tc_refuse(skb, MESH_REASON_CUT);
 	if ((w->conn_flags & MESH_CONN_SOCKET) || !(w->conn_flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (w->conn_view == MESH_TUPLE_DIALLED && !w->conn_reply)
@@ -197,6 +198,13 @@ static __always_inline int from_host(struct __sk_buff *skb)
 	return 1;
 }
 
+static __always_inline int cuts(void)
+{
+	struct mesh_control *ctl = mesh_control_get();
+
+	return ctl && ctl->flags & MESH_CONTROL_CUT;
+}
+
 /* A packet to the pod that belongs to no connection: its policy is asked about all that may begin one, and about other protocols. */
 __noinline int tc_to_pod_new(struct __sk_buff *skb)
 {
@@ -222,8 +230,8 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 	reason = tc_ask(&w->p.t.client, source ? source->identity : 0, own, bpf_ntohs(w->p.t.server_port_be));
 	if (reason)
 		return w->kind == PKT_L4 ? tc_refuse_new(skb, reason) : drop(w->hook, reason);
-	/* Only a SYN is asked about, so that a TCP connection needs to be kept for its record alone. */
-	if (w->kind != PKT_L4 || (!foreign && w->p.t.proto == MESH_PROTO_TCP))
+	/* Only a SYN is asked about, so that a TCP connection needs to be kept for its record alone, unless it may be cut. */
+	if (w->kind != PKT_L4 || (!foreign && w->p.t.proto == MESH_PROTO_TCP && !cuts()))
 		return pass(w->hook, MESH_REASON_NOT_TRACKED);
 	if (!tc_begin(MESH_CONN_ASKED | (foreign ? MESH_CONN_RECORD : 0)))
 		return pass(w->hook, MESH_REASON_CONN_TABLE_FULL);
@@ -265,7 +273,8 @@ static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 	}
 	if (!w->conn_reply && !(w->conn_flags & (MESH_CONN_ASKED | MESH_CONN_SOCKET)) && !tc_admit())
 		return TC_ACT_SHOT_;
-	tc_take();
+	if (!tc_take())
+		return tc_refuse(skb, MESH_REASON_CUT);
 	if (w->conn_view != MESH_TUPLE_WIRE || !w->conn_reply || !(w->conn_flags & MESH_CONN_NAT) ||
 	    (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)))
 		return pass(w->hook, MESH_REASON_TRACKED);
@@ -355,7 +364,8 @@ static __always_inline int from_node_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return from_node_new(skb, w);
 	}
-	tc_take();
+	if (!tc_take())
+		return tc_refuse(skb, MESH_REASON_CUT);
 	aim(w, &w->wire, 0);
 	return tc_send_on(skb, 0);
 }
@@ -434,7 +444,8 @@ static __always_inline int to_node_l4(struct __sk_buff *skb, struct work *w, con
 	}
 	if (!w->conn_reply || w->conn_ifindex != w->ifindex || !(w->conn_flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_TRACKED);
-	tc_take();
+	if (!tc_take())
+		return tc_refuse(skb, MESH_REASON_CUT);
 	aim(w, &w->conn_dialled, 1);
 	return tc_send_on(skb, 0);
 }

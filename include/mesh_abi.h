@@ -229,12 +229,14 @@ struct mesh_control {
 	__u64 closed_head; /* records ever written to mesh_closed */
 	__u32 cidr_nr;	   /* rows in mesh_cidrs; 0: the trie is not asked */
 	__u32 layout;	   /* MESH_LAYOUT */
+	__u64 cut_epoch;   /* what was allowed before is asked about again; 0: never */
 	__u32 flags;	   /* enum mesh_control_flag */
 	__u32 pod_conns;   /* connections that one pod may have in mesh_conns */
 };
-_Static_assert(sizeof(struct mesh_control) == 32, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 40, "mesh_control");
 enum mesh_control_flag {
-	MESH_CONTROL_SOCKETS = 1 /* the socket hooks are attached: flows of this node's pods are theirs */
+	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
+	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */
 };
 
 /* clang-format off */
@@ -296,7 +298,8 @@ enum mesh_control_flag {
 	X(NO_LOCAL,        "no_local_endpoint", "only endpoints of this node may be used, and all are on others") \
 	X(SPOOFED_ICMP,    "spoofed_icmp",      "an ICMP error about a packet that was not for the pod, or a redirect") \
 	X(TAGGED,          "tagged",            "VLAN tags hide what the frame holds")                \
-	X(FLOODED,         "flooded",           "for another link address: a bridge did not know where that is")
+	X(FLOODED,         "flooded",           "for another link address: a bridge did not know where that is")                      \
+	X(CUT,             "cut",               "a policy that came later forbids it")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -316,7 +319,8 @@ enum mesh_control_flag {
 	X(TO_POD,       "to_pod")          \
 	X(FROM_NODE,    "from_node")       \
 	X(TO_NODE,      "to_node")         \
-	X(CONN_TIMER,   "conn_timer")
+	X(CONN_TIMER,   "conn_timer")      \
+	X(CUT,          "cut")
 
 /* What carried a flow: X(name, label). */
 #define MESH_PATHS(X)                      \
@@ -437,6 +441,7 @@ enum mesh_conn_flag {
 	MESH_CONN_SOCKET = 8,  /* translated at the socket (sendmsg, recvmsg): tc only counts */
 	MESH_CONN_MASQ = 16,   /* leaves the node under the node's address */
 	MESH_CONN_ASKED = 32,  /* the server's policy allows it */
+	MESH_CONN_CUT = 64,    /* a policy forbids it by now */
 };
 
 /*
@@ -449,6 +454,7 @@ struct mesh_conn {
 	struct mesh_tuple wire;	   /* kind WIRE */
 	struct mesh_addr masq;	   /* client on the other side of the node; zero: not passed on */
 	__u64 seen_ns;		   /* last packet, CLOCK_BOOTTIME */
+	__u64 verdict_epoch;	   /* live epoch when the policy was asked */
 	__u64 packets[2];
 	__u32 seq_end[2]; /* TCP: highest sequence number sent, and acknowledged by the other side, */
 	__u32 acked[2];	  /* of each direction */
@@ -463,7 +469,7 @@ struct mesh_conn {
 	__u16 pad2;
 	__u32 pad3;
 };
-_Static_assert(sizeof(struct mesh_conn) == 320, "mesh_conn");
+_Static_assert(sizeof(struct mesh_conn) == 328, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
 
 /* First fragments name the ports for the rest. Key and value of mesh_frags. */

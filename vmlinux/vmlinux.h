@@ -18,11 +18,23 @@ struct in6_addr {
 	} in6_u;
 };
 
+struct net {
+	__u64 net_cookie;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
+	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
 	__u16 skc_num; /* local port, host order */
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	unsigned long skc_flags;
 };
@@ -37,17 +49,32 @@ struct inet_connection_sock;
 
 struct tcp_sock {
 	__u32 write_seq;
+	__u32 snd_nxt;
 	__u32 snd_una;
 	__u32 srtt_us; /* smoothed round trip time << 3 in usecs */
 	__u32 total_retrans;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
 	__u64 bytes_acked;
 	__u64 bytes_received;
 };
+
+struct udp_sock;
 
 struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+};
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+};
+
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
 };
 
 struct file;

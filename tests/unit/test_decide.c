@@ -204,3 +204,33 @@ TEST(payload_without_syn_and_fin)
 	CHECK_INT(mesh_payload_sent(&t), 0);
 	CHECK_INT(mesh_payload_received(&t), 0);
 }
+
+TEST(who_began_is_told_from_the_syn)
+{
+	/* 1000 bytes sent, 100 of them twice; 300 are on their way. */
+	struct mesh_tcp_seen t = { .bytes_sent = 1100,
+				   .bytes_retrans = 100,
+				   .bytes_acked = 701,
+				   .snd_una = 0xfffffff0,
+				   .snd_nxt = 0xfffffff0 + 300,
+				   .write_seq = 0xfffffff0 + 400 };
+
+	CHECK(mesh_tcp_began(&t));
+	t.bytes_acked = 700;
+	CHECK(!mesh_tcp_began(&t));
+	/* Closing, with data before the FIN that is not sent yet; then the FIN on its way, and acknowledged. */
+	t.fin_sent = 1;
+	CHECK(!mesh_tcp_began(&t));
+	t.write_seq = t.snd_nxt = t.snd_una + 301;
+	CHECK(!mesh_tcp_began(&t));
+	t.bytes_acked = 701;
+	CHECK(mesh_tcp_began(&t));
+	t.snd_una = t.snd_nxt;
+	t.bytes_acked = 1002;
+	CHECK(mesh_tcp_began(&t));
+	t.bytes_acked = 1001;
+	CHECK(!mesh_tcp_began(&t));
+	/* Restored by TCP_REPAIR: nothing is known of it. */
+	t = (struct mesh_tcp_seen){ .snd_una = 5, .snd_nxt = 5, .write_seq = 5 };
+	CHECK(!mesh_tcp_began(&t));
+}

@@ -94,7 +94,9 @@ TEST(switches_are_on_unless_turned_off)
 	CHECK_STR(s.node_interfaces, "eth1,auto");
 	CHECK(!s.registry_only);
 	CHECK_INT(read_config("outbound-traffic-policy: REGISTRY_ONLY\n", NULL), 0);
-	CHECK(s.registry_only);
+	CHECK(s.registry_only && !s.cut);
+	CHECK_INT(read_config("on-policy-change: keep\n", "--on-policy-change=cut"), 0);
+	CHECK(s.cut);
 	done();
 }
 
@@ -109,6 +111,7 @@ TEST(mistakes_in_the_file_have_a_place)
 	check_refused("state: ''\n", "must not be empty");
 	check_refused("log-level: loud\n", "must be err, warn, info or debug");
 	check_refused("tc: maybe\n", ":1:5: error: tc: must be on or off");
+	check_refused("on-policy-change: close\n", "must be cut or keep");
 	check_refused("outbound-traffic-policy: any\n", "must be REGISTRY_ONLY or ALLOW_ANY");
 	check_refused("node-interfaces: ''\n", "must not be empty");
 	check_refused("unload: true\n", "can only be given as a flag");

@@ -175,6 +175,9 @@ static int come(struct walk *w, const struct member *have, const struct u_member
 		keep(w, have, u);
 		return 0;
 	}
+	if (have && !have->gone)
+		w->c->verdicts |= workload_at(w->p, have->slot)->policy != row.policy ||
+				  workload_at(w->p, have->slot)->identity != row.identity;
 	row.workload_id = name_ref(w->p, MESH_NAME_WORKLOAD, u->workload);
 	return change(w, have, &row, u);
 }

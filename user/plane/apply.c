@@ -200,6 +200,8 @@ static int apply_once(struct plane *p, struct snapshot *s, struct plane_applied 
 		undo(&a);
 	} else {
 		commit(&a);
+		if (a.access.verdicts)
+			cut_forbidden(p, a.epoch);
 		ret->units_changed = a.fresh_nr;
 		for (uint32_t i = 0; i < a.rows.nr; i++) {
 			ret->rows_removed += a.rows.items[i].new_gone;

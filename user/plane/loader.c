@@ -124,6 +124,13 @@ static void skel_tc(struct mesh *skel, struct bpf_program **out)
 #undef X
 }
 
+static void skel_cuts(struct mesh *skel, struct bpf_program **out)
+{
+#define X(id, name) out[PLANE_CUT_##id] = skel->progs.name;
+	PLANE_CUTS(X)
+#undef X
+}
+
 /* The pinned map is what this meshd would have made. */
 static int map_matches(int fd, const struct bpf_map *map, const char *name, struct buf *err)
 {
@@ -259,6 +266,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 	}
 	p->control = marray_at(&p->control_array, 0, 1);
 	p->control->pod_conns = p->max_pod_conns;
+	cut_init(p);
 	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
 	slots_init(&p->cluster_slots, p->map_max[PLANE_MAP_CLUSTERS]);
 	slots_init(&p->pod_slots, p->map_max[PLANE_MAP_PODS]);
@@ -275,7 +283,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 /* Takes the fds out of the skeleton, so that libbpf's copy of the object can go. */
 static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, struct bpf_program **progs)
 {
-	struct bpf_program *tc[PLANE_TC_NR];
+	struct bpf_program *tc[PLANE_TC_NR], *cuts[PLANE_CUT_NR];
 
 	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
@@ -297,6 +305,10 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 			return -errno;
 	}
 	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, NULL);
+	skel_cuts(skel, cuts);
+	for (uint32_t i = 0; i < PLANE_CUT_NR; i++)
+		if (bpf_program__autoload(cuts[i]))
+			p->cut_fd[i] = bpf_link_create(bpf_program__fd(cuts[i]), 0, BPF_TRACE_ITER, NULL);
 	return 0;
 }
 
@@ -306,11 +318,15 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
  */
 static void skip_absent(const struct plane *p, struct mesh *skel)
 {
-	struct bpf_program *tc[PLANE_TC_NR];
+	bool destroys = libbpf_find_vmlinux_btf_id("bpf_sock_destroy", BPF_TRACE_FENTRY) > 0;
+	struct bpf_program *tc[PLANE_TC_NR], *cuts[PLANE_CUT_NR];
 
 	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
 		bpf_program__set_autoload(tc[i], false);
+	skel_cuts(skel, cuts);
+	for (uint32_t i = 0; i < PLANE_CUT_NR && !(p->cut && destroys); i++)
+		bpf_program__set_autoload(cuts[i], false);
 	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
 		return;
 	bpf_program__set_autoload(skel->progs.mesh_send, false);
@@ -387,7 +403,10 @@ static struct plane *plane_new(const struct settings *s)
 	p->max_workloads = s->max_workloads;
 	p->ifaces.node_links = xstrdup(s->node_interfaces ? s->node_interfaces : "none");
 	p->ifaces.event_fd = -1;
+	p->cut = s->cut;
 	p->lock_fd = p->cgroup_fd = p->iter_link_fd = -1;
+	for (uint32_t i = 0; i < PLANE_CUT_NR; i++)
+		p->cut_fd[i] = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
 	p->pods.inotify_fd = p->pods.timer_fd = p->pods.poll_fd = p->pods.own_netns_fd = -1;
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
@@ -509,6 +528,9 @@ void plane_close(struct plane *p)
 			close(p->tc_fd[i]);
 	if (p->iter_link_fd >= 0)
 		close(p->iter_link_fd);
+	for (uint32_t i = 0; i < PLANE_CUT_NR; i++)
+		if (p->cut_fd[i] >= 0)
+			close(p->cut_fd[i]);
 	if (p->cgroup_fd >= 0)
 		close(p->cgroup_fd);
 	if (p->lock_fd >= 0)

@@ -50,19 +50,26 @@ bool netns_is_ours(int fd, uint64_t userns_dev, uint64_t userns_ino)
 	return ours;
 }
 
-static int socket_in(int own_fd, int fd)
+int netns_call(int own_fd, int fd, int (*fn)(void *data), void *data)
 {
-	int sock, err;
+	int rc;
 
 	if (setns(fd, CLONE_NEWNET))
 		return -errno;
-	sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	err = errno;
+	rc = fn(data);
 	if (setns(own_fd, CLONE_NEWNET)) {
 		log_err("cannot return to the own network namespace");
 		abort();
 	}
-	return sock < 0 ? -err : sock;
+	return rc;
+}
+
+static int socket_open(void *data)
+{
+	int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	(void)data;
+	return sock < 0 ? -errno : sock;
 }
 
 static struct netns_link *link_find(struct netns_facts *f, uint32_t ifindex)
@@ -198,7 +205,7 @@ static int ask_all(int sock, int own_fd, struct netns_facts *f)
 
 int netns_query(int own_fd, int fd, struct netns_facts *ret)
 {
-	int sock = socket_in(own_fd, fd), rc;
+	int sock = netns_call(own_fd, fd, socket_open, NULL), rc;
 
 	if (sock < 0)
 		return sock;

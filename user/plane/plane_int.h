@@ -11,7 +11,7 @@
  *   access.c  mesh_members: who an address is           programs.c policies     batch.c many elements of a map at once
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
- *   flows.c   flow records                              status.c  plane_status
+ *   flows.c   flow records       cut.c  connections that policies forbid by now       status.c  plane_status
  */
 #ifndef PLANE_PLANE_INT_H
 #define PLANE_PLANE_INT_H
@@ -84,6 +84,16 @@ enum plane_prog_id { PLANE_PROGS(X) PLANE_PROG_NR };
 
 #define X(id, name) PLANE_TC_##id,
 enum plane_tc_id { PLANE_TC_PROGS(X) PLANE_TC_NR };
+#undef X
+
+/* Iterators that cut connections. Whoever knows more of one comes first. */
+#define PLANE_CUTS(X)              \
+	X(CLIENT, mesh_cut_client) \
+	X(UDP, mesh_cut_udp)       \
+	X(SERVER, mesh_cut_server)
+
+#define X(id, name) PLANE_CUT_##id,
+enum plane_cut_id { PLANE_CUTS(X) PLANE_CUT_NR };
 #undef X
 
 extern const char *const plane_map_names[PLANE_MAP_NR];
@@ -231,6 +241,7 @@ struct access_change {
 	struct access *access; /* NULL: nothing changes */
 	uint32_t *programs;    /* by index in access->programs: item of plane->programs */
 	uint32_t programs_written;
+	bool verdicts;		/* what guards an address, or whose it is, is another than before */
 	struct member *members; /* all of them afterwards, by address */
 	uint32_t member_nr;
 	struct member_change *items;
@@ -245,10 +256,12 @@ struct plane {
 	uint32_t map_max[PLANE_MAP_NR];
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
-	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
-	bool sockets, tc;	/* what is to be attached */
-	bool udp_counted;	/* nothing is left to attach for it */
-	int iter_link_fd;	/* -1: this kernel has none */
+	int tc_fd[PLANE_TC_NR];	  /* -1: not loaded */
+	bool sockets, tc;	  /* what is to be attached */
+	bool udp_counted;	  /* nothing is left to attach for it */
+	int iter_link_fd;	  /* -1: this kernel has none */
+	bool cut;		  /* connections that a policy comes to forbid */
+	int cut_fd[PLANE_CUT_NR]; /* links of iterators, in the order of their runs; -1: this kernel has none */
 	bool adopted_pins;
 
 	struct marray rows, choices, clusters, backends, pods_rows, workload_rows, terms, bits, control_array;
@@ -424,8 +437,16 @@ void podscan_release(struct plane *p);
 void podscan_tree(struct plane *p);
 /* Connects pods and clients of `s`, and looks into the processes of those that have no namespace yet, or of all. */
 void podscan_match(struct plane *p, const struct snapshot *s, bool all);
+/* An fd of the network namespace of the pod at this index, -1: it is gone. The caller closes it. */
+int podscan_netns(struct plane *p, uint32_t at);
 /* The uid in a pod cgroup's name ("pod<uid>", "...-pod<uid with _ for ->.slice"), to be freed; NULL: not one. */
 char *podscan_uid(const char *dir_name);
+
+/* ---- cut.c ---- */
+/* Before the first apply: nothing is cut for what an earlier meshd left. */
+void cut_init(struct plane *p);
+/* The policies of `epoch`, which is live by now, may forbid connections that are open: those are ended. */
+void cut_forbidden(struct plane *p, uint64_t epoch);
 
 /* ---- links.c ---- */
 #define PLANE_PATH_LEN 4096

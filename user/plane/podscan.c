@@ -203,6 +203,8 @@ struct look {
 	} seen[16]; /* namespaces that were judged already */
 	uint32_t seen_nr;
 	bool processes, done;
+	bool keep; /* only looks for the namespace that the pod has, and keeps it open */
+	int fd;	   /* -1: not found */
 };
 
 static bool carries(const struct netns_facts *f, uint32_t ifindex, const struct client *c)
@@ -274,8 +276,14 @@ static void look_process(struct look *l, const char *pid, bool known)
 	if (netns_id(fd, &id))
 		goto out_close;
 	if (known) {
-		if (id.dev == l->pod->netns_dev && id.ino == l->pod->netns_ino)
-			judge(l, fd, id.dev, id.ino, true);
+		if (id.dev != l->pod->netns_dev || id.ino != l->pod->netns_ino)
+			goto out_close;
+		if (l->keep) {
+			l->fd = fd;
+			l->done = true;
+			return;
+		}
+		judge(l, fd, id.dev, id.ino, true);
 		goto out_close;
 	}
 	if (id.dev == s->host_dev && id.ino == s->host_ino)
@@ -343,6 +351,16 @@ static void inspect(struct plane *p, struct pod *pod, const struct client *c)
 	look_tree(&l, pod->cgroup, false, 0);
 	if (!l.done && l.processes)
 		p->pods.waiting++;
+}
+
+int podscan_netns(struct plane *p, uint32_t at)
+{
+	struct pod *pod = &p->pods.items[at];
+	struct look l = { .p = p, .pod = pod, .keep = true, .fd = -1 };
+
+	if (pod->cookie)
+		look_tree(&l, pod->cgroup, true, 0);
+	return l.fd;
 }
 
 static bool path_is_below(struct str path)

@@ -29,6 +29,7 @@ enum option_type {
 	OPTION_LEVEL,
 	OPTION_SWITCH,
 	OPTION_OUTBOUND,
+	OPTION_CHANGE,
 	OPTION_FLAG, /* takes no value; command line only */
 	OPTION_TYPE_NR,
 };
@@ -37,6 +38,7 @@ enum option_type {
 static const char *const words_of[OPTION_TYPE_NR][2] = {
 	[OPTION_SWITCH] = { "on", "off" },
 	[OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
+	[OPTION_CHANGE] = { "cut", "keep" },
 };
 
 struct option_row {
@@ -81,6 +83,8 @@ static const struct option_row options[] = {
 	  false },
 	{ "max-policy-terms", OPTION_NUMBER, AT(max_policy_terms), "262144", "steps of policies, old and new ones together", 64,
 	  16777216, false },
+	{ "on-policy-change", OPTION_CHANGE, AT(cut), "keep",
+	  "keep or cut the established connections that a change of policies forbids", 0, 0, false },
 	{ "socket-hooks", OPTION_SWITCH, AT(socket_hooks), "on", "on or off: decide at connect(); off leaves it all to tc", 0, 0, false },
 	{ "tc", OPTION_SWITCH, AT(tc), "on", "on or off: programs at the links of pods and node", 0, 0, false },
 	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",

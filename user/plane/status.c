@@ -167,6 +167,10 @@ static void limits_json(struct json *j, struct plane *p)
 		json_str(j,
 			 STR("this kernel has no iterator over open files: bytes of open flows are those of the last "
 			     "round trip"));
+	if (p->cut && p->cut_fd[0] < 0)
+		json_str(j, STR("this kernel has no bpf_sock_destroy (6.5): what a policy comes to forbid is cut at "
+				"its next packet, "
+				"where it is tracked at a link"));
 	if (p->prog_fd[PLANE_PROG_SEND] < 0)
 		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not "
 				"counted"));

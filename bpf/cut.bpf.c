@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Sockets whose connection a policy forbids by now, found and destroyed: three iterators, which user space runs in the network namespace
+ * of each pod after policies have changed. First those of clients, so that their flows tell why they ended, then those of servers
+ * whose client is elsewhere. TCP tells the other end by a reset. Nothing here decides about new connections.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include "ctx.bpf.h"
+#include "flow.bpf.h"
+#include "lookup.bpf.h"
+#include "policy.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Linux 6.5; user space leaves these programs out where it is not there. */
+extern int bpf_sock_destroy(struct sock_common *sock) __ksym __weak;
+
+/* A connection of a socket, as its policy sees it. */
+struct cut {
+	struct mesh_pod *pod; /* that the socket belongs to */
+	__u64 live;
+	struct mesh_addr local, remote;
+	__be16 local_port_be, remote_port_be;
+	__u32 policy_id, server_id;
+};
+
+/* 0: not a socket of the mesh that talks to somebody. */
+static __always_inline int cut_begin(struct cut *c, const struct sock *sk)
+{
+	struct mesh_control *ctl = mesh_control_get();
+
+	if (!ctl)
+		return 0;
+	c->live = *(volatile __u64 *)&ctl->live;
+	c->pod = pod_find(sk->__sk_common.skc_net.net->net_cookie, c->live);
+	sock_local(sk, &c->local, &c->local_port_be);
+	sock_remote(sk, &c->remote, &c->remote_port_be);
+	return c->pod && !mesh_addr_any(&c->remote) && mesh_pod_owns(c->pod, &c->local);
+}
+
+/* 1: the policy of the server does not allow it. */
+static __always_inline int forbidden(struct cut *c, const struct mesh_addr *client, const struct mesh_addr *server,
+				     __be16 port_be)
+{
+	struct mesh_workload *guard = workload_find(server, c->live), *source;
+	struct policy_run run = {};
+
+	if (!guard || !guard->policy)
+		return 0;
+	source = workload_find(client, c->live);
+	run.subject.source = *client;
+	run.subject.destination = *server;
+	run.subject.identity = source ? source->identity : 0;
+	run.subject.port = bpf_ntohs(port_be);
+	if (policy_verdict(&run, guard->policy) == MESH_VERDICT_ALLOW)
+		return 0;
+	policy_count(run.policy_id, 0, MESH_VERDICT_DENY);
+	c->policy_id = run.policy_id;
+	c->server_id = guard->workload_id;
+	return 1;
+}
+
+/* Who dialled a pod's address has no flow: the record is made now. */
+static __always_inline void record_direct(const struct cut *c, struct tcp_sock *tp, __u32 state)
+{
+	struct mesh_flow flow = {};
+
+	flow.netns_cookie = c->pod->netns_cookie;
+	flow.epoch = c->live;
+	flow.opened_ns = bpf_ktime_get_boot_ns();
+	flow.client = c->local;
+	flow.dialled = c->remote;
+	flow.chosen = c->remote;
+	flow.client_port_be = c->local_port_be;
+	flow.dialled_port_be = c->remote_port_be;
+	flow.chosen_port_be = c->remote_port_be;
+	flow.proto = MESH_PROTO_TCP;
+	flow.state = MESH_STATE_CLOSED;
+	flow.reason = MESH_REASON_CUT;
+	flow.client_id = c->pod->workload_id;
+	flow.server_id = c->server_id;
+	flow.policy_id = c->policy_id;
+	flow_count_tcp(&flow, tp, state);
+	flow_to_ring(&flow, flow.opened_ns);
+}
+
+/* Says in the client's record, before it ends, why it will. */
+static __always_inline void mark(const struct cut *c, struct mesh_dial *dial, struct tcp_sock *tp, __u32 state)
+{
+	__u64 cookie = dial ? dial->cookie : 0;
+	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+
+	if (!flow) {
+		record_direct(c, tp, state);
+		return;
+	}
+	flow->policy_id = c->policy_id;
+	flow->reason = MESH_REASON_CUT;
+}
+
+static __always_inline void destroy(struct sock_common *skc)
+{
+	mesh_count(MESH_HOOK_CUT, bpf_sock_destroy(skc) ? MESH_REASON_ERROR : MESH_REASON_CUT);
+}
+
+/* Listeners, handshakes and what is over have nothing to cut. */
+static __always_inline int tcp_talks(__u32 state)
+{
+	return state != TCP_LISTEN_ && state != TCP_CLOSE_ && state != TCP_TIME_WAIT_ && state != TCP_NEW_SYN_RECV_ &&
+	       state != TCP_SYN_RECV_;
+}
+
+SEC("iter/tcp")
+int mesh_cut_client(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct cut c = {};
+	struct mesh_dial *dial;
+	struct tcp_sock *tp;
+	__u32 state;
+
+	if (!skc || !tcp_talks(skc->skc_state))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
+	if (!tp || !cut_begin(&c, (struct sock *)tp))
+		return 0;
+	state = skc->skc_state;
+	dial = bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0);
+	if (!dial && state != TCP_SYN_SENT_ && !tcp_began(tp, state))
+		return 0;
+	/* Who dials himself by his own address never leaves the pod. */
+	if ((!dial && mesh_pod_owns(c.pod, &c.remote)) || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
+		return 0;
+	mark(&c, dial, tp, state);
+	destroy(skc);
+	return 0;
+}
+
+/* Those of the node itself are not asked, as at the link; a pod that has reached itself was looked at as a client. */
+static __always_inline int exempt(const struct cut *c)
+{
+	return mesh_addr_special(&c->remote) || mesh_addr_loop(&c->remote) || mesh_pod_owns(c->pod, &c->remote) ||
+	       bpf_map_lookup_elem(&mesh_locals, &c->remote);
+}
+
+SEC("iter/tcp")
+int mesh_cut_server(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct cut c = {};
+	struct tcp_sock *tp;
+	__u32 state;
+
+	if (!skc || !tcp_talks(skc->skc_state) || skc->skc_state == TCP_SYN_SENT_)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
+	if (!tp || !cut_begin(&c, (struct sock *)tp) || exempt(&c))
+		return 0;
+	state = skc->skc_state;
+	if (bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) || tcp_began(tp, state) ||
+	    !forbidden(&c, &c.remote, &c.local, c.local_port_be))
+		return 0;
+	destroy(skc);
+	return 0;
+}
+
+/* Of datagrams only whoever has dialled a service is known to be the client; the rest is left to the links. */
+SEC("iter/udp")
+int mesh_cut_udp(struct bpf_iter__udp *ctx)
+{
+	struct sock *sk = (struct sock *)ctx->udp_sk;
+	struct mesh_flow *flow;
+	struct mesh_dial *dial;
+	struct cut c = {};
+	__u64 cookie;
+
+	if (!sk || !cut_begin(&c, sk))
+		return 0;
+	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
+	if (!dial || !dial->cookie || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
+		return 0;
+	cookie = dial->cookie;
+	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
+	if (flow)
+		flow->policy_id = c.policy_id;
+	flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CUT);
+	destroy((struct sock_common *)sk);
+	return 0;
+}

@@ -10,6 +10,7 @@
 #include "flow.bpf.h"
 #include "maps.bpf.h"
 #include "pkt.bpf.h"
+#include "tuple.bpf.h"
 
 #define CLOCK_BOOTTIME_ 7
 #define SECOND 1000000000ull
@@ -40,46 +41,6 @@ static const __u32 conn_seconds[MESH_CONN_STATE_NR] = {
 	MESH_CONN_STATES(X)
 #undef X
 };
-
-static __always_inline int end_less(const struct mesh_addr *a, __be16 a_port, const struct mesh_addr *b, __be16 b_port)
-{
-	int i;
-
-	for (i = 3; i >= 0; i--)
-		if (a->w_be[i] != b->w_be[i])
-			return a->w_be[i] < b->w_be[i];
-	return a_port < b_port;
-}
-
-/* The key of mesh_nats for a packet or view, the same in both directions. */
-static __always_inline void tuple_key(const struct mesh_tuple *t, struct mesh_tuple *ret)
-{
-	__builtin_memset(ret, 0, sizeof(*ret));
-	if (end_less(&t->client, t->client_port_be, &t->server, t->server_port_be)) {
-		ret->client = t->client;
-		ret->server = t->server;
-		ret->client_port_be = t->client_port_be;
-		ret->server_port_be = t->server_port_be;
-	} else {
-		ret->client = t->server;
-		ret->server = t->client;
-		ret->client_port_be = t->server_port_be;
-		ret->server_port_be = t->client_port_be;
-	}
-	ret->proto = t->proto;
-}
-
-static __always_inline int tuple_from_client(const struct mesh_tuple *t, const struct mesh_tuple *view)
-{
-	return t->client_port_be == view->client_port_be && t->server_port_be == view->server_port_be &&
-	       mesh_addr_eq(&t->client, &view->client) && mesh_addr_eq(&t->server, &view->server);
-}
-
-static __always_inline int tuple_from_server(const struct mesh_tuple *t, const struct mesh_tuple *view)
-{
-	return t->client_port_be == view->server_port_be && t->server_port_be == view->client_port_be &&
-	       mesh_addr_eq(&t->client, &view->server) && mesh_addr_eq(&t->server, &view->client);
-}
 
 /* The connection with this tuple on the wire (kind WIRE); NULL: none. */
 static __always_inline struct mesh_conn *conn_get(const struct mesh_tuple *wire)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The socket hooks of a client: connect() chooses an endpoint, getpeername() and recvfrom() keep showing what was dialled, and the
- * socket's release ends what connect() began. IPv4 and IPv6 are one text; each entry program is two lines.
+ * The socket hooks of a client: connect() chooses an endpoint, getpeername() keeps showing what was dialled, and the socket's
+ * release ends what connect() or its datagrams began. IPv4 and IPv6 are one text; each entry program is two lines.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -11,6 +11,7 @@
 #include "flow.bpf.h"
 #include "lookup.bpf.h"
 #include "maps.bpf.h"
+#include "peers.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -53,66 +54,16 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow 
 static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct dial *d, const struct mesh_row *row,
 				 __u16 *ret_reason)
 {
-	__u16 reason = MESH_REASON_PASSED;
 	struct mesh_flow flow;
 	__u32 backend = 0;
+	int verdict = dial_route(ctx, d, row, &flow, &backend, ret_reason);
 
-	flow_begin(ctx, d, row->service_id, &flow);
-	if (row->action == MESH_ROUTE)
-		reason = flow_choose(row, &flow, &backend);
-	*ret_reason = reason;
-	if (reason != MESH_REASON_ROUTED && reason != MESH_REASON_PASSED) {
-		flow_fail(&flow, reason);
-		return refuse();
-	}
-	*ret_reason = flow_policy(d, &flow);
-	if (*ret_reason != MESH_REASON_NONE) {
-		flow_fail(&flow, *ret_reason);
-		return DENY;
-	}
-	if (reason == MESH_REASON_ROUTED)
+	if (verdict != ALLOW)
+		return verdict;
+	if (*ret_reason == MESH_REASON_ROUTED)
 		ctx_set_user_addr(ctx, v6, &flow.chosen, flow.chosen_port_be);
-	*ret_reason = record(ctx, &flow, reason);
+	*ret_reason = record(ctx, &flow, *ret_reason);
 	return ALLOW;
-}
-
-/* Somewhere that a pod which may reach only what the rules know must not go. */
-static __always_inline int off_limits(const struct mesh_addr *addr)
-{
-	return !mesh_addr_special(addr) && !bpf_map_lookup_elem(&mesh_locals, addr);
-}
-
-/*
- * No service: the address itself. Nothing is recorded but a refusal. A pod's own address is never off the pod. A UDP socket that is
- * bound to a port may be a server that answers its client, which the tc path can tell from a first datagram and this hook cannot.
- */
-static __always_inline int direct(struct bpf_sock_addr *ctx, const struct dial *d, __u16 *ret_reason)
-{
-	struct mesh_workload *server;
-	struct mesh_flow flow;
-	__u32 policy_id = 0;
-	__u16 reason;
-
-	*ret_reason = MESH_REASON_NOT_SERVICE;
-	if (d->key.proto == MESH_PROTO_UDP && ctx->sk->src_port)
-		return ALLOW;
-	server = workload_find(&d->key.addr, d->live);
-	if (!server && !(d->pod->flags & MESH_POD_REGISTRY_ONLY))
-		return ALLOW;
-	if (mesh_addr_eq(&d->key.addr, &d->pod->addr[0]) || mesh_addr_eq(&d->key.addr, &d->pod->addr[1]))
-		return ALLOW;
-	if (server)
-		reason = dial_policy(d, server, &d->key.addr, d->key.port_be, &policy_id);
-	else
-		reason = off_limits(&d->key.addr) ? MESH_REASON_REGISTRY_ONLY : MESH_REASON_NONE;
-	if (reason == MESH_REASON_NONE)
-		return ALLOW;
-	flow_begin(ctx, d, 0, &flow);
-	flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
-	flow.server_id = server ? server->workload_id : 0;
-	flow_fail(&flow, reason);
-	*ret_reason = reason;
-	return DENY;
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
@@ -130,6 +81,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_
 		end_previous(dial);
 		__builtin_memset(&dial->chosen, 0, sizeof(dial->chosen));
 	}
+	ctx_bound_addr(ctx, v6, &d.local);
 	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
 	if (!mesh_pod_owns(d.pod, &d.local))
 		return ALLOW;
@@ -138,7 +90,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_
 	if (found == ROW_RACED)
 		return refuse();
 	if (found == ROW_NONE || !row || row->action == MESH_ABSENT)
-		return direct(ctx, &d, ret_reason);
+		return dial_direct(ctx, &d, ret_reason);
 	return route(ctx, v6, &d, row, ret_reason);
 }
 
@@ -162,50 +114,28 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 	return verdict;
 }
 
-/* Puts the dialled address where the kernel was about to show the chosen one. */
-static __always_inline __u16 restore(struct bpf_sock_addr *ctx, int v6, int udp_only)
+static __always_inline __u16 restore(struct bpf_sock_addr *ctx, int v6)
 {
-	struct mesh_dial *dial;
 	struct mesh_addr shown;
 	__be16 port_be;
 
-	if (!ctx->sk || (udp_only && ctx_proto(ctx) != MESH_PROTO_UDP))
+	if (!ctx->sk)
 		return MESH_REASON_NOT_HANDLED;
-	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
-	if (!dial)
-		return MESH_REASON_NOT_TRACKED;
 	ctx_user_addr(ctx, v6, &shown, &port_be);
-	if (port_be != dial->chosen_port_be || !mesh_addr_eq(&shown, &dial->chosen))
-		return MESH_REASON_NOT_TRACKED;
-	ctx_set_user_addr(ctx, v6, &dial->dialled, dial->dialled_port_be);
-	return MESH_REASON_RESTORED;
+	return dial_restore(ctx, v6, &shown, port_be);
 }
 
 SEC("cgroup/getpeername4")
 int mesh_getpeer4(struct bpf_sock_addr *ctx)
 {
-	mesh_count(MESH_HOOK_GETPEERNAME4, restore(ctx, 0, 0));
+	mesh_count(MESH_HOOK_GETPEERNAME4, restore(ctx, 0));
 	return ALLOW;
 }
 
 SEC("cgroup/getpeername6")
 int mesh_getpeer6(struct bpf_sock_addr *ctx)
 {
-	mesh_count(MESH_HOOK_GETPEERNAME6, restore(ctx, 1, 0));
-	return ALLOW;
-}
-
-SEC("cgroup/recvmsg4")
-int mesh_recvmsg4(struct bpf_sock_addr *ctx)
-{
-	mesh_count(MESH_HOOK_RECVMSG4, restore(ctx, 0, 1));
-	return ALLOW;
-}
-
-SEC("cgroup/recvmsg6")
-int mesh_recvmsg6(struct bpf_sock_addr *ctx)
-{
-	mesh_count(MESH_HOOK_RECVMSG6, restore(ctx, 1, 1));
+	mesh_count(MESH_HOOK_GETPEERNAME6, restore(ctx, 1));
 	return ALLOW;
 }
 
@@ -213,12 +143,17 @@ int mesh_recvmsg6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int mesh_release(struct bpf_sock *sk)
 {
+	struct mesh_peers *peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
 	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
 	__u16 reason = MESH_REASON_NOT_TRACKED;
 
 	if (dial && dial->cookie && (!dial->sent || dial->proto == MESH_PROTO_UDP)) {
 		reason = dial->proto == MESH_PROTO_UDP ? MESH_REASON_CLOSED : MESH_REASON_NOT_SENT;
 		end_previous(dial);
+	}
+	if (peers) {
+		reason = MESH_REASON_CLOSED;
+		peers_end(peers);
 	}
 	mesh_count(MESH_HOOK_SOCK_RELEASE, reason);
 	return ALLOW;

@@ -8,11 +8,14 @@
 #define BPF_CTX_H
 
 #include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "mesh_abi.h"
 
 #define MESH_AF_INET 2
+#define MESH_SS_CONNECTED 1  /* bpf_sock.state of a UDP socket after connect() */
+#define MESH_BINDPORT_LOCK 8 /* of sock.sk_userlocks */
 
 static __always_inline void addr_from_v4(struct mesh_addr *out, __be32 v4_be)
 {
@@ -64,6 +67,44 @@ static __always_inline void ctx_bound_addr(const struct bpf_sock_addr *ctx, int 
 	} else {
 		addr_from_v4(ret, sk->src_ip4);
 	}
+}
+
+/* The address that the datagram will leave from, as far as bind() or IP_PKTINFO says; all zero (or ::ffff:0.0.0.0) otherwise. */
+static __always_inline void ctx_source_addr(const struct bpf_sock_addr *ctx, int v6, struct mesh_addr *ret)
+{
+	if (v6) {
+		ret->w_be[0] = ctx->msg_src_ip6[0];
+		ret->w_be[1] = ctx->msg_src_ip6[1];
+		ret->w_be[2] = ctx->msg_src_ip6[2];
+		ret->w_be[3] = ctx->msg_src_ip6[3];
+	} else {
+		addr_from_v4(ret, ctx->msg_src_ip4);
+	}
+}
+
+/* The socket is connected, and to this address. */
+static __always_inline int ctx_connected_to(const struct bpf_sock_addr *ctx, int v6, const struct mesh_addr *addr,
+					    __be16 port_be)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (sk->state != MESH_SS_CONNECTED || sk->dst_port != port_be)
+		return 0;
+	if (!v6)
+		return sk->dst_ip4 == addr->w_be[3];
+	return sk->dst_ip6[0] == addr->w_be[0] && sk->dst_ip6[1] == addr->w_be[1] && sk->dst_ip6[2] == addr->w_be[2] &&
+	       sk->dst_ip6[3] == addr->w_be[3];
+}
+
+/* bind() has given the socket its port, rather than its first datagram. The verifier takes no arithmetic on the pointer to a socket, so
+ * it goes through memory and comes back as a number. */
+static __always_inline int ctx_bound_port(const struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *volatile kept = ctx->sk;
+	struct sock *sk = NULL;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), (void *)&kept);
+	return (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & MESH_BINDPORT_LOCK) != 0;
 }
 
 /* MESH_PROTO_*, or 0 for what the mesh leaves alone. */

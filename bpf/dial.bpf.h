@@ -13,6 +13,7 @@
 #include "flow.bpf.h"
 #include "lookup.bpf.h"
 #include "policy.bpf.h"
+#include "tuple.bpf.h"
 
 /* Program results of cgroup/connect and cgroup/sendmsg. DENY alone is EPERM, on every kernel. */
 enum { DENY = 0, ALLOW = 1 };
@@ -120,7 +121,7 @@ static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh
 	return MESH_REASON_ROUTED;
 }
 
-/* Who dials from where, for a socket of the mesh. MESH_REASON_NONE, or why the mesh leaves it alone. */
+/* Who dials what, for a socket of the mesh; d->local is the caller's. MESH_REASON_NONE, or why the mesh leaves it alone. */
 static __always_inline __u16 dial_begin(struct bpf_sock_addr *ctx, int v6, struct dial *d)
 {
 	d->key.prefix_len = 128;
@@ -133,9 +134,106 @@ static __always_inline __u16 dial_begin(struct bpf_sock_addr *ctx, int v6, struc
 	if (!d->pod)
 		return MESH_REASON_NOT_ENROLLED;
 	d->key.scope = d->pod->scope;
-	ctx_bound_addr(ctx, v6, &d->local);
 	ctx_user_addr(ctx, v6, &d->key.addr, &d->key.port_be);
 	return MESH_REASON_NONE;
+}
+
+/* Somewhere that a pod which may reach only what the rules know must not go. */
+static __always_inline int off_limits(const struct mesh_addr *addr)
+{
+	return !mesh_addr_special(addr) && !bpf_map_lookup_elem(&mesh_locals, addr);
+}
+
+/* The links track a connection between the socket and what it dials. */
+static __always_inline int dial_tracked(const struct bpf_sock_addr *ctx, const struct dial *d)
+{
+	struct mesh_tuple t = { .proto = d->key.proto }, key;
+
+	pod_addr(d->pod, &d->local, &d->key.addr, &t.client);
+	t.client_port_be = bpf_htons((__u16)ctx->sk->src_port);
+	t.server = d->key.addr;
+	t.server_port_be = d->key.port_be;
+	tuple_key(&t, &key);
+	return bpf_map_lookup_elem(&mesh_nats, &key) || bpf_map_lookup_elem(&mesh_nats_new, &key);
+}
+
+/* The programs at the links are there for the pod. */
+static __always_inline int dial_linked(const struct dial *d)
+{
+	__u32 ifindex = d->pod->ifindex;
+
+	return bpf_map_lookup_elem(&mesh_ifaces, &ifindex) != NULL;
+}
+
+/* A datagram may be a server's answer, which nobody has to allow. The links have tracked what it answers, or an earlier datagram that was
+ * allowed, when anything needs to be allowed here; without them, whoever has bound a port counts as a server. */
+static __always_inline int dial_answers(const struct bpf_sock_addr *ctx, const struct dial *d)
+{
+	if (d->key.proto != MESH_PROTO_UDP)
+		return 0;
+	return dial_linked(d) ? dial_tracked(ctx, d) : ctx_bound_port(ctx);
+}
+
+/* No service: the address itself. Nothing is recorded but a refusal. A pod's own address is never off the pod. */
+static __always_inline int dial_direct(struct bpf_sock_addr *ctx, const struct dial *d, __u16 *ret_reason)
+{
+	struct mesh_workload *server = workload_find(&d->key.addr, d->live);
+	struct mesh_flow flow;
+	__u32 policy_id = 0;
+	__u16 reason;
+
+	*ret_reason = MESH_REASON_NOT_SERVICE;
+	if (server ? !(server->policy | server->shadow) : !(d->pod->flags & MESH_POD_REGISTRY_ONLY))
+		return ALLOW;
+	if (mesh_addr_eq(&d->key.addr, &d->pod->addr[0]) || mesh_addr_eq(&d->key.addr, &d->pod->addr[1]) ||
+	    dial_answers(ctx, d))
+		return ALLOW;
+	if (server)
+		reason = dial_policy(d, server, &d->key.addr, d->key.port_be, &policy_id);
+	else
+		reason = off_limits(&d->key.addr) ? MESH_REASON_REGISTRY_ONLY : MESH_REASON_NONE;
+	if (reason == MESH_REASON_NONE)
+		return ALLOW;
+	flow_begin(ctx, d, 0, &flow);
+	flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
+	flow.server_id = server ? server->workload_id : 0;
+	flow_fail(&flow, reason);
+	*ret_reason = reason;
+	return DENY;
+}
+
+/* A service: chooses an endpoint into the flow and asks its policy. *ret_reason: ROUTED or PASSED with ALLOW, else why not. */
+static __always_inline int dial_route(struct bpf_sock_addr *ctx, const struct dial *d, const struct mesh_row *row,
+				      struct mesh_flow *flow, __u32 *ret_backend, __u16 *ret_reason)
+{
+	__u16 reason = MESH_REASON_PASSED, denied;
+
+	flow_begin(ctx, d, row->service_id, flow);
+	if (row->action == MESH_ROUTE)
+		reason = flow_choose(row, flow, ret_backend);
+	*ret_reason = reason;
+	if (reason != MESH_REASON_ROUTED && reason != MESH_REASON_PASSED) {
+		flow_fail(flow, reason);
+		return refuse();
+	}
+	denied = flow_policy(d, flow);
+	if (denied == MESH_REASON_NONE)
+		return ALLOW;
+	flow_fail(flow, denied);
+	*ret_reason = denied;
+	return DENY;
+}
+
+/* Puts the dialled address where the kernel was about to show the one that connect() chose. */
+static __always_inline __u16 dial_restore(struct bpf_sock_addr *ctx, int v6, const struct mesh_addr *shown,
+					  __be16 port_be)
+{
+	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
+
+	if (!dial || port_be != dial->chosen_port_be || !mesh_addr_eq(shown, &dial->chosen))
+		return MESH_REASON_NOT_TRACKED;
+	ctx_set_user_addr(ctx, v6, &dial->dialled, dial->dialled_port_be);
+	return MESH_REASON_RESTORED;
 }
 
 #endif

@@ -52,26 +52,33 @@ static __always_inline void flow_to_ring(const struct mesh_flow *flow, __u64 now
 	*(volatile __u64 *)&slot->seq = seq + 1;
 }
 
-/* Ends the flow of a socket: from the live table to the ring. */
+/* Ends a flow: from the live table to the ring. bytes: sent and received, where the record does not have them itself (UDP). */
+static __always_inline void flow_close(__u64 cookie, __u8 state, __u16 reason, const __u64 *bytes)
+{
+	struct mesh_flow *flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
+
+	if (!flow)
+		return;
+	flow->state = state;
+	flow->reason = reason;
+	if (bytes) {
+		flow->bytes_sent = bytes[0];
+		flow->bytes_received = bytes[1];
+	}
+	flow_to_ring(flow, bpf_ktime_get_boot_ns());
+	bpf_map_delete_elem(&mesh_flows, &cookie);
+}
+
+/* Ends the flow of a socket that has called connect(). */
 static __always_inline void flow_end(struct mesh_dial *dial, __u8 state, __u16 reason)
 {
-	struct mesh_flow *flow;
+	__u64 bytes[] = { dial->bytes_sent, dial->bytes_received };
 	__u64 cookie = dial->cookie;
 
 	if (!cookie)
 		return;
 	dial->cookie = 0;
-	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
-	if (!flow)
-		return;
-	flow->state = state;
-	flow->reason = reason;
-	if (dial->proto == MESH_PROTO_UDP) {
-		flow->bytes_sent = dial->bytes_sent;
-		flow->bytes_received = dial->bytes_received;
-	}
-	flow_to_ring(flow, bpf_ktime_get_boot_ns());
-	bpf_map_delete_elem(&mesh_flows, &cookie);
+	flow_close(cookie, state, reason, dial->proto == MESH_PROTO_UDP ? bytes : NULL);
 }
 
 /* What a TCP socket counts. state is the one to judge a FIN by: at CLOSE, the state before. */

@@ -200,7 +200,7 @@ struct {
 } mesh_conns_new __weak SEC(".maps");
 
 /* mesh_nats: every view of a connection, whichever way a packet goes, to its tuple on the wire (struct mesh_tuple). Lives as long as the
- * connection; in mesh_nats_new until that is confirmed. Writer: tc, connect (sendmsg). Reader: the same. */
+ * connection; in mesh_nats_new until that is confirmed. Writer, reader: tc. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -241,8 +241,9 @@ struct {
 	__type(value, __u64);
 } mesh_counters __weak SEC(".maps");
 
-/* mesh_flows: connections that are open. Key: the client's socket cookie. Writer: connect (opens), sockops (updates, closes),
- * the iterator (refreshes). Reader: user/plane. Full: the connection goes on unrecorded, and is counted. */
+/* mesh_flows: connections that are open. Key: the client's socket cookie; a number of its own where one socket has several. Writer:
+ * connect, sendmsg (open), sockops (updates, closes), the iterator (refreshes). Reader: user/plane. Full: the connection goes on
+ * unrecorded, and is counted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -267,6 +268,24 @@ struct {
 	__type(key, int);
 	__type(value, struct mesh_dial);
 } mesh_dials __weak SEC(".maps");
+
+/* mesh_peers: what a socket dials without connect(). Lives and dies with the socket, so that nobody can fill it up for others. Writer:
+ * sendmsg, recvmsg, udp (counts). Reader: the same, sock_release, the iterator. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_peers);
+} mesh_peers __weak SEC(".maps");
+
+/* mesh_notes: the flow whose datagram a thread is sending or receiving at this moment: the hooks know the address and not the length, the
+ * tracepoints after them the length and not the address. Writer: sendmsg, recvmsg. Reader: udp. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} mesh_notes __weak SEC(".maps");
 
 /* mesh_barrier: never read. Updating its element makes the kernel wait until no program that started earlier still runs, which is
  * the grace period that freed slots need. */

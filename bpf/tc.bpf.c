@@ -124,7 +124,7 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 	}
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
-	if ((w->conn_flags & MESH_CONN_SOCKET) || !(w->conn_flags & MESH_CONN_NAT))
+	if (!(w->conn_flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (w->conn_view == MESH_TUPLE_DIALLED && !w->conn_reply)
 		aim(w, &w->wire, 0);
@@ -142,8 +142,7 @@ static __always_inline int from_pod_icmp(struct __sk_buff *skb, struct work *w)
 
 	if (!guard_icmp(w))
 		return drop(w->hook, MESH_REASON_SPOOFED_ICMP);
-	if (!found || w->conn_view != MESH_TUPLE_DIALLED || !w->conn_reply ||
-	    (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)))
+	if (!found || w->conn_view != MESH_TUPLE_DIALLED || !w->conn_reply || (w->conn_flags & MESH_CONN_HAIRPIN))
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim(w, &w->wire, 1);
 	return tc_icmp(skb);
@@ -271,12 +270,12 @@ static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return tc_to_pod_new(skb);
 	}
-	if (!w->conn_reply && !(w->conn_flags & (MESH_CONN_ASKED | MESH_CONN_SOCKET)) && !tc_admit())
+	if (!w->conn_reply && !(w->conn_flags & MESH_CONN_ASKED) && !tc_admit())
 		return TC_ACT_SHOT_;
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
 	if (w->conn_view != MESH_TUPLE_WIRE || !w->conn_reply || !(w->conn_flags & MESH_CONN_NAT) ||
-	    (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)))
+	    (w->conn_flags & MESH_CONN_HAIRPIN))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	aim(w, &w->conn_dialled, 1);
 	return tc_send_on(skb, 0);
@@ -288,8 +287,7 @@ static __always_inline int to_pod_icmp(struct __sk_buff *skb, struct work *w)
 	if (!tc_icmp_find(skb) || w->conn_view != MESH_TUPLE_WIRE || w->conn_reply)
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	tc_icmp_note();
-	if (!(w->conn_flags & MESH_CONN_NAT) || (w->conn_flags & (MESH_CONN_SOCKET | MESH_CONN_HAIRPIN)) ||
-	    w->conn_ifindex != w->ifindex)
+	if (!(w->conn_flags & MESH_CONN_NAT) || (w->conn_flags & MESH_CONN_HAIRPIN) || w->conn_ifindex != w->ifindex)
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim(w, &w->conn_dialled, 0);
 	return tc_icmp(skb);

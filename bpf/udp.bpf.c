@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Bytes of connected UDP flows. TCP keeps its own counters in the socket; UDP has none, so its sends and receives are counted at
+ * Bytes of UDP flows. TCP keeps its own counters in the socket; UDP has none, so its sends and receives are counted at
  * the socket layer's tracepoints (6.3+). Packet hooks of the cgroup would do the same at several times the price, and for every
  * TCP segment. These programs see every socket of the host: what has not dialled a service is left at the first test.
  */
@@ -13,6 +13,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define MSG_PEEK_ 2
+#define MSG_ERRQUEUE_ 0x2000
 
 /* connect() binds a UDP socket after its hook ran, so the flow learns the local end from the first datagram. */
 static __always_inline void learn_local(struct mesh_dial *dial, const struct sock *sk)
@@ -24,18 +25,58 @@ static __always_inline void learn_local(struct mesh_dial *dial, const struct soc
 	dial->sent = 1;
 }
 
+/* The entry whose flow a datagram without connect() belongs to: what the hook before has noted; without a note (recv() asks for no
+ * address) the only one there is. NULL: none. */
+static __always_inline struct mesh_peer *noted(struct mesh_peers *peers)
+{
+	__u64 *at = bpf_task_storage_get(&mesh_notes, bpf_get_current_task_btf(), 0, 0), cookie = 0;
+	__u32 i;
+
+	if (at) {
+		cookie = *at;
+		*at = 0;
+	}
+	if (!cookie && peers->nr == 1)
+		return &peers->peer[0];
+	for (i = 0; cookie && i < MESH_PEERS && i < peers->nr; i++)
+		if (peers->peer[i].cookie == cookie)
+			return &peers->peer[i];
+	return NULL;
+}
+
+static __always_inline void count_dial(struct mesh_dial *dial, const struct sock *sk, int len, __u32 hook)
+{
+	if (!dial->sent)
+		learn_local(dial, sk);
+	__sync_fetch_and_add(hook == MESH_HOOK_SEND ? &dial->bytes_sent : &dial->bytes_received, len);
+}
+
+static __always_inline void count_peer(struct mesh_peer *e, int len, __u32 hook)
+{
+	__sync_fetch_and_add(hook == MESH_HOOK_SEND ? &e->bytes_sent : &e->bytes_received, len);
+	if (hook == MESH_HOOK_SEND)
+		return;
+	e->seen_ns = bpf_ktime_get_boot_ns();
+	e->answered = 1;
+}
+
 static __always_inline void count(struct sock *sk, int len, int flags, __u32 hook)
 {
+	struct mesh_peers *peers;
+	struct mesh_peer *e;
 	struct mesh_dial *dial;
 
 	if (!sk || sk->sk_protocol != MESH_PROTO_UDP)
 		return mesh_count(hook, MESH_REASON_NOT_HANDLED);
 	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
-	if (!dial || !dial->cookie || len <= 0 || (flags & MSG_PEEK_))
+	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
+	e = peers ? noted(peers) : NULL;
+	if ((!e && (!dial || !dial->cookie)) || len <= 0 || (flags & (MSG_PEEK_ | MSG_ERRQUEUE_)))
 		return mesh_count(hook, MESH_REASON_NOT_TRACKED);
-	if (!dial->sent)
-		learn_local(dial, sk);
-	__sync_fetch_and_add(hook == MESH_HOOK_SEND ? &dial->bytes_sent : &dial->bytes_received, len);
+	if (e)
+		count_peer(e, len, hook);
+	else if (dial)
+		count_dial(dial, sk, len, hook);
 	mesh_count(hook, MESH_REASON_TRACKED);
 }
 

@@ -402,6 +402,31 @@ struct mesh_dial {
 };
 _Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");
 
+/* Where an address leads that a socket dials with each datagram, not with connect(). */
+struct mesh_peer {
+	struct mesh_addr dialled;
+	struct mesh_addr chosen;
+	__be16 dialled_port_be; /* 0: this entry is free */
+	__be16 chosen_port_be;
+	__u32 backend; /* in mesh_backends; 0: none chosen, dialled and chosen are the same */
+	__u64 cookie;  /* of the flow; 0: no flow recorded */
+	__u64 seen_ns; /* last datagram either way, CLOCK_BOOTTIME */
+	__u64 bytes_sent;
+	__u64 bytes_received;
+	__u32 owed;	/* sent and not answered yet */
+	__u32 answered; /* 1: a datagram has come back */
+};
+_Static_assert(sizeof(struct mesh_peer) == 80, "mesh_peer");
+
+/* Socket storage of a socket that dials services without connect(). As many entries as fit into one page with what the kernel adds. */
+#define MESH_PEERS 48
+struct mesh_peers {
+	__u32 nr; /* entries that were ever used */
+	__u32 pad;
+	struct mesh_peer peer[MESH_PEERS];
+};
+_Static_assert(sizeof(struct mesh_peers) == 3848, "mesh_peers");
+
 /*
  * Both ends of a connection. `client` is who began it. As a key of mesh_nats the lesser end comes first, so that packets of both
  * directions find it, and kind is 0; the value there is the connection's tuple on the wire, and its kind says which view the key is.
@@ -422,14 +447,16 @@ struct mesh_tuple {
 _Static_assert(sizeof(struct mesh_tuple) == 40, "mesh_tuple");
 
 /* Where a connection of the tc path stands: X(name, seconds without a packet until it is over). */
-#define MESH_CONN_STATES(X)                                 \
-	X(SYN, 127)	/* the client's SYN passed */       \
-	X(SYN_ACK, 60)	/* and the server's answer */       \
-	X(OPEN, 432000) /* and the client's: established */ \
-	X(FIN, 120)	/* one side has ended */            \
-	X(CLOSED, 1)	/* both have, or one has reset */   \
-	X(UDP_NEW, 30)	/* datagrams one way */             \
-	X(UDP, 300)	/* both ways */
+#define MESH_UDP_ONE_WAY_S 30
+#define MESH_UDP_BOTH_WAYS_S 300
+#define MESH_CONN_STATES(X)                                                \
+	X(SYN, 127)		       /* the client's SYN passed */       \
+	X(SYN_ACK, 60)		       /* and the server's answer */       \
+	X(OPEN, 432000)		       /* and the client's: established */ \
+	X(FIN, 120)		       /* one side has ended */            \
+	X(CLOSED, 1)		       /* both have, or one has reset */   \
+	X(UDP_NEW, MESH_UDP_ONE_WAY_S) /* datagrams one way */             \
+	X(UDP, MESH_UDP_BOTH_WAYS_S)   /* both ways */
 #define X(name, ...) MESH_CONN_##name,
 enum mesh_conn_state { MESH_CONN_STATES(X) MESH_CONN_STATE_NR };
 #undef X
@@ -438,7 +465,6 @@ enum mesh_conn_flag {
 	MESH_CONN_NAT = 1,     /* dialled and wire differ */
 	MESH_CONN_RECORD = 2,  /* its end goes to mesh_closed */
 	MESH_CONN_HAIRPIN = 4, /* client and server are one pod */
-	MESH_CONN_SOCKET = 8,  /* translated at the socket (sendmsg, recvmsg): tc only counts */
 	MESH_CONN_MASQ = 16,   /* leaves the node under the node's address */
 	MESH_CONN_ASKED = 32,  /* the server's policy allows it */
 	MESH_CONN_CUT = 64,    /* a policy forbids it by now */

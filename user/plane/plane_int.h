@@ -53,6 +53,8 @@
 	X(FLOWS, mesh_flows)         \
 	X(CLOSED, mesh_closed)       \
 	X(DIALS, mesh_dials)         \
+	X(PEERS, mesh_peers)         \
+	X(NOTES, mesh_notes)         \
 	X(BARRIER, mesh_barrier)
 
 /* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
@@ -65,6 +67,8 @@
 	X(RECVMSG6, mesh_recvmsg6) \
 	X(SEND, mesh_send)         \
 	X(RECV, mesh_recv)         \
+	X(SENDMSG4, mesh_sendmsg4) \
+	X(SENDMSG6, mesh_sendmsg6) \
 	X(CONNECT4, mesh_connect4) \
 	X(CONNECT6, mesh_connect6)
 

@@ -71,6 +71,8 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_FLOWS] = p->max_flows;
 	max[PLANE_MAP_CLOSED] = p->closed_nr;
 	max[PLANE_MAP_DIALS] = 0;
+	max[PLANE_MAP_PEERS] = 0;
+	max[PLANE_MAP_NOTES] = 0;
 	max[PLANE_MAP_BARRIER] = 1;
 }
 

@@ -395,7 +395,8 @@ static void warn_namespaces(struct selecting *s, const struct spaces *o, const s
 				for (uint32_t at = 0; at < list->nr; at++) {
 					if (names_some(s, o, list->v[at]))
 						continue;
-					report_warning(s->mk->b, doc, list->at[at], STR("spec.rules"),
+					report_warning(s->mk->b, doc, list->at[at],
+						       arena_printf(&s->mk->temp, "spec.rules[%u]", i),
 						       (struct str){ 0 },
 						       "[IST0101] referenced namespace not found: \"%.*s\"",
 						       STR_ARG(list->v[at]));

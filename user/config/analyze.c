@@ -172,7 +172,7 @@ static void destination_port(struct build *b, const struct doc *doc, const struc
 				"[IST0101] referenced host:port not found: \"%.*s:%lld\"", STR_ARG(to->host),
 				(long long)to->port);
 	} else if (d->port_nr > 1 && !names_host(b->world, b, doc, d)) {
-		report_warning(b, doc, to->host_at, FIELD(b, "%.*s.destination", STR_ARG(field)),
+		report_warning(b, doc, to->host_at, FIELD(b, "%.*s.destination.host", STR_ARG(field)),
 			       STR("name the port with destination.port.number"),
 			       "[IST0112] \"%.*s\" has several ports and none is named; the dialled port is taken",
 			       STR_ARG(to->host));
@@ -482,13 +482,17 @@ static void destination_rules(struct build *b)
 static void entry(struct build *b, const struct host *h)
 {
 	const struct host *other = h->shadowed_by;
+	const struct strs *hosts = &h->doc->se->hosts;
+	uint32_t i = 0;
 
+	while (i + 1 < hosts->nr && !str_eq(hosts->v[i], h->name))
+		i++;
 	if (other && other->kind == HOST_SERVICE)
-		report_warning(b, h->doc, h->doc->meta.name_at, STR("spec.hosts"), NO_HINT,
+		report_warning(b, h->doc, hosts->at[i], FIELD(b, "spec.hosts[%u]", i), NO_HINT,
 			       "Service %.*s/%.*s has host \"%.*s\" already and wins; this entry of it is not used",
 			       STR_ARG(other->ns), STR_ARG(other->doc->meta.name), STR_ARG(h->name));
 	else if (other)
-		report_error(b, h->doc, h->doc->meta.name_at, STR("spec.hosts"),
+		report_error(b, h->doc, hosts->at[i], FIELD(b, "spec.hosts[%u]", i),
 			     STR("put the endpoints into one ServiceEntry"),
 			     "ServiceEntry %.*s/%.*s has host \"%.*s\" in this namespace already; merging them is not "
 			     "enforced yet",
@@ -510,7 +514,7 @@ static void conflict(struct build *b, const struct host *h)
 		    (!f->outer && !exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&
 		     !str_eq(first->ns, h->ns)))
 			continue;
-		report_warning(b, h->doc, h->doc->meta.name_at, STR("spec"), NO_HINT,
+		report_warning(b, h->doc, h->doc->meta.name_at, STR("metadata.name"), NO_HINT,
 			       "%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
 			       addr_text(&f->net.addr, text), f->number,
 			       first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
@@ -531,7 +535,7 @@ static void hosts(struct build *b)
 		if (h->contended)
 			conflict(b, h);
 		if (h->kind == HOST_GATEWAY && h->rule_nr && !h->front_nr)
-			report_warning(b, h->doc, h->doc->meta.name_at, STR("spec.selector"), NO_HINT,
+			report_warning(b, h->doc, h->doc->gateway->selector_at, STR("spec.selector"), NO_HINT,
 				       "[IST0101] no Service, Pod or Node gives this gateway an address; its rules "
 				       "have no effect");
 	}

@@ -55,8 +55,8 @@ static void ports(struct build *b, const struct doc *doc)
 			served = is_served(w, &w->workloads[i], g->servers[k].port);
 		}
 		if (!served)
-			report_warning(b, doc, g->servers[k].at, arena_printf(&b->temp, "spec.servers[%u].port", k),
-				       NO_HINT, "[IST0162] no Service of the pods with %.*s has port %lld",
+			report_warning(b, doc, g->servers[k].at, arena_printf(&b->temp, "spec.servers[%u]", k), NO_HINT,
+				       "[IST0162] no Service of the pods with %.*s has port %lld",
 				       STR_ARG(selector_text(&b->temp, &g->selector)), (long long)g->servers[k].port);
 	}
 }

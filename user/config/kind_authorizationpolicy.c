@@ -539,9 +539,9 @@ static void check_action(const struct check *c, uint32_t action, bool rules)
 		check_warn(c, STR("an ALLOW policy without rules denies all traffic"), NULL, "spec");
 }
 
-struct place place_of_selector(const struct check *c, const struct meta *meta)
+struct place place_of_selector(const struct check *c, const struct meta *meta, const char *path)
 {
-	const struct ynode *n = check_node(c, "spec.selector");
+	const struct ynode *n = check_node(c, path);
 
 	return n ? (struct place){ n->line, n->column } : meta->name_at;
 }
@@ -559,7 +559,7 @@ bool decode_authorization_policy(struct decode *d, const struct ynode *root, str
 	p->deny = raw.spec.action == ACTION_DENY;
 	p->dry_run = dry_run(&c, &raw.meta.annotations);
 	p->selector = raw.spec.selector.labels;
-	p->selector_at = place_of_selector(&c, &doc->meta);
+	p->selector_at = place_of_selector(&c, &doc->meta, "spec.selector");
 	if (check_has(&c, "spec.selector"))
 		check_selector(&c, &p->selector, SELECTOR_MAX, "spec.selector.matchLabels");
 	check_action(&c, raw.spec.action, raw.spec.rules.nr);

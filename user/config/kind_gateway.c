@@ -129,7 +129,7 @@ bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc
 		check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(raw.meta.name), istio_label_bad(raw.meta.name)),
 			   NULL, "metadata.name");
 	g->selector = raw.spec.selector;
-	g->selector_at = place_of_selector(&c, &doc->meta);
+	g->selector_at = place_of_selector(&c, &doc->meta, "spec.selector");
 	g->servers = arena_array(d->arena, raw.spec.servers.nr, sizeof(*g->servers));
 	g->server_nr = raw.spec.servers.nr;
 	for (uint32_t i = 0; i < g->server_nr; i++) {

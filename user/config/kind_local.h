@@ -90,8 +90,8 @@ struct m_se_port;
 void workload_fill(const struct check *c, const char *base, struct raw_workload *raw, const struct m_se_port *ports,
 		   uint32_t port_nr);
 
-/* spec.selector of a policy, or its name where there is none. */
-struct place place_of_selector(const struct check *c, const struct meta *meta);
+/* The selector at `path`, or the document's name where there is none. */
+struct place place_of_selector(const struct check *c, const struct meta *meta, const char *path);
 
 bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_endpoints(struct decode *d, const struct ynode *root, struct doc *doc);

@@ -130,7 +130,7 @@ bool decode_peer_authentication(struct decode *d, const struct ynode *root, stru
 	doc->peers = p;
 	p->selector = raw.spec.selector.labels;
 	p->mode = mode_of(&raw.spec.mtls);
-	p->selector_at = place_of_selector(&c, &doc->meta);
+	p->selector_at = place_of_selector(&c, &doc->meta, "spec.selector");
 	if (check_has(&c, "spec.selector"))
 		check_selector(&c, &p->selector, SELECTOR_MAX, "spec.selector.matchLabels");
 	if (check_has(&c, "spec.portLevelMtls"))

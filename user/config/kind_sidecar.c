@@ -185,6 +185,7 @@ bool decode_sidecar(struct decode *d, const struct ynode *root, struct doc *doc)
 	meta_fill(d, root, &raw.meta, false, NAME_ISTIO, doc, &c);
 	doc->sidecar = s;
 	s->selector = raw.spec.selector.labels;
+	s->selector_at = place_of_selector(&c, &doc->meta, "spec.workloadSelector");
 	check_selector_labels(&c, &s->selector);
 	if (!raw.spec.egress.nr && !raw.spec.outbound && !check_has(&c, "spec.ingress") &&
 	    !check_has(&c, "spec.inboundConnectionPool"))

@@ -53,14 +53,14 @@ struct raw_vs {
 };
 
 static const struct field port_fields[] = {
-	F_INT("number", struct raw_port_selector, number, 0, U32_MAX_INT),
+	F_INT("number", struct raw_port_selector, number, 0, U32_MAX_INT,
+	      .place_offset = offsetof(struct raw_port_selector, at)),
 	F_END,
 };
 static const struct schema port_schema = {
 	.name = "PortSelector",
 	.size = sizeof(struct raw_port_selector),
 	.fields = port_fields,
-	.place_offset_plus1 = offsetof(struct raw_port_selector, at) + 1,
 };
 
 static const struct field destination_fields[] = {

@@ -343,6 +343,7 @@ enum outbound_mode { OUTBOUND_UNSET, OUTBOUND_REGISTRY_ONLY, OUTBOUND_ALLOW_ANY 
 
 struct m_sidecar {
 	struct kvs selector; /* empty: the namespace, or of the root namespace every one without a Sidecar */
+	struct place selector_at;
 	struct m_import *imports;
 	uint32_t import_nr;
 	bool sees_all; /* says nothing of what is seen */

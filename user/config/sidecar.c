@@ -142,10 +142,10 @@ enum sidecar_view sidecar_view(const struct world *w, const struct who *who, con
 
 static void warn_pair(struct build *b, const struct doc *older, const struct doc *younger, const struct doc *pod)
 {
-	report_warning(b, younger, younger->meta.name_at, STR("spec.workloadSelector"), (struct str){ 0 },
+	report_warning(b, younger, younger->sidecar->selector_at, STR("spec.workloadSelector"), (struct str){ 0 },
 		       "[IST0110] Sidecar %.*s/%.*s is older and selects pod %.*s too: it wins there",
 		       STR_ARG(older->meta.ns), STR_ARG(older->meta.name), STR_ARG(pod->meta.name));
-	report_warning(b, older, older->meta.name_at, STR("spec.workloadSelector"), (struct str){ 0 },
+	report_warning(b, older, older->sidecar->selector_at, STR("spec.workloadSelector"), (struct str){ 0 },
 		       "[IST0110] Sidecar %.*s/%.*s selects pod %.*s too; this one is older and wins there",
 		       STR_ARG(younger->meta.ns), STR_ARG(younger->meta.name), STR_ARG(pod->meta.name));
 }
@@ -169,7 +169,7 @@ static void warn_selector(struct build *b, const struct doc *doc)
 		}
 	}
 	if (!selects && w->pod_nr)
-		report_warning(b, doc, doc->meta.name_at, STR("spec.workloadSelector"), (struct str){ 0 },
+		report_warning(b, doc, doc->sidecar->selector_at, STR("spec.workloadSelector"), (struct str){ 0 },
 			       "[IST0101] no pod of namespace %.*s has these labels", STR_ARG(doc->meta.ns));
 }
 

@@ -23,6 +23,7 @@ __noinline int tc_find(const struct mesh_tuple *t)
 	w->conn_dialled = found.conn->dialled;
 	w->conn_ifindex = found.conn->ifindex;
 	w->conn_backend = found.conn->backend;
+	w->conn_server_id = found.conn->flow.server_id;
 	w->conn_view = found.view;
 	w->conn_reply = found.reply;
 	w->conn_state = found.conn->state;
@@ -86,10 +87,11 @@ __noinline int tc_take(void)
 	return 1;
 }
 
-/* The packet begins the connection that find() found anew: a SYN after the last one ended, a datagram to an endpoint that the rules
- * have no more. */
+/* The packet begins the connection that find() found anew: a SYN after the last one ended; a datagram to an endpoint that the rules
+ * have no more, unless the pod is there still, which is only to get no new connections. */
 static __always_inline int stale(const struct work *w)
 {
+	struct mesh_workload *server;
 	struct mesh_backend *backend;
 	__u32 at = w->conn_backend;
 
@@ -98,7 +100,10 @@ static __always_inline int stale(const struct work *w)
 	if (!at || !(w->conn_flags & MESH_CONN_NAT))
 		return 0;
 	backend = bpf_map_lookup_elem(&mesh_backends, &at);
-	return !backend || !backend->used || !mesh_addr_eq(&backend->addr, &w->wire.server);
+	if (backend && backend->used && mesh_addr_eq(&backend->addr, &w->wire.server))
+		return 0;
+	server = workload_find(&w->wire.server, w->live);
+	return !server || server->workload_id != w->conn_server_id;
 }
 
 /* w->to becomes `to`, as a packet from the client or, a reply, from the server has it. */

@@ -346,6 +346,14 @@ static __always_inline int from_node_new(struct __sk_buff *skb, struct work *w)
 	return tc_route(skb);
 }
 
+/* A datagram straight to the endpoint of a flow that the same client's port has by way of a service: the answers to both look alike, and
+ * the latest of them is who gets them. */
+static __always_inline int goes_past(const struct work *w)
+{
+	return w->p.t.proto == MESH_PROTO_UDP && w->conn_view == MESH_TUPLE_WIRE && w->conn_ifindex == w->ifindex &&
+	       (w->conn_flags & MESH_CONN_NAT);
+}
+
 static __always_inline int from_node_l4(struct __sk_buff *skb, struct work *w)
 {
 	if (fragment_unknown(w))
@@ -356,12 +364,12 @@ static __always_inline int from_node_l4(struct __sk_buff *skb, struct work *w)
 		aim(w, &w->wire, 1);
 		return tc_send_on(skb, 0);
 	}
-	if (w->conn_view != MESH_TUPLE_DIALLED || w->conn_reply)
-		return pass(w->hook, MESH_REASON_TRACKED);
-	if (stale(w)) {
+	if (!w->conn_reply && w->conn_view != MESH_TUPLE_MASQ && (stale(w) || goes_past(w))) {
 		tc_forget(&w->wire);
 		return from_node_new(skb, w);
 	}
+	if (w->conn_view != MESH_TUPLE_DIALLED || w->conn_reply)
+		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
 	aim(w, &w->wire, 0);

@@ -40,6 +40,7 @@ struct work {
 	struct mesh_tuple conn_dialled;
 	__u32 conn_ifindex;
 	__u32 conn_backend;
+	__u32 conn_server_id;
 	__u8 conn_view;	 /* enum mesh_tuple_kind: how the packet sees it */
 	__u8 conn_reply; /* the packet comes from the server */
 	__u8 conn_state;

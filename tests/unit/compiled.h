@@ -18,7 +18,8 @@ struct compiled {
 
 static const struct snapshot_options compiled_options = { .cluster_domain = STR("cluster.local"),
 							  .root_namespace = STR("istio-system"),
-							  .trust_domain = STR("cluster.local") };
+							  .trust_domain = STR("cluster.local"),
+							  .node_name = STR("n1") };
 
 /* Puts the documents of `text` into the model and builds: with the documents that changed, when `changes`, else whole. The snapshot is
  * replaced only when that works. */
@@ -80,6 +81,8 @@ static uint32_t __attribute__((unused)) scope_of(const struct compiled *c, const
 	return 0;
 }
 
+#define OUTSIDE "@outside" /* who is no pod of this node */
+
 /*
  * What a pod meets at ip:port, as text: "none", "absent", "pass", "refuse", or destinations "weight>ip:port,ip:port" joined by '+'.
  */
@@ -95,7 +98,11 @@ static const char __attribute__((unused)) *
 	if (!c->snapshot)
 		return "not built";
 	CHECK(addr_parse(str_of(ip), &addr));
-	r = snapshot_find(c->snapshot, pod ? scope_of(c, pod) : 0, &addr, port, proto, &u);
+	r = snapshot_find(c->snapshot,
+			  !pod			  ? 0
+			  : !strcmp(pod, OUTSIDE) ? MESH_SCOPE_OUTSIDE
+						  : scope_of(c, pod),
+			  &addr, port, proto, &u);
 	if (!r)
 		return "none";
 	if (r->action != MESH_ROUTE)

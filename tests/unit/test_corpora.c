@@ -101,8 +101,10 @@ static void add_rows(const char *path, struct buf *out)
 			snprintf(item, sizeof(item), ".%u", row->at.item);
 		buf_printf(out, "%s\t%u%s\t%.*s\t%s\t", path + strlen(corpora) + 1, row->at.document, item,
 			   STR_ARG(row->kind), outcomes[row->outcome]);
-		/* What upstream says is invalid is refused, whatever the table says. */
-		if (strstr(path, "-invalid.yaml") || strstr(path, "/invalid-examples/"))
+		/* What upstream says is invalid is refused, whatever the table says. (Files of Istio's gateway controller that are named so
+		 * are about its own state.) */
+		if ((strstr(path, "/istio-api/tests/testdata/") && strstr(path, "-invalid.yaml")) ||
+		    strstr(path, "/invalid-examples/"))
 			CHECK_MSG(row->outcome == OUTCOME_REFUSED, "%s:%u is invalid", path, row->at.line);
 		if (row->outcome == OUTCOME_REFUSED)
 			add_reason(&b, row, out);

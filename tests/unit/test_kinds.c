@@ -115,7 +115,8 @@ TEST(kind_resources)
 	CHECK(kind_parse(STR("endpoints"), &kind, &name) && kind == KIND_SLICE && str_is(name, "Endpoints"));
 	CHECK(kind_parse(STR("tcproute"), &kind, &name) && kind == KIND_ROUTE && str_is(name, "TCPRoute"));
 	CHECK(kind_parse(STR("gw"), &kind, &name) && kind == KIND_ISTIO_GATEWAY);
-	CHECK(!kind_parse(STR("gateways.gateway.networking.k8s.io"), &kind, &name));
+	CHECK(kind_parse(STR("gateways.gateway.networking.k8s.io"), &kind, &name) && kind == KIND_GATEWAY);
+	CHECK(!kind_parse(STR("listenersets"), &kind, &name));
 	CHECK(!kind_parse(STR("deployments"), &kind, &name));
 	CHECK(!kind_parse(STR("virtualservices.example.org"), &kind, &name));
 	CHECK(!kind_parse(STR(""), &kind, &name));
@@ -413,8 +414,8 @@ TEST(routes)
 	       "");
 	expect(HTTP_ROUTE PARENT "  rules: [{matches: [{path: {value: /x}}], backendRefs: [{name: a, port: 1}]}]\n",
 	       "6:23: spec.rules[0].matches[0].path: not enforced yet: needs the bytes of the request\n");
-	expect(HTTP_ROUTE "  parentRefs: [{name: g}]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
-	       "5:16: spec.parentRefs[0]: a parent of kind Gateway.gateway.networking.k8s.io is not enforced yet\n");
+	expect(HTTP_ROUTE "  parentRefs: [{kind: Mesh, name: g}]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+	       "5:23: spec.parentRefs[0].kind: a parent of kind Mesh.gateway.networking.k8s.io is not enforced yet\n");
 	expect(TCP_ROUTE PARENT "  rules: [{backendRefs: [{name: a}, {kind: Bucket, group: x.y, name: b}]}]\n",
 	       "6:26: spec.rules[0].backendRefs[0].port: is required for a Service\n"
 	       "6:44: spec.rules[0].backendRefs[1].kind: a backend of kind Bucket.x.y is not enforced yet\n");

@@ -423,3 +423,77 @@ TEST(many_scopes_at_once)
 	buf_release(&text);
 	compiled_release(&c);
 }
+
+#define NODED(name, service, address, node)                                                             \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " name                  \
+	", namespace: default, labels: {kubernetes.io/service-name: " service "}}\naddressType: IPv4\n" \
+	"endpoints: [{addresses: [" address "], nodeName: " node "}]\nports: [{name: tcp, port: 8080}]\n---\n"
+#define OUTER(policy)                                                                                                  \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\nspec:\n  type: NodePort\n"          \
+	"  clusterIP: 10.96.0.4\n  externalIPs: [192.0.2.1]\n  " policy "\n  ports: [{name: tcp, port: 80, nodePort: " \
+	"30080}]\n---\n"
+
+TEST(local_policies_follow_endpoints)
+{
+	struct compiled c = compiled_from(OUTER("externalTrafficPolicy: Local") NODED("a", "web", "10.1.0.1", "n1")
+						  NODED("b", "web", "10.2.0.1", "n2"));
+	const struct unit *u = NULL;
+	const struct u_row *r;
+	struct addr any = { { [10] = 0xff, [11] = 0xff } };
+
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, NULL, "0.0.0.0", 30080, TCP), "1>10.1.0.1:8080,10.2.0.1:8080");
+	CHECK_STR(dial(&c, OUTSIDE, "0.0.0.0", 30080, TCP), "1>10.1.0.1:8080");
+	CHECK_STR(dial(&c, OUTSIDE, "192.0.2.1", 80, TCP), "1>10.1.0.1:8080");
+	CHECK_STR(dial(&c, OUTSIDE, "10.96.0.4", 80, TCP), "1>10.1.0.1:8080,10.2.0.1:8080");
+	/* Of the slices alone. */
+	compiled_apply(&c, NODED("a", "web", "10.1.0.1", "n3"), true);
+	CHECK_STR(dial(&c, OUTSIDE, "192.0.2.1", 80, TCP), "1>");
+	r = snapshot_find(c.snapshot, MESH_SCOPE_OUTSIDE, &any, 30080, TCP, &u);
+	CHECK(r && r->scope == MESH_SCOPE_OUTSIDE && u->clusters[u->dests[r->dest].cluster].elsewhere);
+	compiled_apply(&c, NODED("b", "web", "10.2.0.1", "n1"), true);
+	CHECK_STR(dial(&c, OUTSIDE, "192.0.2.1", 80, TCP), "1>10.2.0.1:8080");
+	compiled_apply(&c, OUTER("internalTrafficPolicy: Local"), false);
+	CHECK_STR(dial(&c, OUTSIDE, "192.0.2.1", 80, TCP), "1>10.1.0.1:8080,10.2.0.1:8080");
+	CHECK_STR(dial(&c, NULL, "10.96.0.4", 80, TCP), "1>10.2.0.1:8080");
+	compiled_release(&c);
+}
+
+#define GATEWAY_API(kind, name, spec) \
+	"apiVersion: gateway.networking.k8s.io/v1\nkind: " kind "\nmetadata: {name: " name "}\nspec: " spec "\n---\n"
+#define EDGE                                                                                                           \
+	GATEWAY_API("Gateway", "edge",                                                                                 \
+		    "{gatewayClassName: tulle, addresses: [{value: 192.0.2.9}], listeners: [{name: a, protocol: TCP, " \
+		    "port: 81}]}")
+
+TEST(gateways_of_classes)
+{
+	struct compiled c = compiled_from(ECHO ECHO_PODS EDGE GATEWAY_API(
+		"TCPRoute", "edge",
+		"{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: echo, port: 9000}]}]}"));
+	struct doc *gone;
+
+	CHECK_INT(c.rc, 0);
+	CHECK_STR(dial(&c, NULL, "192.0.2.9", 81, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	CHECK_INT(c.batch.skipped, 0);
+	/* Somebody says that the class is his, then takes it back; the Gateway stays what it is. */
+	compiled_apply(&c, GATEWAY_API("GatewayClass", "tulle", "{controllerName: example.com/x}"), false);
+	CHECK_INT(c.rc, 0);
+	CHECK(c.batch.results[0].outcome == OUTCOME_SKIPPED && c.batch.skipped == 1);
+	CHECK_STR(dial(&c, NULL, "192.0.2.9", 81, TCP), "none");
+	compiled_apply(&c, EDGE, false);
+	CHECK(c.batch.results[0].outcome == OUTCOME_SKIPPED && says(&c, DIAG_WARNING, "is not of this mesh"));
+	gone = model_remove(c.model, LAYER_RULES, KIND_GATEWAY_CLASS, STR("GatewayClass"), STR(""), STR("tulle"));
+	CHECK(gone);
+	doc_unref(gone);
+	compiled_apply(&c, EDGE, false);
+	CHECK_STR(dial(&c, NULL, "192.0.2.9", 81, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
+	/* One of Istio's has the same name and is another. */
+	compiled_apply(&c,
+		       EDGE ISTIO("Gateway", "edge", "default",
+				  "  servers: [{port: {number: 81, name: a, protocol: TCP}, hosts: ['*']}]\n"),
+		       false);
+	CHECK_INT(c.batch.refused, 0);
+	CHECK_INT(c.batch.applied, 2);
+	compiled_release(&c);
+}

@@ -510,15 +510,16 @@ static void conflict(struct build *b, const struct host *h)
 		const struct host *first = at ? &w->hosts[w->claims.entries[at - 1].value] : h;
 		char text[ADDR_TEXT_MAX];
 
-		if (first == h || first->doc == h->doc || first->kind == HOST_GATEWAY ||
+		/* A Service in front of a gateway is no rival of it, and Istio Gateways of one address are one gateway. */
+		if (first == h || first->doc == h->doc ||
+		    (first->kind == HOST_GATEWAY && h->doc->kind != KIND_GATEWAY) ||
 		    (!f->outer && !exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&
 		     !str_eq(first->ns, h->ns)))
 			continue;
 		report_warning(b, h->doc, h->doc->meta.name_at, STR("metadata.name"), NO_HINT,
-			       "%s port %u belongs to %s %.*s/%.*s, which is older and wins where both are seen",
-			       addr_text(&f->net.addr, text), f->number,
-			       first->kind == HOST_SERVICE ? "Service" : "ServiceEntry", STR_ARG(first->ns),
-			       STR_ARG(first->doc->meta.name));
+			       "%s port %u belongs to %.*s %.*s/%.*s, which is older and wins where both are seen",
+			       addr_text(&f->net.addr, text), f->number, STR_ARG(first->doc->kind_name),
+			       STR_ARG(first->ns), STR_ARG(first->doc->meta.name));
 		return;
 	}
 }
@@ -548,5 +549,6 @@ void analyze(struct build *b)
 	hosts(b);
 	gateways_analyze(b);
 	sidecars_analyze(b);
+	gwapi_analyze(b);
 	routes_analyze(b);
 }

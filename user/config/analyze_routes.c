@@ -17,7 +17,7 @@ static const struct doc *older_route(const struct world *w, const struct doc *do
 		for (uint32_t k = 0; k < other->route->parent_nr; k++) {
 			const struct m_parent_ref *q = &other->route->parents[k];
 
-			if (str_eq(p->ns, q->ns) && str_eq(p->name, q->name) &&
+			if (!q->gateway && str_eq(p->ns, q->ns) && str_eq(p->name, q->name) &&
 			    (!p->port || !q->port || p->port == q->port))
 				return other;
 		}
@@ -111,8 +111,12 @@ void routes_analyze(struct build *b)
 	for (uint32_t i = 0; i < b->world->route_nr; i++) {
 		const struct doc *doc = b->world->routes[i];
 
-		for (uint32_t k = 0; k < doc->route->parent_nr; k++)
-			route_parent(b, doc, k);
+		for (uint32_t k = 0; k < doc->route->parent_nr; k++) {
+			if (doc->route->parents[k].gateway)
+				gwapi_parent_analyze(b, doc, k);
+			else
+				route_parent(b, doc, k);
+		}
 		route_backends(b, doc);
 	}
 }

@@ -227,6 +227,13 @@ static void row_names(struct batch *b, struct doc_result *row, const struct obje
 
 /* ---- duplicates ---- */
 
+static struct str group_of(struct str api_version)
+{
+	int slash = str_find(api_version, '/');
+
+	return str_sub(api_version, 0, slash < 0 ? 0 : (uint32_t)slash);
+}
+
 static uint64_t row_hash(const struct doc_result *row)
 {
 	uint64_t h = str_hash(row->name);
@@ -238,7 +245,8 @@ static uint64_t row_hash(const struct doc_result *row)
 
 static bool same_object(const struct doc_result *a, const struct doc_result *b)
 {
-	return str_eq(a->name, b->name) && str_eq(a->ns, b->ns) && str_eq(a->kind, b->kind);
+	return str_eq(a->name, b->name) && str_eq(a->ns, b->ns) && str_eq(a->kind, b->kind) &&
+	       str_eq(group_of(a->api_version), group_of(b->api_version));
 }
 
 /* Slot of the row, or the free one where it belongs. */
@@ -534,7 +542,7 @@ void batch_release(struct batch *b)
 
 static void refuse_row(struct batch *b, struct doc_result *row)
 {
-	if (row->outcome != OUTCOME_APPLIED)
+	if (!row->doc)
 		return;
 	doc_unref(row->doc);
 	row->doc = NULL;
@@ -559,4 +567,10 @@ void batch_refuse_doc(struct batch *b, const struct doc *doc)
 	/* Documents know their row, unless they came from another batch. */
 	if (doc->order < b->nr && b->results[doc->order].doc == doc)
 		refuse_row(b, &b->results[doc->order]);
+}
+
+void batch_skip_doc(struct batch *b, const struct doc *doc)
+{
+	if (doc->order < b->nr && b->results[doc->order].doc == doc)
+		row_outcome(b, &b->results[doc->order], OUTCOME_SKIPPED);
 }

@@ -75,15 +75,19 @@ bool gateway_bound(const struct world *w, const struct host *h, const struct doc
 	return takes && gateway_has(h, vs, &vs->vs->gateways);
 }
 
-const struct m_rule *gateway_rule(const struct world *w, const struct host *h, const struct port *port,
-				  const struct doc **ret_vs)
+bool gateway_serves(const struct world *w, const struct host *h, struct chosen *ret)
 {
+	const struct port *port = &h->ports[0];
 	const struct who who = { .ns = h->client_ns };
 
+	*ret = (struct chosen){ 0 };
+	if (h->doc->kind == KIND_GATEWAY) {
+		ret->doc = h->rules[0];
+		return true;
+	}
 	for (int order = 0; order <= RULE_RANK_MAX; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			const struct doc *vs = h->rules[i];
-			const struct m_rule *r;
 			bool takes = false;
 
 			if (rule_rank(w, vs, h, &who) != order)
@@ -93,14 +97,13 @@ const struct m_rule *gateway_rule(const struct world *w, const struct host *h, c
 
 				takes |= s->port == port->number && server_takes(w, h, s, vs);
 			}
-			r = takes ? bound_rule(h, vs, port->number) : NULL;
-			if (r) {
-				*ret_vs = vs;
-				return r;
-			}
+			ret->doc = vs;
+			ret->rule = takes ? bound_rule(h, vs, port->number) : NULL;
+			if (ret->rule)
+				return true;
 		}
 	}
-	return NULL;
+	return false;
 }
 
 /* ---- hosts ---- */
@@ -212,7 +215,7 @@ static void add_gateway(struct world *w, const struct model *m, const struct doc
 
 uint32_t gateways_count(const struct model *m)
 {
-	uint32_t nr, total = 0;
+	uint32_t nr, total = gwapi_count(m);
 	struct doc *const *docs = model_list(m, KIND_ISTIO_GATEWAY, &nr);
 
 	for (uint32_t i = 0; i < nr; i++)
@@ -237,4 +240,5 @@ void gateways_add(struct world *w, const struct model *m)
 				add_gateway(w, m, docs[i], &g->servers[k]);
 		}
 	}
+	gwapi_add(w, m);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gateway API routes whose parent is a Service (GAMMA): TCPRoute, UDPRoute, and of HTTPRoute what needs no
- * bytes of a request. The rules of the CRDs (patterns, counts, CEL) that concern fields which are enforced are
+ * Gateway API routes whose parent is a Service (GAMMA): TCPRoute, UDPRoute, and of HTTPRoute what needs no bytes of a request;
+ * and those whose parent is a Gateway. The rules of the CRDs (patterns, counts, CEL) that concern fields which are enforced are
  * checked here.
  */
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include "config/kind_local.h"
 
 #define NEEDS_BYTES "needs the bytes of the request"
-#define GATEWAY_GROUP "gateway.networking.k8s.io"
 
 struct raw_parent {
 	struct str group, kind, name, ns, section;
@@ -212,7 +211,7 @@ static bool same_parent(const struct raw_parent *a, const struct raw_parent *b)
 	       str_eq(a->ns, b->ns);
 }
 
-/* Several references to one parent must differ by port, and none may leave it out. */
+/* Several references to one parent must differ, and each name what the others do: a section, a port, or both. */
 static void check_same_parents(const struct check *c, const struct list *parents)
 {
 	for (uint32_t i = 0; i < parents->nr; i++) {
@@ -221,14 +220,17 @@ static void check_same_parents(const struct check *c, const struct list *parents
 		for (uint32_t j = 0; j < i; j++) {
 			const struct raw_parent *b = LIST_AT(*parents, struct raw_parent, j);
 
-			if (!same_parent(a, b) || !str_eq(a->section, b->section))
+			if (!same_parent(a, b))
 				continue;
-			if (a->port == b->port)
+			if (a->port == b->port && str_eq(a->section, b->section))
 				check_fail(c, STR("duplicate reference to the same parent"), NULL,
 					   "spec.parentRefs[%u]", i);
-			else if (!a->port || !b->port)
+			else if (!a->port != !b->port)
 				check_fail(c, STR("several references to the same parent must each have a port"), NULL,
 					   "spec.parentRefs[%u]", a->port ? j : i);
+			else if (!a->section.len != !b->section.len)
+				check_fail(c, STR("several references to the same parent must each have a sectionName"),
+					   NULL, "spec.parentRefs[%u]", a->section.len ? j : i);
 		}
 	}
 }
@@ -240,6 +242,7 @@ static void fill_parents(const struct check *c, struct raw_route_spec *spec, str
 	for (uint32_t i = 0; i < spec->parents.nr; i++) {
 		struct raw_parent *r = LIST_AT(spec->parents, struct raw_parent, i);
 		char base[48];
+		bool gateway;
 
 		snprintf(base, sizeof(base), "spec.parentRefs[%u]", i);
 		if (!r->group_at.line)
@@ -247,16 +250,25 @@ static void fill_parents(const struct check *c, struct raw_route_spec *spec, str
 		if (!r->kind.len)
 			r->kind = STR("Gateway");
 		check_ref(c, base, r->group, r->kind, r->name, r->ns);
-		if (!is_core(r->group) || !str_is(r->kind, "Service"))
+		gateway = str_is(r->group, GATEWAY_GROUP) && str_is(r->kind, "Gateway");
+		if (gateway && r->section.len && dns_subdomain_bad(r->section))
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(r->section), dns_subdomain_bad(r->section)),
+				   NULL, "%s.sectionName", base);
+		else if (!gateway && (!is_core(r->group) || !str_is(r->kind, "Service")))
 			check_fail(c,
 				   CHECK_TEXT(c, "a parent of kind %.*s%s%.*s is not enforced yet", STR_ARG(r->kind),
 					      r->group.len ? "." : "", STR_ARG(r->group)),
-				   "group \"\" and kind Service are enforced",
+				   "Services (group \"\") and Gateways are enforced",
 				   check_has(c, "%s.kind", base) ? "%s.kind" : "%s", base);
-		else if (r->section.len)
+		else if (!gateway && r->section.len)
 			check_fail(c, STR("choosing the port of a Service by name is not enforced yet"),
 				   "give port instead", "%s.sectionName", base);
-		route->parents[i] = (struct m_parent_ref){ r->name, r->ns.len ? r->ns : c->ns, r->port, r->at };
+		route->parents[i] = (struct m_parent_ref){ .name = r->name,
+							   .ns = r->ns.len ? r->ns : c->ns,
+							   .section = r->section,
+							   .port = r->port,
+							   .gateway = gateway,
+							   .at = r->at };
 	}
 	if (spec->default_gateways == 1)
 		check_fail(c, STR("default gateways are not enforced yet"), NULL, "spec.useDefaultGateways");
@@ -344,7 +356,7 @@ static void fill_rules(const struct check *c, const struct list *rules, bool htt
 		check_fail(c, STR("all rules together may have at most 128 matches"), NULL, "spec.rules");
 }
 
-static void check_hostnames(const struct check *c, const struct strs *hostnames)
+static void check_hostnames(const struct check *c, const struct strs *hostnames, bool services)
 {
 	for (uint32_t i = 0; i < hostnames->nr; i++) {
 		struct str s = hostnames->v[i];
@@ -354,7 +366,7 @@ static void check_hostnames(const struct check *c, const struct strs *hostnames)
 			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(s), bad), NULL, "spec.hostnames[%u]", i);
 	}
 	/* With a Service as parent the address that was dialled chooses the route, upstream too. */
-	if (hostnames->nr)
+	if (hostnames->nr && services)
 		check_warn(c, STR("host names have no effect when the parent is a Service"), NULL, "spec.hostnames");
 }
 
@@ -362,7 +374,7 @@ static bool decode_route(struct decode *d, const struct ynode *root, struct doc 
 {
 	struct raw_route raw = { 0 };
 	struct m_route *route = arena_new(d->arena, struct m_route);
-	bool http = kind == ROUTE_HTTP;
+	bool http = kind == ROUTE_HTTP, services = false;
 	uint32_t before = d->errors;
 	struct check c;
 
@@ -372,7 +384,9 @@ static bool decode_route(struct decode *d, const struct ynode *root, struct doc 
 	route->kind = kind;
 	fill_parents(&c, &raw.spec, route);
 	fill_rules(&c, &raw.spec.rules, http, route);
-	check_hostnames(&c, &raw.spec.hostnames);
+	for (uint32_t i = 0; i < route->parent_nr; i++)
+		services |= !route->parents[i].gateway;
+	check_hostnames(&c, &raw.spec.hostnames, services);
 	if (http && !raw.spec.rules.nr)
 		check_fail(&c,
 			   STR("a route without rules answers requests with an error, which needs their bytes; not "

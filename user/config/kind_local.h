@@ -104,6 +104,8 @@ bool decode_destination_rule(struct decode *d, const struct ynode *root, struct 
 bool decode_service_entry(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_workload_entry(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc *doc);
+bool decode_gateway(struct decode *d, const struct ynode *root, struct doc *doc);
+bool decode_gateway_class(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_tcp_route(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_udp_route(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_http_route(struct decode *d, const struct ynode *root, struct doc *doc);

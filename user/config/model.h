@@ -22,6 +22,8 @@ enum kind {
 	KIND_WORKLOAD_ENTRY,
 	KIND_ISTIO_GATEWAY, /* protocol TCP only */
 	KIND_SIDECAR,
+	KIND_GATEWAY_CLASS, /* of the Gateway API, as are the next three */
+	KIND_GATEWAY,
 	KIND_ROUTE, /* TCPRoute, UDPRoute, HTTPRoute */
 	KIND_REFERENCE_GRANT,
 	KIND_AUTHORIZATION_POLICY,
@@ -246,9 +248,65 @@ struct m_istio_gateway {
 };
 
 /* ---- gateway.networking.k8s.io ---- */
+#define GATEWAY_GROUP "gateway.networking.k8s.io"
+#define GATEWAY_CONTROLLER "tulle.dev/gateway-controller"
+#define GATEWAY_CLASS "tulle" /* is of that controller, unless a document says otherwise */
+
+struct m_gateway_class {
+	bool ours;
+	struct place at; /* of controllerName */
+};
+
+enum label_op { LABEL_IN, LABEL_NOT_IN, LABEL_EXISTS, LABEL_ABSENT };
+
+struct m_label_term {
+	struct str key;
+	enum label_op op;
+	struct strs values;
+};
+
+/* Labels that carry all of it. */
+struct m_selector {
+	struct kvs labels;
+	struct m_label_term *terms;
+	uint32_t term_nr;
+};
+
+enum route_from { ROUTES_SAME, ROUTES_ALL, ROUTES_SELECTED };
+
+struct m_listener {
+	struct str name;
+	uint16_t port;
+	uint8_t proto; /* 0: needs bytes */
+	bool takes;    /* routes of its protocol's kind */
+	bool has_selector;
+	enum route_from from;
+	struct m_selector selector; /* of namespaces */
+	struct place at;
+};
+
+/* Something of a document that is refused when the document turns out to be for us. */
+struct m_noted {
+	struct str field, message;
+	struct place at;
+};
+
+struct m_gateway {
+	struct str class;
+	struct m_listener *listeners;
+	uint32_t listener_nr;
+	struct addr *addrs; /* spec.addresses, else status.addresses */
+	uint32_t addr_nr;
+	struct m_noted *noted;
+	uint32_t noted_nr;
+	struct place class_at;
+};
+
 struct m_parent_ref {
-	struct str name, ns; /* ns: the route's when not given; kind is Service, others are refused */
+	struct str name, ns; /* ns: the route's when not given */
+	struct str section;  /* of a Gateway: its listener; empty: every one */
 	int64_t port;	     /* 0: every port */
+	bool gateway;	     /* kind is Gateway, else Service; others are refused */
 	struct place at;
 };
 
@@ -395,6 +453,8 @@ struct doc {
 		struct m_service_entry *se;
 		struct m_workload_entry *we;
 		struct m_istio_gateway *gateway;
+		struct m_gateway_class *gwclass;
+		struct m_gateway *gw;
 		struct m_route *route;
 		struct m_reference_grant *grant;
 		struct m_authorization_policy *policy;
@@ -411,7 +471,7 @@ struct doc_result {
 	struct where at;
 	struct str api_version, kind, ns, name;
 	enum outcome outcome;
-	struct doc *doc; /* APPLIED: owned by the batch; else NULL */
+	struct doc *doc; /* owned by the batch; NULL when refused, or when its kind is skipped */
 };
 
 /* The documents of one input. */
@@ -435,6 +495,9 @@ void batch_release(struct batch *b);
 void batch_refuse(struct batch *b, struct str file, uint32_t document, uint32_t line);
 /* The same for exactly this document, item and all. */
 void batch_refuse_doc(struct batch *b, const struct doc *doc);
+
+/* It is in order, and for somebody else: its outcome becomes SKIPPED. It stays in the model, where it may come to mean something. */
+void batch_skip_doc(struct batch *b, const struct doc *doc);
 
 /* A diag at a place in a document that was read before, with its line of text. */
 void doc_diag(struct diags *d, enum diag_level level, const struct doc *doc, struct place at, struct str field,

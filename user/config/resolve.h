@@ -7,6 +7,7 @@
  *   view.c       what one client sees of a host: rows with destinations
  *   sidecar.c    what a client's Sidecar leaves of that
  *   gateway.c    hosts that stand for the TCP servers of Istio Gateways
+ *   gwapi.c      hosts that stand for the listeners of Gateways of the Gateway API
  *   scope.c      groups of clients, and which of them see the same
  *   endpoints.c  the endpoints of one destination
  *   unit.c       packs one host's rows and endpoints into a unit
@@ -14,6 +15,7 @@
  *   analyze.c    references that do not exist, conflicts: errors and warnings
  *   analyze_gateway.c   the same of Istio Gateways
  *   analyze_routes.c    the same of routes of the Gateway API
+ *   analyze_gwapi.c     the same of Gateways of the Gateway API
  */
 #ifndef CONFIG_RESOLVE_H
 #define CONFIG_RESOLVE_H
@@ -50,7 +52,8 @@ struct front {
 /* A destination, and what a unit is made of. */
 struct host {
 	enum host_kind kind;
-	struct str name, ns; /* FQDN; of an Istio Gateway "gateway:<name>:<port>" */
+	struct str name,
+		ns; /* FQDN; of an Istio Gateway "gateway:<name>:<port>", of a listener "listener:<gateway>:<name>" */
 	const struct doc *doc;
 	const struct strs *export_to;
 	struct port *ports;
@@ -138,7 +141,7 @@ void front_add(struct world *w, struct host *h, const struct front *f);
 bool vs_names(const struct world *w, const struct doc *doc, struct str s, struct str host);
 /* Finds each host's rules, and who else has its addresses; after gateways_add(). */
 void world_link(struct world *w);
-/* Adds the hosts of Istio Gateways with TCP servers, at most gateways_count() of them. */
+/* Adds the hosts of Gateways, at most gateways_count() of them. */
 uint32_t gateways_count(const struct model *m);
 void gateways_add(struct world *w, const struct model *m);
 
@@ -290,10 +293,6 @@ void making_note(struct build *b, struct making *mk, const char *fmt, ...) __att
 void making_clear(struct making *mk);
 void making_free(struct making *mk);
 
-/* What a VirtualService bound to a gateway says for one of its ports; NULL: nothing, so that there is no listener. */
-const struct m_rule *gateway_rule(const struct world *w, const struct host *h, const struct port *port,
-				  const struct doc **ret_vs);
-
 /* Errors (warnings, when the document does not come from this batch) and warnings at a place of a document. */
 void report_error(struct build *b, const struct doc *doc, struct place at, struct str field, struct str hint,
 		  const char *fmt, ...) __attribute__((format(printf, 6, 7)));
@@ -307,6 +306,9 @@ void analyze(struct build *b);
 void gateways_analyze(struct build *b);
 /* Routes of the Gateway API. */
 void routes_analyze(struct build *b);
+/* analyze_gwapi.c: of Gateways of the Gateway API and their classes; and of a route whose parent is one. */
+void gwapi_analyze(struct build *b);
+void gwapi_parent_analyze(struct build *b, const struct doc *doc, uint32_t at);
 /* Why clients do not dial this host at addresses of its own, or NULL. */
 const char *host_not_frontend(const struct host *h);
 

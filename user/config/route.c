@@ -75,7 +75,8 @@ bool route_takes(const struct doc *doc, const struct host *h, uint16_t port)
 	for (uint32_t i = 0; i < doc->route->parent_nr; i++) {
 		const struct m_parent_ref *p = &doc->route->parents[i];
 
-		if (str_eq(p->ns, h->ns) && str_eq(p->name, h->doc->meta.name) && (!p->port || p->port == port))
+		if (!p->gateway && str_eq(p->ns, h->ns) && str_eq(p->name, h->doc->meta.name) &&
+		    (!p->port || p->port == port))
 			return true;
 	}
 	return false;
@@ -186,10 +187,8 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 	bool tcp;
 
 	*ret = (struct chosen){ 0 };
-	if (h->kind == HOST_GATEWAY) {
-		ret->rule = gateway_rule(w, h, port, &ret->doc);
-		return ret->rule;
-	}
+	if (h->kind == HOST_GATEWAY)
+		return gateway_serves(w, h, ret);
 	switch (port->class) {
 	case PORT_UDP:
 		return udp_rule(w, h, port, who, ret);

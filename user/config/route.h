@@ -18,9 +18,26 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 /* Order of a rule among those of a host, 0 .. RULE_RANK_MAX, then by age; -1: this client does not see it. */
 #define RULE_RANK_MAX 3
 int rule_rank(const struct world *w, const struct doc *doc, const struct host *h, const struct who *who);
+/* What a VirtualService bound to an Istio Gateway says for its port, or the route of a listener. False: nothing, nobody listens. */
+bool gateway_serves(const struct world *w, const struct host *h, struct chosen *ret);
 /* A route's parents name this port of this Service. */
 bool route_takes(const struct doc *doc, const struct host *h, uint16_t port);
 /* A VirtualService names this gateway, and one of its hosts is one of the gateway's. */
 bool gateway_bound(const struct world *w, const struct host *h, const struct doc *vs);
+
+/* ---- Gateways of the Gateway API (gwapi.c) ---- */
+
+/* Its class is of this mesh. */
+bool gwapi_ours(const struct model *m, const struct doc *gateway);
+/* Whether a reference of a route to this Gateway is about a listener, and whether the listener takes it. */
+enum attachment { ATTACH_YES, ATTACH_ELSEWHERE, ATTACH_KIND, ATTACH_NAMESPACE };
+enum attachment gwapi_attaches(const struct model *m, const struct doc *gateway, const struct m_listener *l,
+			       const struct doc *route, const struct m_parent_ref *p);
+/* The route that has a listener, NULL: none does. */
+const struct doc *gwapi_route(const struct world *w, const struct model *m, const struct doc *gateway,
+			      const struct m_listener *l);
+/* Adds the listeners that have a route, at most gwapi_count() of them. */
+uint32_t gwapi_count(const struct model *m);
+void gwapi_add(struct world *w, const struct model *m);
 
 #endif

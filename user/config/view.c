@@ -176,8 +176,8 @@ static bool granted(const struct world *w, const struct doc *route, const struct
 		if (!str_eq(w->grants[i]->meta.ns, to->ns))
 			continue;
 		for (uint32_t k = 0; k < g->from_nr; k++)
-			from |= str_is(g->from[k].group, "gateway.networking.k8s.io") &&
-				str_eq(g->from[k].kind, route->kind_name) && str_eq(g->from[k].ns, route->meta.ns);
+			from |= str_is(g->from[k].group, GATEWAY_GROUP) && str_eq(g->from[k].kind, route->kind_name) &&
+				str_eq(g->from[k].ns, route->meta.ns);
 		for (uint32_t k = 0; k < g->to_nr; k++)
 			dest |= !g->to[k].group.len && str_is(g->to[k].kind, "Service") &&
 				(!g->to[k].name.len || str_eq(g->to[k].name, to->name));

@@ -6,7 +6,7 @@
  */
 #include <stdlib.h>
 
-#include "config/resolve.h"
+#include "config/route.h"
 #include "config/validate.h"
 
 static bool starts_nocase(struct str s, const char *z)
@@ -380,8 +380,8 @@ static void add_routes(struct world *w, const struct model *m)
 /* The world may outlive the model that it was made of. */
 static void hold_docs(struct world *w, const struct model *m)
 {
-	static const enum kind kinds[] = { KIND_SERVICE,	KIND_SERVICE_ENTRY,    KIND_POD,
-					   KIND_WORKLOAD_ENTRY, KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY };
+	static const enum kind kinds[] = { KIND_SERVICE,	  KIND_SERVICE_ENTRY, KIND_POD,	   KIND_WORKLOAD_ENTRY,
+					   KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY, KIND_GATEWAY };
 	uint32_t nr, total = 0;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -448,9 +448,12 @@ static bool vs_has_host(const struct world *w, const struct doc *doc, struct str
 
 static bool route_has_host(const struct doc *doc, const struct host *h)
 {
-	for (uint32_t i = 0; i < doc->route->parent_nr; i++)
-		if (str_eq(doc->route->parents[i].ns, h->ns) && str_eq(doc->route->parents[i].name, h->doc->meta.name))
+	for (uint32_t i = 0; i < doc->route->parent_nr; i++) {
+		const struct m_parent_ref *p = &doc->route->parents[i];
+
+		if (!p->gateway && str_eq(p->ns, h->ns) && str_eq(p->name, h->doc->meta.name))
 			return true;
+	}
 	return false;
 }
 
@@ -543,9 +546,9 @@ uint64_t claim_hash(const struct host *h, const struct front *f)
 static void claim(struct world *w, uint32_t host)
 {
 	struct host *h = &w->hosts[host];
-	const struct doc *vs;
+	struct chosen c;
 
-	if (h->kind == HOST_GATEWAY && !gateway_rule(w, h, &h->ports[0], &vs))
+	if (h->kind == HOST_GATEWAY && !gateway_serves(w, h, &c))
 		return;
 	for (uint32_t i = 0; i < h->front_nr; i++)
 		index_add(&w->claims, claim_hash(h, &h->fronts[i]), host);

@@ -53,6 +53,8 @@ struct rules_victim {
 
 /* Is there an applied document of this name that cannot be read any more? */
 bool rules_is_stuck(const struct rules *r, struct str name);
+/* What the journal calls an applied document, appended. */
+void rules_entry_name(struct buf *out, enum kind kind, struct str kind_name, struct str ns, struct str name);
 /* Deletes applied documents; errors that follow from it go to b->diags. As rules_apply. */
 int rules_delete(struct rules *r, const struct rules_victim *v, uint32_t nr, struct batch *b, struct rules_result *ret);
 

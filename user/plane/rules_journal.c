@@ -6,9 +6,16 @@
 
 #include "base/log.h"
 
+void rules_entry_name(struct buf *out, enum kind kind, struct str kind_name, struct str ns, struct str name)
+{
+	/* There are two kinds of this name. */
+	buf_printf(out, "%.*s%s/%.*s/%.*s", STR_ARG(kind_name), kind == KIND_GATEWAY ? "." GATEWAY_GROUP : "",
+		   STR_ARG(ns), STR_ARG(name));
+}
+
 void entry_name(struct buf *out, const struct doc *d)
 {
-	buf_printf(out, "%.*s/%.*s/%.*s", STR_ARG(d->kind_name), STR_ARG(d->meta.ns), STR_ARG(d->meta.name));
+	rules_entry_name(out, d->kind, d->kind_name, d->meta.ns, d->meta.name);
 }
 
 static bool takes_over_vips(const struct doc *d)
@@ -26,6 +33,8 @@ bool vips_take_over(struct doc *d, const struct doc *from)
 	s->vips = arena_array(&d->arena, from->service->vip_nr, sizeof(*s->vips));
 	memcpy(s->vips, from->service->vips, from->service->vip_nr * sizeof(*s->vips));
 	s->vip_nr = from->service->vip_nr;
+	s->v4 = from->service->v4;
+	s->v6 = from->service->v6;
 	return true;
 }
 

@@ -60,7 +60,7 @@ void diag_line(struct buf *out, const struct diag *d);
 int txn_directory(struct txn *t, struct batch *b, struct buf *err);
 
 /* ---- rules_journal.c ---- */
-/* "<kind>/<namespace>/<name>", as the journal names entries. */
+/* "<kind>/<namespace>/<name>", as the journal names entries; see rules_entry_name(). */
 void entry_name(struct buf *out, const struct doc *d);
 /* The API server keeps a Service's addresses when an update names none. True when `d`, which is not shared yet, took some over; `from`
  * may be NULL. */

@@ -178,8 +178,12 @@ static int victim_add(struct verbs *v, struct victims *to, enum kind kind, const
 		      struct str name, struct reply *r)
 {
 	struct doc *d = model_get(rules_model(v->rules), kind, str_of(kind_name), ns, name);
-	struct str entry = arena_printf(&to->arena, "%s/%.*s/%.*s", kind_name, STR_ARG(ns), STR_ARG(name));
+	struct buf text = { 0 };
+	struct str entry;
 
+	rules_entry_name(&text, kind, str_of(kind_name), ns, name);
+	entry = arena_str(&to->arena, buf_text(&text));
+	buf_release(&text);
 	if (!d && !rules_is_stuck(v->rules, entry))
 		return reply_error(r, EXIT_REFUSED, "%s \"%.*s\" not found%s%.*s", kind_name, STR_ARG(name),
 				   ns.len ? " in namespace " : "", STR_ARG(ns));

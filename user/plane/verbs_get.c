@@ -149,6 +149,18 @@ static void gateway_cells(struct table *t, const struct doc *d)
 	buf_release(&b);
 }
 
+static void gwapi_cells(struct table *t, const struct doc *d)
+{
+	struct buf b = { 0 };
+
+	table_cell(t, d->gw->class);
+	add_addrs(t, d->gw->addrs, d->gw->addr_nr);
+	for (uint32_t i = 0; i < d->gw->listener_nr; i++)
+		buf_printf(&b, "%s%u", i ? "," : "", d->gw->listeners[i].port);
+	table_cell(t, buf_text(&b));
+	buf_release(&b);
+}
+
 static void route_cells(struct table *t, const struct doc *d)
 {
 	struct buf b = { 0 };
@@ -175,6 +187,7 @@ static const struct {
 	[KIND_SERVICE_ENTRY] = { se_cells, { "HOSTS", "LOCATION", "RESOLUTION" } },
 	[KIND_WORKLOAD_ENTRY] = { we_cells, { "ADDRESS" } },
 	[KIND_ISTIO_GATEWAY] = { gateway_cells, { "PORTS" } },
+	[KIND_GATEWAY] = { gwapi_cells, { "CLASS", "ADDRESS", "PORTS" } },
 	[KIND_ROUTE] = { route_cells, { "PARENTS", "RULES" } },
 };
 

@@ -575,6 +575,12 @@ static void check_rest(const struct check *c, const struct raw_spec *spec, struc
 	const struct list *ports = &spec->tls.frontend.per_port;
 	const struct raw_infrastructure *in = &spec->infrastructure;
 
+	if (spec->class.len > 253)
+		check_fail(c, STR("must have at most 253 characters"), NULL, "spec.gatewayClassName");
+	for (uint32_t i = 0; i < in->annotations.nr; i++)
+		if (in->annotations.v[i].val.len > 4096 || label_key_bad(in->annotations.v[i].key))
+			check_fail_key(c, STR("must have the key of a label and at most 4096 characters"), NULL,
+				       in->annotations.v[i].key, "spec.infrastructure.annotations");
 	if (in->labels.nr > 8)
 		check_fail(c, STR("must have at most 8 entries"), NULL, "spec.infrastructure.labels");
 	if (in->annotations.nr > 16)

@@ -433,8 +433,11 @@ static void emit_policies(struct code *c, const struct guards *g, bool deny)
 		for (uint32_t k = 0; k < p->rule_nr && !c->closed && !c->full; k++) {
 			c->policy = g->policies[i];
 			/* An ALLOW rule that only bytes could fulfil allows nobody. */
-			if (deny || !p->rules[k].l7)
-				emit_rule(c, &p->rules[k], deny ? MESH_OP_DENY : MESH_OP_ALLOW, g->policies[i] + 1, k);
+			if (deny || !p->rules[k].l7) {
+				struct m_policy_rule rule = on_node_closed(c->mk, &p->rules[k], deny);
+
+				emit_rule(c, &rule, deny ? MESH_OP_DENY : MESH_OP_ALLOW, g->policies[i] + 1, k);
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@
  * What the files of access share:
  *   access.c          members and their identities; the whole
  *   access_select.c   which policies guard which workload
+ *   access_node.c     what they say of pods on their node's network
  *   access_compile.c  those of one workload -> a program
  *   access_ask.c      programs run, and shown
  */
@@ -24,6 +25,8 @@ struct guards {
 	bool shadow;
 };
 
+struct node_group;
+
 /* An access in the making. */
 struct access_making {
 	struct build *b;
@@ -34,6 +37,8 @@ struct access_making {
 	uint64_t *live;			/* bits of identities: 0, and those that a member has */
 	struct index by_account, by_ns; /* of identities but 0 */
 	struct str trust_domain;
+	struct node_group *on_node; /* pods on their node's network, by account */
+	uint32_t on_node_nr, on_node_cap;
 	uint32_t program_cap, guard_cap, term_cap, bit_cap;
 };
 
@@ -49,6 +54,13 @@ struct guarded {
 /* Fills access->policies, compiles what the workloads need, and reports selectors that select nothing. `members`: workload_nr flags;
  * ret: workload_nr. */
 void access_select(struct access_making *mk, const bool *members, struct guarded *ret);
+
+void on_node_find(struct access_making *mk);
+void on_node_release(struct access_making *mk);
+/* The rule with what follows from it for addresses that such pods share. */
+struct m_policy_rule on_node_closed(struct access_making *mk, const struct m_policy_rule *rule, bool deny);
+/* Warns, once, when the policy names such a pod. */
+void on_node_warn(struct access_making *mk, const struct doc *doc);
 
 /* "<trust domain>/ns/<namespace>/sa/<account>" */
 bool access_principal_parse(struct str text, struct str trust_domain, struct str *ret_ns, struct str *ret_account);

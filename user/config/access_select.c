@@ -258,130 +258,6 @@ static struct guarded programs_of(struct selecting *s)
 
 /* ---- what people should know ---- */
 
-/* Service accounts of pods on their node's network. */
-struct on_node {
-	const struct doc **pods;
-	struct str *principals; /* that they would have */
-	uint32_t nr, cap;
-	struct index by_account, by_ns;
-};
-
-static void find_on_node(struct selecting *s, struct on_node *o)
-{
-	struct arena *temp = &s->mk->temp;
-
-	for (uint32_t i = 0; i < s->w->pod_nr; i++) {
-		const struct doc *doc = s->w->workloads[i].doc;
-
-		if (!doc->pod->host_network || doc->pod->finished)
-			continue;
-		GROW(o->pods, o->nr, &o->cap);
-		o->pods[o->nr++] = doc;
-	}
-	o->principals = arena_array(temp, o->nr, sizeof(*o->principals));
-	index_init(&o->by_account, temp, o->nr);
-	index_init(&o->by_ns, temp, o->nr);
-	for (uint32_t i = 0; i < o->nr; i++) {
-		o->principals[i] =
-			arena_printf(temp, "%.*s/ns/%.*s/sa/%.*s", STR_ARG(s->mk->trust_domain),
-				     STR_ARG(o->pods[i]->meta.ns), STR_ARG(o->pods[i]->pod->service_account));
-		index_add(&o->by_account, index_hash2(o->pods[i]->meta.ns, o->pods[i]->pod->service_account), i);
-		index_add(&o->by_ns, str_hash(o->pods[i]->meta.ns), i);
-	}
-	index_seal(&o->by_account, temp);
-	index_seal(&o->by_ns, temp);
-}
-
-static const struct doc *on_node_account(const struct on_node *o, struct str ns, struct str account)
-{
-	for (index_each(&o->by_account, index_hash2(ns, account), at, i))
-		if (str_eq(o->pods[i]->meta.ns, ns) && str_eq(o->pods[i]->pod->service_account, account))
-			return o->pods[i];
-	return NULL;
-}
-
-static const struct doc *on_node_ns(const struct on_node *o, struct str ns)
-{
-	for (index_each(&o->by_ns, str_hash(ns), at, i))
-		if (str_eq(o->pods[i]->meta.ns, ns))
-			return o->pods[i];
-	return NULL;
-}
-
-enum who_list { WHO_PRINCIPAL, WHO_ACCOUNT, WHO_NAMESPACE };
-
-static bool has_wildcard(struct str form)
-{
-	return form.len && (form.p[0] == '*' || form.p[form.len - 1] == '*');
-}
-
-/* The first pod that a form of a principal or namespace names. */
-static const struct doc *on_node_form(const struct on_node *o, struct str form, enum who_list what)
-{
-	for (uint32_t i = 0; i < o->nr; i++)
-		if (access_text_is(form, what == WHO_PRINCIPAL ? o->principals[i] : o->pods[i]->meta.ns))
-			return o->pods[i];
-	return NULL;
-}
-
-static const struct doc *on_node_named(struct selecting *s, const struct on_node *o, struct str text,
-				       enum who_list what)
-{
-	int slash = str_find(text, '/');
-	struct str ns, account;
-
-	if (what == WHO_ACCOUNT)
-		return slash < 0 ? NULL
-				 : on_node_account(o, str_sub(text, 0, (uint32_t)slash),
-						   str_sub(text, (uint32_t)slash + 1, text.len));
-	if (has_wildcard(text))
-		return on_node_form(o, text, what);
-	if (what == WHO_NAMESPACE)
-		return on_node_ns(o, text);
-	return access_principal_parse(text, s->mk->trust_domain, &ns, &account) ? on_node_account(o, ns, account)
-										: NULL;
-}
-
-static bool warn_on_node(struct selecting *s, const struct on_node *o, const struct doc *policy,
-			 const struct strs *list, enum who_list what, bool negative)
-{
-	for (uint32_t i = 0; i < list->nr; i++) {
-		const struct doc *pod = on_node_named(s, o, list->v[i], what);
-
-		if (!pod)
-			continue;
-		report_warning(
-			s->mk->b, policy, list->at[i], STR("spec.rules"),
-			STR("such pods share their node's address, so that nobody can be told by it"),
-			"\"%.*s\" names pod %.*s/%.*s, which is on its node's network and has no identity here: %s",
-			STR_ARG(list->v[i]), STR_ARG(pod->meta.ns), STR_ARG(pod->meta.name),
-			negative ? "this does not leave it out" : "this does not match it");
-		return true;
-	}
-	return false;
-}
-
-/* Once a policy. */
-static void warn_who(struct selecting *s, const struct on_node *o, const struct doc *doc)
-{
-	const struct m_authorization_policy *p = doc->policy;
-
-	for (uint32_t i = 0; i < p->rule_nr; i++) {
-		for (uint32_t k = 0; k < p->rules[i].clause_nr; k++) {
-			const struct m_clause *clause = &p->rules[i].clauses[k];
-
-			for (uint32_t n = 0; n < 2 * clause->nr; n++) {
-				const struct m_condition *m = &clause->any[n / 2];
-
-				if (warn_on_node(s, o, doc, &m->principals[n % 2], WHO_PRINCIPAL, n % 2) ||
-				    warn_on_node(s, o, doc, &m->accounts[n % 2], WHO_ACCOUNT, n % 2) ||
-				    warn_on_node(s, o, doc, &m->namespaces[n % 2], WHO_NAMESPACE, n % 2))
-					return;
-			}
-		}
-	}
-}
-
 struct spaces {
 	struct doc *const *docs;
 	uint32_t nr;
@@ -475,13 +351,13 @@ static void warn_selector(struct selecting *s, uint32_t policy)
 void access_select(struct access_making *mk, const bool *members, struct guarded *ret)
 {
 	struct selecting s = { .mk = mk, .w = mk->b->world };
-	struct on_node o = { 0 };
 	struct spaces spaces;
 	uint32_t room = 16;
 
 	find_policies(&s);
 	if (!mk->access->policy_nr)
 		return;
+	on_node_find(mk);
 	/* Two sets a workload at most, and the table no more than half full. */
 	while (room < 4 * s.w->workload_nr)
 		room *= 2;
@@ -492,16 +368,15 @@ void access_select(struct access_making *mk, const bool *members, struct guarded
 		if (members[i])
 			ret[i] = programs_of(&s);
 	}
-	find_on_node(&s, &o);
 	find_spaces(&s, &spaces);
 	for (uint32_t i = 0; i < mk->access->policy_nr; i++) {
 		warn_selector(&s, i);
-		if (i < s.policy_nr && o.nr)
-			warn_who(&s, &o, mk->docs[i]);
-		if (i < s.policy_nr)
-			warn_namespaces(&s, &spaces, mk->docs[i]);
+		if (i >= s.policy_nr)
+			continue;
+		on_node_warn(mk, mk->docs[i]);
+		warn_namespaces(&s, &spaces, mk->docs[i]);
 	}
-	free(o.pods);
+	on_node_release(mk);
 	free(s.sets);
 	free(s.slots);
 }

@@ -210,6 +210,18 @@ TEST(refuses_by_name_with_a_place)
 	check_documents("8080: a\n\"yes\": b\ntrue: c\n", "{8080:a \"yes\":b true:c}\n");
 }
 
+TEST(objects_may_follow_each_other)
+{
+	check_documents("{\"a\": 1}\n{\"b\": {\"c\": \"}\\\"{\"}}\n\n  {\n\"d\": []\n}\n",
+			"{\"a\":1}\n{\"b\":{\"c\":\"}\"{\"}}\n{\"d\":[]}\n");
+	check_documents("---\n{a: 1}\n{b: 2}\n---\nc: {d: e}\nf: g\n", "{a:1}\n{b:2}\n{c:{d:e} f:g}\n");
+	check_documents("# x\n{a: b}\n# y\n", "{a:b}\n");
+	check_documents("{a: [}\n{b: 2}\n", "!\n{b:2}\n");
+	check_error("{\"a\": 1}\n{\"b\": [\n", "2:7: did not find expected node content while parsing a flow node");
+	check_error("{a: 1} {b: 2}\n", "1:8: did not find expected <document start>");
+	check_error("{a: 1\n", "1:1: did not find expected ',' or '}' while parsing a flow mapping");
+}
+
 TEST(aliases_stand_for_their_anchors)
 {
 	check_documents("a: &x 1\nb: *x\nc: [*x, &x y, *x]\n", "{a:1 b:1 c:[1 y y]}\n");

@@ -60,10 +60,58 @@ static bool is_prologue(struct str text, uint32_t at)
 	return at == text.len || text.p[at] == '\n' || text.p[at] == '#';
 }
 
+static uint32_t skip_blanks(struct str text, uint32_t at)
+{
+	while (at < text.len && strchr(" \t\r\n", text.p[at]) && text.p[at])
+		at++;
+	return at;
+}
+
+/* Behind the JSON object that begins at `at`. */
+static uint32_t object_end(struct str text, uint32_t at)
+{
+	uint32_t depth = 0;
+	bool quoted = false;
+
+	for (; at < text.len; at++) {
+		char c = text.p[at];
+
+		if (quoted && c == '\\')
+			at++;
+		else if (c == '"')
+			quoted = !quoted;
+		else if (!quoted && c == '{')
+			depth++;
+		else if (!quoted && c == '}' && !--depth)
+			return at + 1;
+	}
+	return text.len;
+}
+
+/*
+ * JSON objects may follow each other without a marker, as jq prints them. Where a line begins with an object, the line that the next
+ * one begins in; 0: there is none. To YAML nothing can stand behind an object.
+ */
+static uint32_t next_object(struct str text, uint32_t at)
+{
+	uint32_t next;
+
+	at = skip_blanks(text, at);
+	if (at == text.len || text.p[at] != '{')
+		return 0;
+	at = object_end(text, at);
+	next = skip_blanks(text, at);
+	if (next == text.len || text.p[next] != '{')
+		return 0;
+	while (next > at && text.p[next - 1] != '\n')
+		next--;
+	return next > at ? next : 0;
+}
+
 /* Cuts the next piece: up to the next line with a marker. False at the end of the text. */
 static bool next_piece(struct yaml *y)
 {
-	bool content = false;
+	bool content = false, begun = false;
 	const char *p;
 	uint32_t at;
 
@@ -80,8 +128,14 @@ static bool next_piece(struct yaml *y)
 		} else if (is_marker(y->text, at, '.')) {
 			at = next_line(y->text, at);
 			break;
-		} else if (!content) {
-			content = !is_prologue(y->text, at);
+		} else if (!begun && !is_prologue(y->text, at)) {
+			uint32_t object = next_object(y->text, at);
+
+			begun = content = true;
+			if (object) {
+				at = object;
+				break;
+			}
 		}
 	}
 	y->end = at;

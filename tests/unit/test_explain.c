@@ -110,6 +110,32 @@ TEST(what_is_not_there)
 	compiled_release(&c);
 }
 
+TEST(from_outside)
+{
+	struct compiled c = compiled_from(
+		"apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  type: NodePort\n  clusterIP: "
+		"10.96.0.9\n"
+		"  externalTrafficPolicy: Local\n  externalIPs: [192.0.2.1]\n  selector: {app: web}\n"
+		"  ports: [{name: tcp, port: 80, nodePort: 30080}]\n---\n" POD(
+			"web", "default", "10.1.0.9",
+			"app: web") "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n"
+				    "status: {addresses: [{type: InternalIP, address: 192.168.0.1}]}\n---\n"
+				    "apiVersion: v1\nkind: Node\nmetadata: {name: n2}\n"
+				    "status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}\n---\n");
+	const char *text;
+
+	CHECK_INT(c.rc, 0);
+	text = ask(&c, "198.51.100.7", "192.168.0.1", 30080, 0, false);
+	CHECK_HAS(text, "balanced in the kernel, where it enters the node");
+	CHECK_HAS(text, "no endpoint on this node, and its traffic policy is Local: this share is dropped");
+	CHECK_HAS(text, "scope outside");
+	CHECK_HAS(ask(&c, "198.51.100.7", "192.0.2.1", 80, 0, false), "this share is dropped");
+	CHECK_HAS(ask(&c, "web", "n1", 30080, 0, false), "100.00%  10.1.0.9:80");
+	/* Another node's port is dialled there. */
+	CHECK_HAS(ask(&c, "web", "192.168.0.2", 30080, 0, false), "no service: dialled directly");
+	compiled_release(&c);
+}
+
 TEST(a_sidecar_is_named)
 {
 	struct compiled c = compiled_from(SERVICE("echo", "b", "10.96.0.4", "http", "80") POD(

@@ -412,6 +412,7 @@ static void host_notes(struct build *b, struct making *mk)
 {
 	const struct host *h = mk->host;
 	const struct m_service *s = h->doc->service;
+	bool outer = false;
 
 	if (h->kind == HOST_ENTRY && !h->front_nr)
 		making_note(b, mk, "no addresses: known as a destination, not reachable by an address of its own");
@@ -423,6 +424,11 @@ static void host_notes(struct build *b, struct making *mk)
 		making_note(b, mk, "headless: clients dial pod addresses, which are not touched");
 	else if (!s->vip_nr)
 		making_note(b, mk, "no clusterIP: not reachable by an address of its own");
+	for (uint32_t i = 0; i < s->port_nr; i++)
+		outer |= s->ports[i].node_port != 0;
+	if ((s->type == SERVICE_NODE_PORT || s->type == SERVICE_LOAD_BALANCER) && !outer)
+		making_note(b, mk,
+			    "no nodePort is given, and nobody here chooses one: not reachable at the nodes' addresses");
 	for (uint32_t i = 0; i < h->port_nr; i++)
 		if (h->ports[i].class == PORT_OTHER)
 			making_note(b, mk, "port %u: SCTP is not handled", h->ports[i].number);

@@ -118,8 +118,10 @@ static int add_directory(struct inputs *in, const char *path, int depth)
 			rc = usage_error("%s: %m", sub);
 		} else if (S_ISDIR(st.st_mode)) {
 			rc = add_directory(in, sub, depth + 1);
-		} else if (has_rules_suffix(str_of(sub)) && (!S_ISLNK(st.st_mode) || !stat(sub, &st)) &&
-			   S_ISREG(st.st_mode)) {
+		} else if (has_rules_suffix(str_of(sub)) && S_ISLNK(st.st_mode) && stat(sub, &st)) {
+			/* Rules that somebody means to be there. */
+			rc = usage_error("%s: %m", sub);
+		} else if (has_rules_suffix(str_of(sub)) && S_ISREG(st.st_mode)) {
 			fd = open(sub, O_RDONLY | O_CLOEXEC);
 			rc = fd < 0 ? usage_error("%s: %m", sub) : add_file(in, sub, fd);
 		}

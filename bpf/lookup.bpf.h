@@ -89,20 +89,21 @@ __weak __noinline int mesh_row_find(struct mesh_key *key, __u64 *live)
 {
 	struct mesh_control *ctl = mesh_control_get();
 	__u32 scope, at = 0;
-	int found;
+	int found, open;
 
 	if (!ctl || !key || !live)
 		return 0;
 	scope = key->scope;
+	open = scope && !(scope & MESH_SCOPE_CLOSED);
 	found = row_exact(ctl, key, live, &at);
-	if (found == ROW_NONE && scope) {
+	if (found == ROW_NONE && open) {
 		key->scope = 0;
 		found = row_exact(ctl, key, live, &at);
 	}
 	if (found == ROW_NONE && ctl->cidr_nr) {
 		key->scope = scope;
 		found = row_cidr(ctl, key, live, &at);
-		if (found == ROW_NONE && scope) {
+		if (found == ROW_NONE && open) {
 			key->scope = 0;
 			found = row_cidr(ctl, key, live, &at);
 		}

@@ -32,7 +32,9 @@ extern "C" {
 #define MESH_NAME_LEN 192
 
 /* The class of clients that are no pods of this node: they come in by the node's links. Pods have classes from 0 on. */
-#define MESH_SCOPE_OUTSIDE 0xffffffffu
+#define MESH_SCOPE_OUTSIDE 0x7fffffffu
+/* Flag of a scope that has all that its clients see: scope 0 is not asked. Where a Sidecar hides most, that takes fewer rows. */
+#define MESH_SCOPE_CLOSED 0x80000000u
 
 /* IPv4 is stored as ::ffff:a.b.c.d. Network order, as on the wire. */
 struct mesh_addr {

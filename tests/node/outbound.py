@@ -35,6 +35,12 @@ spec:
 {apiVersion: v1, kind: Pod, metadata: {name: free, namespace: a, labels: {app: free}}, spec: {containers: [{name: c}]}}
 """
 
+# What is hidden outnumbers what is shown: the client has rows of its own only.
+SPARE = "".join(f"""
+---
+{{apiVersion: v1, kind: Service, metadata: {{name: spare-{i}, namespace: b}}, spec: {{selector: {{app: none}}, ports: [{{port: 80}}]}}}}
+""" for i in range(3))
+
 SIDECAR = """
 apiVersion: networking.istio.io/v1
 kind: Sidecar
@@ -96,9 +102,8 @@ def the_mesh_allows_any_or_the_registry_only():
                 fails(lab, "a/client", STRANGERS[0], NOBODY)
 
 
-@test
-def a_sidecar_hides_and_refuses():
-    with Lab(texts=[APP]) as lab:
+def hides_and_refuses(app):
+    with Lab(texts=[app]) as lab:
         lab.mesh()
         own, other = both(lab, "a"), both(lab, "b")
         for ip in own + other:
@@ -138,6 +143,20 @@ def a_sidecar_hides_and_refuses():
             reached(lab, "a/client", ip)
         for ip in STRANGERS:
             fails(lab, "a/client", ip, NOBODY)
+        lab.apply(texts=[sidecar("default", "~/*", "REGISTRY_ONLY")])
+        for ip in own + other:
+            fails(lab, "a/client", ip, REFUSED)
+            reached(lab, "b/web-0", ip)
+
+
+@test
+def a_sidecar_hides_and_refuses():
+    hides_and_refuses(APP)
+
+
+@test
+def a_sidecar_hides_most():
+    hides_and_refuses(APP + SPARE)
 
 
 main()

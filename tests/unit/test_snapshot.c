@@ -497,3 +497,45 @@ TEST(gateways_of_classes)
 	CHECK_INT(c.batch.applied, 2);
 	compiled_release(&c);
 }
+
+/* The usual default of a mesh, where each namespace sees itself: rows are for what is shown, not for what is hidden. */
+TEST(sidecars_of_many_namespaces)
+{
+	enum { SPACES = 40, SERVICES = 25 };
+	const struct unit *u;
+	struct buf b = { 0 };
+	struct compiled c;
+
+	buf_printf(&b, ISTIO("Sidecar", "default", "istio-system", "  egress: [{hosts: [./*]}]\n"));
+	for (uint32_t i = 0; i < SPACES; i++) {
+		buf_printf(&b,
+			   "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: n%u}\nspec: {containers: [{name: "
+			   "c}]}\n"
+			   "status: {podIP: 10.0.0.%u}\n---\n",
+			   i, i + 1);
+		for (uint32_t k = 0; k < SERVICES; k++)
+			buf_printf(&b,
+				   "apiVersion: v1\nkind: Service\nmetadata: {name: s%u, namespace: n%u}\nspec: "
+				   "{clusterIP: "
+				   "10.96.%u.%u, ports: [{port: 80}]}\n---\n",
+				   k, i, i, k + 1);
+	}
+	c = compiled_from(b.data);
+	CHECK_INT(c.rc, 0);
+	CHECK_INT(c.snapshot->scope_nr, SPACES + 1);
+	CHECK_INT(c.snapshot->row_nr, 2 * SPACES * SERVICES);
+	for (uint32_t i = 0; i < c.snapshot->client_nr; i++) {
+		for (uint32_t k = 0; k < SPACES; k++) {
+			const struct client *cl = &c.snapshot->clients[i];
+			char text[32];
+			struct addr a;
+
+			snprintf(text, sizeof(text), "10.96.%u.3", k);
+			CHECK(addr_parse(str_of(text), &a));
+			CHECK_MSG(!!snapshot_find(c.snapshot, cl->scope, &a, 80, 6, &u) == (cl->ips[0].b[15] == k + 1),
+				  "client 10.0.0.%u, service %s", cl->ips[0].b[15], text);
+		}
+	}
+	buf_release(&b);
+	compiled_release(&c);
+}

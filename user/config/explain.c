@@ -154,6 +154,8 @@ static const char *reason_of(const struct asking *q, const struct addr *addr, co
 		return "no service, and this client may reach only what the rules know: refused";
 	if (q->client->host_network)
 		return "sockets on the node's own network are not touched";
+	if (!r && q->client->sidecar && q->client->scope & MESH_SCOPE_CLOSED)
+		return "no service that the client's Sidecar shows: dialled directly, not touched";
 	if (!r)
 		return "no service: dialled directly, not touched";
 	if (r->action == MESH_ABSENT)
@@ -314,8 +316,8 @@ static void json_head(struct asking *q, const struct unit *u, const struct addr 
 	json_kbool(q->json, "per_connection", r && r->http_per_connection);
 	json_key(q->json, "scope");
 	json_object(q->json);
-	json_kuint(q->json, "client", q->client->scope);
-	json_kuint(q->json, "row", r ? r->scope : 0);
+	json_kuint(q->json, "client", q->client->scope & ~MESH_SCOPE_CLOSED);
+	json_kuint(q->json, "row", r ? r->scope & ~MESH_SCOPE_CLOSED : 0);
 	json_kstr(q->json, "reason", str_of(scope_of(q, r)));
 	json_object_end(q->json);
 }
@@ -353,7 +355,8 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 	if (r && is_outside(q))
 		buf_printf(q->text, "  scope outside: %s\n", scope_of(q, r));
 	else if (r)
-		buf_printf(q->text, "  scope %u of %u: %s\n", q->client->scope, q->s->scope_nr, scope_of(q, r));
+		buf_printf(q->text, "  scope %u of %u: %s\n", q->client->scope & ~MESH_SCOPE_CLOSED, q->s->scope_nr,
+			   scope_of(q, r));
 	if (q->json) {
 		json_key(q->json, "destinations");
 		json_array(q->json);

@@ -25,7 +25,8 @@ static void print_row(const struct unit *u, const struct u_row *r, struct buf *o
 	if (r->scope == MESH_SCOPE_OUTSIDE)
 		buf_printf(out, "outside ");
 	else if (r->scope)
-		buf_printf(out, "scope %u ", r->scope);
+		buf_printf(out, "%sscope %u ", r->scope & MESH_SCOPE_CLOSED ? "closed " : "",
+			   r->scope & ~MESH_SCOPE_CLOSED);
 	print_net(out, &r->addr, r->port, r->prefix_len);
 	buf_printf(out, "/%s %s", r->proto == MESH_PROTO_UDP ? "udp" : "tcp",
 		   r->action == MESH_ROUTE && !r->dest_nr ? "refuse" : actions[r->action & 3]);
@@ -83,7 +84,8 @@ void snapshot_print(const struct snapshot *s, struct buf *out)
 
 		if (!c->scope && !c->sidecar && !c->registry_only)
 			continue;
-		buf_printf(out, "client %.*s/%.*s scope %u", STR_ARG(c->ns), STR_ARG(c->name), c->scope);
+		buf_printf(out, "client %.*s/%.*s %sscope %u", STR_ARG(c->ns), STR_ARG(c->name),
+			   c->scope & MESH_SCOPE_CLOSED ? "closed " : "", c->scope & ~MESH_SCOPE_CLOSED);
 		if (c->sidecar)
 			buf_printf(out, " by Sidecar %.*s/%.*s", STR_ARG(c->sidecar->ns), STR_ARG(c->sidecar->name));
 		buf_printf(out, "%s\n", c->registry_only ? " registry-only" : "");

@@ -414,8 +414,50 @@ static int by_group(const void *a, const void *b)
 	return c ? c : str_cmp(x->sidecar->meta.name, y->sidecar->meta.name);
 }
 
+static bool shows_nothing(const struct making *mk, uint32_t view)
+{
+	for (uint32_t i = 0; i < mk->row_nr; i++)
+		if (mk->rows[view * mk->row_nr + i].state != VIEW_NONE)
+			return false;
+	return true;
+}
+
+/* More is hidden than shown, so that fewer rows say what is shown. */
+static bool mostly_hidden(const struct group *c, struct making *const *making, uint32_t host_nr)
+{
+	uint64_t hidden = 0, all = 0;
+
+	for (uint32_t k = 0; k < c->diff_nr && c->sidecar; k++)
+		if (shows_nothing(making[c->hosts[k]], c->views[k]))
+			hidden += making[c->hosts[k]]->row_nr;
+	for (uint32_t i = 0; i < host_nr && hidden; i++)
+		all += making[i]->row_nr;
+	return hidden > all - hidden;
+}
+
+static void see(struct making *mk, uint32_t scope, uint32_t view)
+{
+	GROW(mk->scoped, mk->scoped_nr, &mk->scoped_cap);
+	mk->scoped[mk->scoped_nr++] = (struct scope_view){ scope, view };
+}
+
+/* Adds the scope to what it sees otherwise than all do; a closed one to all that it sees. */
+static void scope_fill(const struct group *c, struct making **making, uint32_t host_nr)
+{
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < host_nr; i++) {
+		bool differs = at < c->diff_nr && c->hosts[at] == i;
+		uint32_t view = differs ? c->views[at] : 0;
+
+		at += differs;
+		if (c->scope & MESH_SCOPE_CLOSED ? !shows_nothing(making[i], view) : differs)
+			see(making[i], c->scope, view);
+	}
+}
+
 /* In order of namespace and labels, so that numbers do not depend on the order of pods. */
-static uint32_t number_scopes(struct finding *f, struct making **making)
+static uint32_t number_scopes(struct finding *f, struct making **making, uint32_t host_nr)
 {
 	struct group **order = xcalloc(f->group_nr + 1, sizeof(*order));
 	uint32_t scope_nr = 1;
@@ -432,12 +474,9 @@ static uint32_t number_scopes(struct finding *f, struct making **making)
 		if (c->scope || !c->diff_nr)
 			continue;
 		c->scope = scope_nr++;
-		for (uint32_t k = 0; k < c->diff_nr; k++) {
-			struct making *mk = making[c->hosts[k]];
-
-			GROW(mk->scoped, mk->scoped_nr, &mk->scoped_cap);
-			mk->scoped[mk->scoped_nr++] = (struct scope_view){ c->scope, c->views[k] };
-		}
+		if (mostly_hidden(c, making, host_nr))
+			c->scope |= MESH_SCOPE_CLOSED;
+		scope_fill(c, making, host_nr);
 	}
 	free(order);
 	return scope_nr;
@@ -574,7 +613,7 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 		if (c.ns_nr || c.label_nr || f.sidecars)
 			ret->conditional[i] = resolve_host(&f, hosts[i], i, &c);
 	}
-	ret->scope_nr = number_scopes(&f, ret->conditional);
+	ret->scope_nr = number_scopes(&f, ret->conditional, nr);
 	ret->clients = arena_array(arena, pod_nr, sizeof(*ret->clients));
 	for (uint32_t i = 0; i < pod_nr; i++) {
 		add_client(b->world, arena, ret, pods[i], sidecars[i]);

@@ -467,7 +467,7 @@ const struct u_row *snapshot_find(const struct snapshot *s, uint32_t scope, cons
 	for (int network = 0; network < 2 && !r; network++) {
 		if (scope)
 			r = find_in(s, scope, addr, port, proto, network, &unit);
-		if (!r)
+		if (!r && !(scope & MESH_SCOPE_CLOSED))
 			r = find_in(s, 0, addr, port, proto, network, &unit);
 	}
 	if (r && ret_unit)

@@ -94,7 +94,7 @@ struct client {
 		cgroup; /* annotation tulle.dev/cgroup: path below the mesh cgroup, for hosts without a kubelet; may be empty */
 	struct addr *ips;
 	uint32_t ip_nr;
-	uint32_t scope; /* 0: the common view */
+	uint32_t scope; /* 0: the common view; with MESH_SCOPE_CLOSED: all that it sees is in rows of its own */
 	bool host_network;
 	bool registry_only;		/* outboundTrafficPolicy of its Sidecar, or of the mesh */
 	const struct u_policy *sidecar; /* NULL: it has none */
@@ -110,7 +110,7 @@ struct snapshot {
 	struct addr *node_ips; /* of the Node that node_name names; without a name, of all */
 	uint32_t node_ip_nr;
 	struct access *access;	      /* a reference; never NULL */
-	uint32_t scope_nr;	      /* scopes are 0 .. scope_nr-1 */
+	uint32_t scope_nr;	      /* scopes are 0 .. scope_nr-1, but for the flag MESH_SCOPE_CLOSED */
 	uint32_t row_nr, endpoint_nr; /* sums */
 };
 

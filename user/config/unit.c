@@ -370,9 +370,11 @@ static void emit_all(struct rows *out, const struct making *mk)
 			const struct view_row *common = &mk->rows[i];
 			const struct view_row *own = &mk->rows[mk->scoped[s].view * mk->row_nr + i];
 
-			if (serves(own) && !view_row_equal(mk, common, own))
+			bool closed = mk->scoped[s].scope & MESH_SCOPE_CLOSED;
+
+			if (serves(own) && (closed || !view_row_equal(mk, common, own)))
 				emit(out, mk, own, mk->scoped[s].scope, action_of(own));
-			else if (own->state == VIEW_NONE && serves(common))
+			else if (!closed && own->state == VIEW_NONE && serves(common))
 				emit(out, mk, own, mk->scoped[s].scope, MESH_ABSENT);
 		}
 	}

@@ -31,6 +31,7 @@ static __always_inline int fast_v4(const __u8 *ip, const void *end, __u32 room, 
 
 static __always_inline int fast_v6(const __u8 *ip, const void *end, __u32 room, struct fast_head *ret)
 {
+	struct mesh_addr destination;
 	__u32 length;
 
 	if ((const void *)(ip + 60) > end || ip[0] >> 4 != 6 || ip[6] != MESH_PROTO_TCP)
@@ -40,14 +41,16 @@ static __always_inline int fast_v6(const __u8 *ip, const void *end, __u32 room, 
 		return 0;
 	ret->tcp = ip + 40;
 	addr_from_v6(&ret->source, ip + 8);
-	return 1;
+	addr_from_v6(&destination, ip + 24);
+	return !mesh_addr_v4(&ret->source) && !mesh_addr_v4(&destination);
 }
 
 /*
- * The packet is such a segment, 1; from the pod (`iface` is its link's), it also comes from where the pod may send from. A segment that
+ * The packet is such a segment, 1; from the pod, it comes from where the pod may send from; to the pod, it is for its link. A segment that
  * begins a connection is not one in the middle. Where TCP connections have ever been tracked, each is looked for: the long way.
  */
-static __noinline int fast_midstream(struct __sk_buff *skb, const struct mesh_pod *pod, const struct mesh_iface *iface)
+static __noinline int fast_midstream(struct __sk_buff *skb, const struct mesh_pod *pod, const struct mesh_iface *iface,
+				     int from_pod)
 {
 	const __u8 *eth = (const __u8 *)(long)skb->data;
 	const void *end = (const void *)(long)skb->data_end;
@@ -63,8 +66,9 @@ static __noinline int fast_midstream(struct __sk_buff *skb, const struct mesh_po
 		return 0;
 	if ((head.tcp[13] & TCP_SYN) || head.tcp[12] >> 4 < 5)
 		return 0;
-	return !iface || (mac_equal(eth + 6, iface->mac) &&
-			  (mesh_addr_eq(&head.source, &pod->addr[0]) || mesh_addr_eq(&head.source, &pod->addr[1])));
+	/* Link and IP address of the pod's end. */
+	return mac_equal(eth + (from_pod ? 6 : 0), iface->mac) &&
+	       (!from_pod || mesh_addr_eq(&head.source, &pod->addr[0]) || mesh_addr_eq(&head.source, &pod->addr[1]));
 }
 
 #endif

@@ -26,6 +26,7 @@ __noinline int tc_find(const struct mesh_tuple *t)
 	w->conn_server_id = found.conn->flow.server_id;
 	w->conn_view = found.view;
 	w->conn_reply = found.reply;
+	w->conn_verdict_epoch = found.conn->verdict_epoch;
 	w->conn_state = found.conn->state;
 	w->conn_flags = found.conn->flags;
 	return 1;
@@ -70,10 +71,18 @@ static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
  * socket that was cut, is let through. A SYN within an open connection is the other end's business. */
 __noinline int tc_take(void)
 {
+	struct mesh_control *ctl = mesh_control_get();
 	struct work *w = work_get();
-	struct mesh_conn *conn = w ? conn_get(&w->wire) : NULL;
+	struct mesh_conn *conn;
 
-	if (!w || !conn)
+	if (!w || !ctl)
+		return 1;
+	/* Most packets of what is tracked at another link need nothing more. */
+	if (w->conn_ifindex != w->ifindex && !(w->conn_flags & MESH_CONN_CUT) &&
+	    ctl->cut_epoch <= w->conn_verdict_epoch)
+		return 1;
+	conn = conn_get(&w->wire);
+	if (!conn)
 		return 1;
 	if (!still_allowed(w, conn))
 		return work_tcp(w, TCP_RST, TCP_RST);

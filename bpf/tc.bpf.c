@@ -30,7 +30,7 @@ static __always_inline int pod_enter(struct __sk_buff *skb, struct work *w, __u3
 	pod = pod_find(iface->netns_cookie, live);
 	if (!pod)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
-	if ((ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, pod, hook == MESH_HOOK_FROM_POD ? iface : NULL))
+	if ((ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, pod, iface, hook == MESH_HOOK_FROM_POD))
 		return *ret = pass(hook, MESH_REASON_NOT_TRACKED), 1;
 	work_begin(w, hook, ifindex);
 	w->live = live;

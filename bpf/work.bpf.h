@@ -38,6 +38,7 @@ struct work {
 	/* The connection that find() found: a copy, since only scalars and memory cross the borders of separately verified functions. */
 	struct mesh_tuple wire;
 	struct mesh_tuple conn_dialled;
+	__u64 conn_verdict_epoch;
 	__u32 conn_ifindex;
 	__u32 conn_backend;
 	__u32 conn_server_id;

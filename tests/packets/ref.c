@@ -61,6 +61,7 @@ void ref_forget(struct ref *r)
 {
 	memset(r->by_dialled, 0, sizeof(r->by_dialled));
 	memset(r->by_wire, 0, sizeof(r->by_wire));
+	memset(r->tracks, 0, sizeof(r->tracks));
 	r->conn_nr = 1;
 	r->frag_nr = 0;
 }
@@ -81,6 +82,13 @@ static struct ref_conn *conn_add(struct ref *r, const struct mesh_tuple *dialled
 	*at = r->conn_nr;
 	*slot_of(r, r->by_wire, wire) = r->conn_nr++;
 	return c;
+}
+
+static void conn_place(struct ref *r, struct ref_conn *c, const struct link *link)
+{
+	c->link = link->ifindex;
+	if (c->wire.proto == MESH_PROTO_TCP)
+		r->tracks[link - r->world->links] = true;
 }
 
 /* The connection that a packet belongs to. */
@@ -436,7 +444,7 @@ static void begin_routed(struct ref *r, struct expect *e, const struct link *lin
 		return;
 	}
 	c->hairpin = hairpin;
-	c->link = link->ifindex;
+	conn_place(r, c, link);
 	f = (struct found){ .conn = c, .dialled = true };
 	translate(e, w, &f, FROM_POD, in);
 }
@@ -482,7 +490,7 @@ static void to_pod_new(struct ref *r, struct expect *e, const struct link *link,
 	pass(e, MESH_REASON_TRACKED);
 	c = conn_add(r, t, t);
 	if (c)
-		c->link = link->ifindex;
+		conn_place(r, c, link);
 	else
 		e->fault = "the reference is full";
 }
@@ -497,6 +505,12 @@ static void flow(struct ref *r, enum prog prog, const struct link *link, struct 
 
 	if (w->later && !ports) {
 		pass(e, MESH_REASON_FRAGMENT);
+		return;
+	}
+	/* Where no connection was ever begun, a plain segment in the middle of one is not looked for. */
+	if (w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_SYN) && !w->fragment &&
+	    w->l4 == w->l3 + (w->kind == WIRE_IP4 ? 20u : 40u) && !r->tracks[link - r->world->links]) {
+		pass(e, MESH_REASON_NOT_TRACKED);
 		return;
 	}
 	if (ports) {

@@ -27,6 +27,7 @@ struct ref {
 	const struct world *world;
 	struct ref_conn conns[REF_CONNS]; /* [0] is not used */
 	uint32_t conn_nr;
+	bool tracks[LINKS_MAX]; /* a TCP connection has been tracked at this link */
 	uint32_t by_dialled[REF_SLOTS], by_wire[REF_SLOTS];
 	struct {
 		struct mesh_frag_key key;

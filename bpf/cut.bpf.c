@@ -7,8 +7,10 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include "ctx.bpf.h"
+#include "dial.bpf.h"
 #include "flow.bpf.h"
 #include "lookup.bpf.h"
+#include "peers.bpf.h"
 #include "policy.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -25,7 +27,7 @@ struct cut {
 	__u32 policy_id, server_id;
 };
 
-/* 0: not a socket of the mesh that talks to somebody. */
+/* 0: not a socket of the mesh. */
 static __always_inline int cut_begin(struct cut *c, const struct sock *sk)
 {
 	struct mesh_control *ctl = mesh_control_get();
@@ -36,7 +38,7 @@ static __always_inline int cut_begin(struct cut *c, const struct sock *sk)
 	c->pod = pod_find(sk->__sk_common.skc_net.net->net_cookie, c->live);
 	sock_local(sk, &c->local, &c->local_port_be);
 	sock_remote(sk, &c->remote, &c->remote_port_be);
-	return c->pod && !mesh_addr_any(&c->remote) && mesh_pod_owns(c->pod, &c->local);
+	return c->pod && mesh_pod_owns(c->pod, &c->local);
 }
 
 /* 1: the policy of the server does not allow it. */
@@ -123,7 +125,7 @@ int mesh_cut_client(struct bpf_iter__tcp *ctx)
 	if (!skc || !tcp_talks(skc->skc_state))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(skc);
-	if (!tp || !cut_begin(&c, (struct sock *)tp))
+	if (!tp || !cut_begin(&c, (struct sock *)tp) || mesh_addr_any(&c.remote))
 		return 0;
 	state = skc->skc_state;
 	dial = bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0);
@@ -165,26 +167,59 @@ int mesh_cut_server(struct bpf_iter__tcp *ctx)
 	return 0;
 }
 
-/* Of datagrams only whoever has dialled a service is known to be the client; the rest is left to the links. */
+/* The socket goes on, as do its other flows; its next datagram to there is asked about as a first one. */
+static __noinline int cut_peer(struct cut *c, struct mesh_peer *e)
+{
+	__u64 cookie = e->cookie;
+	struct mesh_flow *flow;
+	struct mesh_addr client;
+
+	if (!e->dialled_port_be)
+		return 0;
+	pod_addr(c->pod, &c->local, &e->chosen, &client);
+	if (!forbidden(c, &client, &e->chosen, e->chosen_port_be))
+		return 0;
+	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
+	if (flow)
+		flow->policy_id = c->policy_id;
+	peer_end(e, MESH_REASON_CUT);
+	e->dialled_port_be = 0;
+	mesh_count(MESH_HOOK_CUT, MESH_REASON_CUT);
+	return 0;
+}
+
+static __always_inline void cut_dial(struct cut *c, struct mesh_dial *dial, struct sock *sk)
+{
+	__u64 cookie = dial->cookie;
+	struct mesh_flow *flow;
+
+	if (!cookie || mesh_addr_any(&c->remote) || !forbidden(c, &c->local, &c->remote, c->remote_port_be))
+		return;
+	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
+	if (flow)
+		flow->policy_id = c->policy_id;
+	flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CUT);
+	destroy((struct sock_common *)sk);
+}
+
+/* Of datagrams only whoever has dialled a service is known to be the client; the rest is left to the links. The iterator holds the
+ * socket's lock, as the hooks do. */
 SEC("iter/udp")
 int mesh_cut_udp(struct bpf_iter__udp *ctx)
 {
 	struct sock *sk = (struct sock *)ctx->udp_sk;
-	struct mesh_flow *flow;
+	struct mesh_peers *peers;
 	struct mesh_dial *dial;
 	struct cut c = {};
-	__u64 cookie;
+	__u32 i;
 
 	if (!sk || !cut_begin(&c, sk))
 		return 0;
+	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
+	for (i = 0; peers && i < MESH_PEERS && i < peers->nr; i++)
+		cut_peer(&c, &peers->peer[i]);
 	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
-	if (!dial || !dial->cookie || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
-		return 0;
-	cookie = dial->cookie;
-	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
-	if (flow)
-		flow->policy_id = c.policy_id;
-	flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CUT);
-	destroy((struct sock_common *)sk);
+	if (dial)
+		cut_dial(&c, dial, sk);
 	return 0;
 }

@@ -84,13 +84,13 @@ __weak __noinline int mesh_peer_room(const struct mesh_peers *p)
 }
 
 /* Ends the flow of an entry; whoever comes first does. */
-static __noinline int peer_end(struct mesh_peer *e)
+static __noinline int peer_end(struct mesh_peer *e, __u16 reason)
 {
 	__u64 cookie = __sync_lock_test_and_set(&e->cookie, 0);
 	__u64 bytes[] = { e->bytes_sent, e->bytes_received };
 
 	if (cookie)
-		flow_close(cookie, MESH_STATE_CLOSED, MESH_REASON_CLOSED, bytes);
+		flow_close(cookie, MESH_STATE_CLOSED, reason, bytes);
 	return 0;
 }
 
@@ -99,7 +99,7 @@ static __always_inline void peers_end(struct mesh_peers *p)
 	__u32 i;
 
 	for (i = 0; i < MESH_PEERS && i < p->nr; i++)
-		peer_end(&p->peer[i]);
+		peer_end(&p->peer[i], MESH_REASON_CLOSED);
 }
 
 #endif

@@ -60,7 +60,7 @@ static __always_inline __u16 known(struct bpf_sock_addr *ctx, int v6, const stru
 		send_to(ctx, v6, e, now);
 		return MESH_REASON_TRACKED;
 	}
-	peer_end(e);
+	peer_end(e, MESH_REASON_CLOSED);
 	e->dialled_port_be = 0;
 	return MESH_REASON_NONE;
 }
@@ -95,7 +95,7 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, int v6, struct me
 	e = peers ? peer_at(peers, at) : NULL;
 	if (!e || !peers)
 		return MESH_REASON_SOCK_STORAGE;
-	peer_end(e);
+	peer_end(e, MESH_REASON_CLOSED);
 	if (peers->nr <= (__u32)at)
 		peers->nr = (__u32)at + 1;
 	e->dialled = flow->dialled;

@@ -168,7 +168,7 @@ static __noinline int peer_refresh(struct mesh_peer *e, __u64 now)
 	struct mesh_flow flow;
 
 	if (cookie && peer_idle(e, now))
-		return peer_end(e);
+		return peer_end(e, MESH_REASON_CLOSED);
 	if (!flow_copy(cookie, &flow))
 		return 0;
 	flow.bytes_sent = e->bytes_sent;

@@ -410,6 +410,34 @@ def refusals_have_their_errno():
 
 
 @test
+def a_change_of_policies_cuts_where_asked_to():
+    """Of the flows of one socket those that are forbidden now; the socket and its other flows go on."""
+    deny = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "no"}, "spec": {
+        "action": "DENY", "selector": {"matchLabels": {"app": "app"}}, "rules": [{"to": [{"operation": {"ports": ["8080"]}}]}]}}
+    for mode in MODES:
+        with node((*mode, "--on-policy-change", "cut")) as (lab, agent), Agent(lab, "app-0") as server:
+            listening = server.new(6, 7000)
+            lab.apply(texts=[service(1, ips_of(lab, "app-0")), service(2, ips_of(lab, "app-0"), port=7000)])
+            for family, cut, kept in ((4, V4.format(1), V4.format(2)), (6, V6.format(1), V6.format(2))):
+                fd = agent.new(family)
+                for denied in (False, True):
+                    if denied:
+                        lab.apply(texts=[json.dumps(deny)])
+                    check(agent.send(fd, "ask", kept, 80) == 3 and server.answer(listening, "answer")[0] == "ask", f"{mode} {kept}")
+                    check(agent.recv(fd) == ["answer", kept, 80], f"{mode} {kept}")
+                    got = agent.send(fd, "ask", cut, 80)
+                    if denied and not TC_ONLY:
+                        check(got == "EPERM", f"{mode} {cut}: {got}")
+                        continue
+                    got = agent.recv(fd, 0.2 if denied else 5)
+                    check(got == ("TimeoutError" if denied else ["app-0 ask", cut, 80]), f"{mode} {cut}: {got}")
+                ended = [(f["reason"], f["policy"]) for f in flows_to(lab, cut) if f["bytes_received"]]
+                check(ended == [("cut", "default/no")], f"{mode} {cut}: {ended}")
+                check([f["closed"] for f in flows_to(lab, kept)] == [None], f"{mode} {kept} is open")
+                lab.ctl("delete", "authorizationpolicies", "no")
+
+
+@test
 def what_the_registry_does_not_know():
     """REGISTRY_ONLY: a service outside of the cluster is reached, its machine itself is not, unless it has asked."""
     for mode in MODES:

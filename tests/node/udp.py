@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """UDP as it is used: a real DNS server behind a service, long flows of many datagrams that keep their endpoint, datagrams larger than
 a link takes, and the ICMP error of a port that nobody listens on."""
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -102,27 +104,57 @@ def python(lab, code, *args):
     return lab.exec("client", "python3", "-c", code, *map(str, args))
 
 
-@test
-def a_dns_server_as_a_service():
+def dnsmasq(lab, pod, port, *options):
+    server = lab.popen(pod, "/usr/sbin/dnsmasq", "--keep-in-foreground", f"--port={port}", "--no-resolv", "--no-hosts",
+                       "--conf-file=/dev/null", "--pid-file=", "--user=root", "--log-facility=-", *options, stderr=subprocess.PIPE)
+    check("started" in server.stderr.readline(), "dnsmasq did not start")
+    return server
+
+
+@contextlib.contextmanager
+def dns_servers():
+    """A lab whose service app is three DNS servers, each with another answer for pod.test."""
     if not os.access("/usr/sbin/dnsmasq", os.X_OK):
         raise Skip("no dnsmasq (Debian package dnsmasq-base)")
     with Lab(texts=[APP]) as lab:
-        servers = []
-        for i in range(3):
-            servers.append(lab.popen(f"app-{i}", "/usr/sbin/dnsmasq", "--keep-in-foreground", "--port=5353", "--no-resolv", "--no-hosts",
-                                     "--conf-file=/dev/null", "--pid-file=", "--user=root", f"--address=/pod.test/198.51.100.{i + 1}",
-                                     "--log-facility=-", stderr=subprocess.PIPE))
-            check("started" in servers[i].stderr.readline(), "dnsmasq did not start")
+        servers = [dnsmasq(lab, f"app-{i}", 5353, f"--address=/pod.test/198.51.100.{i + 1}") for i in range(3)]
         try:
-            lab.mesh()
-            for address in lab.service("app")["ips"]:
-                for how in ("connected", "unconnected"):
-                    seen = json.loads(python(lab, ASK, address, 53, 90, how))
-                    check(set(seen) == {f"198.51.100.{i}" for i in (1, 2, 3)} and sum(seen.values()) == 90, f"{how} to {address}: {seen}")
+            yield lab, servers
         finally:
             for server in servers:
                 server.send_signal(signal.SIGTERM)
                 server.communicate(timeout=10)
+
+
+ANSWERS = {f"198.51.100.{i}" for i in (1, 2, 3)}
+
+
+@test
+def a_dns_server_as_a_service():
+    with dns_servers() as (lab, _):
+        lab.mesh()
+        for address in lab.service("app")["ips"]:
+            for how in ("connected", "unconnected"):
+                seen = json.loads(python(lab, ASK, address, 53, 90, how))
+                check(set(seen) == ANSWERS and sum(seen.values()) == 90, f"{how} to {address}: {seen}")
+
+
+@test
+def resolvers_that_do_not_connect():
+    """drill sends with sendto(), as does dnsmasq to the server that it asks; neither takes an answer from another address than it asked."""
+    if not shutil.which("drill"):
+        raise Skip("no drill (Debian package ldnsutils)")
+    ask = "for i in $(seq 40); do drill -p $1 pod.test @$2 | awk '/^pod.test/ { print $5 }'; done"
+    for options in ([], ) if TC_ONLY else ([], ["--tc", "off"]):
+        with dns_servers() as (lab, servers):
+            lab.mesh(*options)
+            for address in lab.service("app")["ips"]:
+                seen = lab.exec("client", "sh", "-c", ask, "ask", "53", address).split()
+                check(len(seen) == 40 and set(seen) == ANSWERS, f"{options} drill to {address}: {seen}")
+            forward = [f"--server={address}#53" for address in lab.service("app")["ips"]]
+            servers.append(dnsmasq(lab, "client", 5300, "--cache-size=0", "--listen-address=127.0.0.1", "--bind-interfaces", *forward))
+            seen = lab.exec("client", "sh", "-c", ask, "ask", "5300", "127.0.0.1").split()
+            check(len(seen) == 40 and set(seen) <= ANSWERS, f"{options} by dnsmasq: {seen}")
 
 
 def slices(*ips):

@@ -7,6 +7,7 @@
 #define BPF_PEERS_H
 
 #include "flow.bpf.h"
+#include "lookup.bpf.h"
 #include "maps.bpf.h"
 
 #define PEER_SECOND 1000000000ull
@@ -17,14 +18,19 @@ static __always_inline int peer_idle(const struct mesh_peer *e, __u64 now)
 	return now - e->seen_ns > (e->answered ? MESH_UDP_BOTH_WAYS_S : MESH_UDP_ONE_WAY_S) * PEER_SECOND;
 }
 
-/* The rules still have its endpoint. */
+/* The rules still have its endpoint; or its pod is there still, which is only to get no new flows. */
 static __always_inline int peer_there(const struct mesh_peer *e)
 {
+	struct mesh_control *ctl = mesh_control_get();
 	__u32 at = e->backend;
 	struct mesh_backend *backend = at ? bpf_map_lookup_elem(&mesh_backends, &at) : NULL;
+	struct mesh_workload *server;
 
-	return !at || (backend && backend->used && backend->port_be == e->chosen_port_be &&
-		       mesh_addr_eq(&backend->addr, &e->chosen));
+	if (!at || (backend && backend->used && backend->port_be == e->chosen_port_be &&
+		    mesh_addr_eq(&backend->addr, &e->chosen)))
+		return 1;
+	server = ctl ? workload_find(&e->chosen, ctl->live) : NULL;
+	return server && server->workload_id == e->server_id;
 }
 
 /* Index of the entry of a dialled address; -1: none. */

@@ -40,7 +40,8 @@ static __always_inline struct mesh_peer *peer_at(struct mesh_peers *peers, int a
 static __always_inline void send_to(struct bpf_sock_addr *ctx, int v6, struct mesh_peer *e, __u64 now)
 {
 	e->seen_ns = now;
-	e->owed++;
+	if (e->owed < 0xffff)
+		e->owed++;
 	note(e->cookie);
 	if (e->backend)
 		ctx_set_user_addr(ctx, v6, &e->chosen, e->chosen_port_be);
@@ -103,6 +104,7 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, int v6, struct me
 	e->dialled_port_be = flow->dialled_port_be;
 	e->chosen_port_be = flow->chosen_port_be;
 	e->backend = backend;
+	e->server_id = flow->server_id;
 	e->bytes_sent = e->bytes_received = 0;
 	e->owed = e->answered = 0;
 	flow->cookie = 1ull << 62 | (__u64)bpf_get_smp_processor_id() << 52 | (flow->opened_ns & ((1ull << 52) - 1));

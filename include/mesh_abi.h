@@ -415,8 +415,10 @@ struct mesh_peer {
 	__u64 seen_ns; /* last datagram either way, CLOCK_BOOTTIME */
 	__u64 bytes_sent;
 	__u64 bytes_received;
-	__u32 owed;	/* sent and not answered yet */
-	__u32 answered; /* 1: a datagram has come back */
+	__u32 server_id; /* mesh_names: workload, 0: none known */
+	__u16 owed;	 /* sent and not answered yet */
+	__u8 answered;	 /* 1: a datagram has come back */
+	__u8 pad;
 };
 _Static_assert(sizeof(struct mesh_peer) == 80, "mesh_peer");
 

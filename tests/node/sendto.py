@@ -313,14 +313,34 @@ def a_long_flow_stays_through_changes():
                 want = (got["sent"] + 20, got["received"] + 80)
                 check((flow["bytes_sent"], flow["bytes_received"]) == want and not flow["closed"], f"{mode} {flow}, wanted {want}")
                 lab.apply(texts=[service(1, ips_of(lab, "app-0"))])
-            # Its endpoint goes: what follows is a new flow.
+            # An endpoint that is drained keeps what it has, and gets nothing new.
             fd = agent.new(4)
             agent.rally(fd, V4.format(1), 80, 1)
             lab.apply(texts=[service(1, ips_of(lab, "app-2"))])
+            check(agent.rally(fd, V4.format(1), 80, 20)["seen"] == {"app-0": 20}, f"{mode}: the drained endpoint keeps its flow")
+            check(agent.split(4, V4.format(1), 80, 20) == {"app-2": 20}, f"{mode}: and gets no new one")
+
+
+@test
+def a_flow_whose_endpoint_is_gone_begins_anew():
+    for mode in MODES:
+        with node(mode) as (lab, agent), Agent(lab, "@outside") as outside:
+            there = outside.new(6, 7100)
+            lab.apply(texts=[service(1, OUTSIDE, port=7100)])
+            fd = agent.new(4)
+            agent.send(fd, "ask", V4.format(1), 80)
+            outside.answer(there, "answer")
+            check(agent.recv(fd) == ["answer", V4.format(1), 80], f"{mode}: the only endpoint answers")
+            lab.apply(texts=[service(1, ips_of(lab, "app-2"))])
             deadline = time.monotonic() + 20
-            while agent.rally(fd, V4.format(1), 80, 1)["seen"] != {"app-2": 1}: # the old one is given up after a grace period
-                check(time.monotonic() < deadline, f"{mode}: a new choice when the endpoint is gone")
+            got = None
+            while got != ["app-2 x", V4.format(1), 80]: # the old one is given up after a grace period
+                check(time.monotonic() < deadline, f"{mode}: a new choice when the endpoint is gone: {got}")
+                agent.send(fd, "x", V4.format(1), 80)
+                got = agent.recv(fd, 0.2)
             check(agent.rally(fd, V4.format(1), 80, 20)["seen"] == {"app-2": 20}, f"{mode}: it stays there")
+            (ended, ) = [f for f in flows_to(lab, V4.format(1)) if f["closed"]]
+            check(ended["server"]["ip"] == OUTSIDE[0], f"{mode}: the old flow has ended: {ended}")
 
 
 @test

@@ -217,6 +217,11 @@ def local_policies():
                 reach(near, ip, 30080, (here, ))
                 check(peers_seen(near, ip, 30080) == {here: {CLIENT[family]}}, f"the client's address is kept at {ip}")
         ips = near.nodes()[0]["ips"]
+        # All of it stays without a meshd, and one that comes back finds it as it is.
+        near.tool("unmesh")
+        reach(near, ips[0], 30080, ("near-0", ))
+        near.mesh()
+        reach(near, ips[1], 30080, ("near-0", ))
         errors = all_fail(near, [(ip, 30081, *options) for ip in ips for options in ([], ["--udp"])])
         check(errors == [{"ETIMEDOUT"}] * 4, f"a node without an endpoint does not answer: {errors}")
         dropped = [f for f in near.flows() if f["reason"] == "no_local_endpoint"]

@@ -29,7 +29,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 	} while (0)
 
 static const struct snapshot_options options = { .cluster_domain = STR("cluster.local"),
-						 .root_namespace = STR("istio-system") };
+						 .root_namespace = STR("istio-system"),
+						 .node_name = STR("n1") };
 
 /* One input in progress: the rules so far, and the snapshot of them (NULL while they have errors). */
 struct run {
@@ -43,7 +44,7 @@ static void check_row(const struct snapshot *s, const struct unit *u, const stru
 {
 	const struct unit *found_unit;
 
-	MUST(row->port && row->scope < s->scope_nr);
+	MUST(row->port && (row->scope < s->scope_nr || row->scope == MESH_SCOPE_OUTSIDE));
 	MUST(row->proto == MESH_PROTO_TCP || row->proto == MESH_PROTO_UDP);
 	MUST(row->prefix_len <= 128 && row->origin <= u->origin_nr);
 	MUST(row->action == MESH_ROUTE || row->action == MESH_PASS || row->action == MESH_ABSENT);
@@ -68,6 +69,7 @@ static void check_cluster(const struct unit *u, const struct u_cluster *c)
 	uint32_t ids[64];
 
 	MUST(c->endpoint <= u->endpoint_nr && c->endpoint_nr <= u->endpoint_nr - c->endpoint);
+	MUST(!c->elsewhere || (c->local && !c->endpoint_nr));
 	for (uint32_t i = 0; i < c->endpoint_nr; i++) {
 		const struct u_endpoint *e = &u->endpoints[c->endpoint + i];
 

@@ -193,6 +193,28 @@ def node_ports():
 
 
 @test
+def endpoints_on_the_network_of_their_node():
+    host = pods("host", "host")
+    host["spec"]["template"]["spec"]["hostNetwork"] = True
+    # Neither names its node port: the lab gives them some, as an API server does.
+    with two(host, service("host", "host", type="NodePort"),
+             service("local", "host", type="LoadBalancer", externalTrafficPolicy="Local")) as (near, far):
+        anywhere, local = ([p["nodePort"] for p in near.service(name)["ports"]] for name in ("host", "local"))
+        check(len(set(anywhere + local)) == 4, f"each its own: {anywhere} {local}")
+        for node in near.nodes():
+            for family, ip in enumerate(node["ips"]):
+                tcp = peers_seen(near, ip, anywhere[0])
+                check(tcp == {"host-0": {CLIENT[family] if node["lab"] == near.name else ip}}, f"{ip}: {tcp}")
+                seen = near.conn("@outside", ip, anywhere[1], "--udp", n=N)
+                check(seen["pods"] == {"host-0": N} and not seen["source_wrong"], f"{ip}: {seen}")
+                seen = far.conn("only-far", ip, anywhere[0], n=N)
+                check(seen["pods"] == {"host-0": N}, f"a pod to {ip}: {seen}")
+        for ip in near.nodes()[0]["ips"]:
+            seen = near.conn("@outside", ip, local[0], n=N)
+            check(seen["pods"] == {"host-0": N}, f"{ip}: {seen}")
+
+
+@test
 def external_addresses_and_load_balancers():
     with two(service("ext", "web", externalIPs=list(EXTERNAL))) as (near, far):
         proxied = "192.0.2.99"

@@ -10,6 +10,7 @@ import yaml
 
 SERVICE_NET = (ipaddress.ip_network("10.96.0.0/12"), ipaddress.ip_network("fd00:10:96::/108"))
 FIRST_POD, FIRST_SERVICE = 2, 10
+NODE_PORTS = range(30000, 32768)
 NODES_MAX = 12
 
 # Kinds that hold a pod template, and the field that says how many pods there are.
@@ -102,6 +103,7 @@ class Cluster:
         self.pods = {(p["namespace"], p["pod"]): r["node"] for r in records for p in r["pods"]}
         self.addresses = {ip for r in records for p in r["pods"] for ip in p["ips"]}
         self.service_ips = {ip for r in records for s in r["services"] for ip in s["ips"]}
+        self.node_ports = {p["nodePort"] for r in records for s in r["services"] for p in s["ports"] if p.get("nodePort")}
 
 
 class Pod:
@@ -168,6 +170,7 @@ class Inventory:
             self.add(doc)
         self.number_pods()
         self.number_services()
+        self.number_node_ports()
 
     def namespace_of(self, doc):
         return str(doc["metadata"].get("namespace") or self.default_namespace)
@@ -250,6 +253,16 @@ class Inventory:
                 spec["ipFamilies"] = ["IPv6" if ":" in ip else "IPv4" for ip in given]
                 spec["ipFamilyPolicy"] = spec.get("ipFamilyPolicy") or (
                     "PreferDualStack" if len(given) > 1 else "SingleStack")
+
+    def number_node_ports(self):
+        """Ports of Services of these types that name none."""
+        outer = [d["spec"] for d in self.services if d["spec"].get("type") in ("NodePort", "LoadBalancer")]
+        taken = self.cluster.node_ports | {p.get("nodePort") for spec in outer for p in spec.get("ports") or []}
+        free = iter(sorted(set(NODE_PORTS) - taken))
+        for spec in outer:
+            for port in spec.get("ports") or []:
+                if not port.get("nodePort") and spec.get("allocateLoadBalancerNodePorts", True):
+                    port["nodePort"] = next(free)
 
     @staticmethod
     def choose_cluster_ips(spec, pair):

@@ -44,7 +44,7 @@ static void check_row(const struct snapshot *s, const struct unit *u, const stru
 {
 	const struct unit *found_unit;
 
-	MUST(row->port && (row->scope < s->scope_nr || row->scope == MESH_SCOPE_OUTSIDE));
+	MUST(row->port && (row->scope == MESH_SCOPE_OUTSIDE || (row->scope & ~MESH_SCOPE_CLOSED) < s->scope_nr));
 	MUST(row->proto == MESH_PROTO_TCP || row->proto == MESH_PROTO_UDP);
 	MUST(row->prefix_len <= 128 && row->origin <= u->origin_nr);
 	MUST(row->action == MESH_ROUTE || row->action == MESH_PASS || row->action == MESH_ABSENT);
@@ -140,7 +140,7 @@ static void check_laws(const struct snapshot *s)
 	}
 	MUST(rows == s->row_nr);
 	for (uint32_t i = 0; i < s->client_nr; i++)
-		MUST(s->clients[i].scope < s->scope_nr);
+		MUST((s->clients[i].scope & ~MESH_SCOPE_CLOSED) < s->scope_nr);
 }
 
 /* Asks `explain` about the first rows, by name and by address, each from another client. */

@@ -12,10 +12,12 @@
 
 #define PEER_SECOND 1000000000ull
 
-/* Nothing was seen of it for as long as tc would keep it. */
+/* Nothing was seen of it for as long as tc would keep it. What is received on another processor may be later than `now`. */
 static __always_inline int peer_idle(const struct mesh_peer *e, __u64 now)
 {
-	return now - e->seen_ns > (e->answered ? MESH_UDP_BOTH_WAYS_S : MESH_UDP_ONE_WAY_S) * PEER_SECOND;
+	__s64 idle = (__s64)(now - e->seen_ns);
+
+	return idle > (__s64)((e->answered ? MESH_UDP_BOTH_WAYS_S : MESH_UDP_ONE_WAY_S) * PEER_SECOND);
 }
 
 /* The rules still have its endpoint; or its pod is there still, which is only to get no new flows. */

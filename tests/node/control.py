@@ -60,6 +60,7 @@ def parse(data):
 class Daemon:
     """A meshd in directories of its own; `with` ends it and removes all it made."""
     number = 0
+    apart = True # from the machine's network
 
     def __init__(self, rules=None, **flags):
         Daemon.number += 1
@@ -106,7 +107,8 @@ class Daemon:
 
     def command(self, *more):
         # In a network of its own: the machine's links are not the test's.
-        return ["unshare", "--net", f"{BUILD}/meshd", *[f"--{k}={v}" for k, v in self.flags.items()], *more]
+        apart = ["unshare", "--net"] if self.apart else []
+        return [*apart, f"{BUILD}/meshd", *[f"--{k}={v}" for k, v in self.flags.items()], *more]
 
     def start(self, env=None, wait=True):
         with open(self.log_path, "a") as log:
@@ -454,6 +456,9 @@ def systemd_is_told():
             name = f"{d.home}/notify" if not abstract else f"@tulle-test-{os.getpid()}"
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
                 s.bind(name if not abstract else "\0" + name[1:])
+                if abstract: # such names are those of one network
+                    d.apart = False
+                    d.flags["tc"] = "off"
                 s.settimeout(5)
                 d.start({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "400000"})
                 got = [s.recv(4096).decode() for _ in range(5)]

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * TCP's own callbacks: the SYN, the handshake, round trips and the end of a flow that connect opened; and the iterator that
- * refreshes the counters of every live flow when somebody asks.
+ * TCP's own callbacks: the SYN, the handshake, round trips and the end of a flow that connect opened.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include "ctx.bpf.h"
 #include "flow.bpf.h"
 #include "maps.bpf.h"
-#include "peers.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -142,94 +140,4 @@ int mesh_sockops(struct bpf_sock_ops *ops)
 	}
 	mesh_count(MESH_HOOK_SOCKOPS, reason);
 	return 1;
-}
-
-/* The record is replaced, not written in place: its owner may end the flow meanwhile, and the hash reuses an element at once; BPF_EXIST
- * then fails and nothing is lost. */
-static __always_inline void flow_refresh(__u64 cookie, struct mesh_flow *flow)
-{
-	bpf_map_update_elem(&mesh_flows, &cookie, flow, BPF_EXIST);
-}
-
-/* A copy of the flow's record; 0: there is none (any more). */
-static __always_inline int flow_copy(__u64 cookie, struct mesh_flow *ret)
-{
-	struct mesh_flow *now = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
-
-	if (!now)
-		return 0;
-	__builtin_memcpy(ret, now, sizeof(*ret));
-	return ret->cookie == cookie;
-}
-
-static __noinline int peer_refresh(struct mesh_peer *e, __u64 now)
-{
-	__u64 cookie = e->cookie;
-	struct mesh_flow flow;
-
-	if (cookie && peer_idle(e, now))
-		return peer_end(e, MESH_REASON_CLOSED);
-	if (!flow_copy(cookie, &flow))
-		return 0;
-	flow.bytes_sent = e->bytes_sent;
-	flow.bytes_received = e->bytes_received;
-	if (*(volatile __u64 *)&e->cookie == cookie)
-		flow_refresh(cookie, &flow);
-	return 0;
-}
-
-static __always_inline void peers_refresh(struct mesh_peers *peers)
-{
-	__u64 now = bpf_ktime_get_boot_ns();
-	__u32 i;
-
-	for (i = 0; i < MESH_PEERS && i < peers->nr; i++)
-		peer_refresh(&peers->peer[i], now);
-}
-
-static __always_inline void dial_refresh(struct mesh_dial *dial, struct sock *sk)
-{
-	__u64 cookie = dial->cookie;
-	struct tcp_sock *tp;
-	struct mesh_flow flow;
-
-	if (!flow_copy(cookie, &flow))
-		return;
-	if (dial->proto == MESH_PROTO_UDP) {
-		flow.bytes_sent = dial->bytes_sent;
-		flow.bytes_received = dial->bytes_received;
-	} else {
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (!tp)
-			return;
-		flow_count_tcp(&flow, tp, ((struct sock *)tp)->__sk_common.skc_state);
-	}
-	flow_refresh(cookie, &flow);
-}
-
-/*
- * One pass over every open file of the node: what is a socket that dialled something brings its records up to date. A socket that its
- * process has closed is not met here; round trips and the end of its connection still count it. (The iterator over socket storage would
- * meet those too, but some kernels refuse it.)
- */
-SEC("iter/task_file")
-int mesh_flow_iter(struct bpf_iter__task_file *ctx)
-{
-	struct file *file = ctx->file;
-	struct mesh_peers *peers;
-	struct mesh_dial *dial;
-	struct socket *socket;
-	struct sock *sk;
-
-	socket = file ? bpf_sock_from_file(file) : NULL;
-	sk = socket ? socket->sk : NULL;
-	if (!sk)
-		return 0;
-	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
-	if (dial)
-		dial_refresh(dial, sk);
-	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
-	if (peers)
-		peers_refresh(peers);
-	return 0;
 }

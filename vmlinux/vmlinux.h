@@ -78,20 +78,6 @@ struct bpf_iter__udp {
 	struct udp_sock *udp_sk;
 };
 
-struct file;
-struct task_struct;
-
-struct socket {
-	struct sock *sk;
-};
-
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	__u32 fd;
-	struct file *file;
-};
-
 enum sock_flags {
 	SOCK_DEAD,
 	SOCK_DONE,

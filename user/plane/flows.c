@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Flow records, read out of the maps: live ones from mesh_flows, after one pass of the socket iterator that brings their counters up
+ * Flow records, read out of the maps: live ones from mesh_flows, after passes of socket iterators that bring their counters up
  * to date, and closed ones from the ring. Writes nothing.
  */
 #include <arpa/inet.h>
@@ -49,18 +49,6 @@ static uint64_t clock_ns(clockid_t id)
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-static void refresh(const struct plane *p)
-{
-	char buf[4096];
-	int fd = p->iter_link_fd >= 0 ? bpf_iter_create(p->iter_link_fd) : -1;
-
-	if (fd < 0)
-		return;
-	while (read(fd, buf, sizeof(buf)) > 0 || errno == EAGAIN)
-		errno = 0;
-	close(fd);
-}
-
 static int live_read(struct reading *r)
 {
 	uint32_t cap = FLOWS_BATCH, in = 0, out = 0;
@@ -98,6 +86,44 @@ struct conn_slot {
 	uint8_t timer[MESH_TIMER_SIZE];
 	struct mesh_conn conn;
 };
+
+struct cookies {
+	uint64_t *v;
+	uint32_t nr;
+};
+
+static int cookie_cmp(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static bool has_flows(void *data, uint64_t netns_cookie)
+{
+	const struct cookies *c = data;
+
+	return netns_cookie && bsearch(&netns_cookie, c->v, c->nr, sizeof(*c->v), cookie_cmp);
+}
+
+/* Live flows as they are now: those of mesh_flows are read twice, first for who has any. */
+static int live_fresh(struct reading *r)
+{
+	static const enum plane_iter_id ids[] = { PLANE_ITER_FLOWS_TCP, PLANE_ITER_FLOWS_UDP };
+	struct cookies c = { 0 };
+	int rc = live_read(r);
+
+	if (rc || !r->live_nr)
+		return rc;
+	c.v = xcalloc(r->live_nr, sizeof(*c.v));
+	for (uint32_t i = 0; i < r->live_nr; i++)
+		c.v[c.nr++] = r->live[i].netns_cookie;
+	qsort(c.v, c.nr, sizeof(*c.v), cookie_cmp);
+	podsocks_run(r->p, ids, sizeof(ids) / sizeof(*ids), has_flows, &c);
+	free(c.v);
+	r->live_nr = 0;
+	return live_read(r);
+}
 
 static void live_conn(void *data, const void *key, const void *value)
 {
@@ -265,8 +291,7 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 		return -errno;
 	r.real_minus_boot_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
 	r.head_before = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
-	refresh(p);
-	rc = live_read(&r);
+	rc = live_fresh(&r);
 	if (!rc)
 		rc = conns_read(&r);
 	r.head = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);

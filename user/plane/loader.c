@@ -124,10 +124,10 @@ static void skel_tc(struct mesh *skel, struct bpf_program **out)
 #undef X
 }
 
-static void skel_cuts(struct mesh *skel, struct bpf_program **out)
+static void skel_iters(struct mesh *skel, struct bpf_program **out)
 {
-#define X(id, name) out[PLANE_CUT_##id] = skel->progs.name;
-	PLANE_CUTS(X)
+#define X(id, name) out[PLANE_ITER_##id] = skel->progs.name;
+	PLANE_ITERS(X)
 #undef X
 }
 
@@ -283,7 +283,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 /* Takes the fds out of the skeleton, so that libbpf's copy of the object can go. */
 static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, struct bpf_program **progs)
 {
-	struct bpf_program *tc[PLANE_TC_NR], *cuts[PLANE_CUT_NR];
+	struct bpf_program *tc[PLANE_TC_NR], *iters[PLANE_ITER_NR];
 
 	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {
@@ -304,11 +304,10 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 		if (p->tc_fd[i] < 0)
 			return -errno;
 	}
-	p->iter_link_fd = bpf_link_create(bpf_program__fd(skel->progs.mesh_flow_iter), 0, BPF_TRACE_ITER, NULL);
-	skel_cuts(skel, cuts);
-	for (uint32_t i = 0; i < PLANE_CUT_NR; i++)
-		if (bpf_program__autoload(cuts[i]))
-			p->cut_fd[i] = bpf_link_create(bpf_program__fd(cuts[i]), 0, BPF_TRACE_ITER, NULL);
+	skel_iters(skel, iters);
+	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
+		if (bpf_program__autoload(iters[i]))
+			p->iter_fd[i] = bpf_link_create(bpf_program__fd(iters[i]), 0, BPF_TRACE_ITER, NULL);
 	return 0;
 }
 
@@ -319,14 +318,14 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 static void skip_absent(const struct plane *p, struct mesh *skel)
 {
 	bool destroys = libbpf_find_vmlinux_btf_id("bpf_sock_destroy", BPF_TRACE_FENTRY) > 0;
-	struct bpf_program *tc[PLANE_TC_NR], *cuts[PLANE_CUT_NR];
+	struct bpf_program *tc[PLANE_TC_NR], *iters[PLANE_ITER_NR];
 
 	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
 		bpf_program__set_autoload(tc[i], false);
-	skel_cuts(skel, cuts);
-	for (uint32_t i = 0; i < PLANE_CUT_NR && !(p->cut && destroys); i++)
-		bpf_program__set_autoload(cuts[i], false);
+	skel_iters(skel, iters);
+	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i < PLANE_ITER_NR && !(p->cut && destroys); i++)
+		bpf_program__set_autoload(iters[i], false);
 	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
 		return;
 	bpf_program__set_autoload(skel->progs.mesh_send, false);
@@ -404,9 +403,9 @@ static struct plane *plane_new(const struct settings *s)
 	p->ifaces.node_links = xstrdup(s->node_interfaces ? s->node_interfaces : "none");
 	p->ifaces.event_fd = -1;
 	p->cut = s->cut;
-	p->lock_fd = p->cgroup_fd = p->iter_link_fd = -1;
-	for (uint32_t i = 0; i < PLANE_CUT_NR; i++)
-		p->cut_fd[i] = -1;
+	p->lock_fd = p->cgroup_fd = -1;
+	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
+		p->iter_fd[i] = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
 	p->pods.inotify_fd = p->pods.timer_fd = p->pods.poll_fd = p->pods.own_netns_fd = -1;
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++)
@@ -526,11 +525,9 @@ void plane_close(struct plane *p)
 	for (uint32_t i = 0; i < PLANE_TC_NR; i++)
 		if (p->tc_fd[i] >= 0)
 			close(p->tc_fd[i]);
-	if (p->iter_link_fd >= 0)
-		close(p->iter_link_fd);
-	for (uint32_t i = 0; i < PLANE_CUT_NR; i++)
-		if (p->cut_fd[i] >= 0)
-			close(p->cut_fd[i]);
+	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
+		if (p->iter_fd[i] >= 0)
+			close(p->iter_fd[i]);
 	if (p->cgroup_fd >= 0)
 		close(p->cgroup_fd);
 	if (p->lock_fd >= 0)

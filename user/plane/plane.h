@@ -50,7 +50,7 @@ void plane_pods_event(struct plane *p);
 /* Frees slots whose grace period is due. Cheap when there is nothing; call when idle. */
 void plane_idle(struct plane *p);
 
-/* Flows, oldest first: closed ones still in the ring, then live ones (refreshed by the socket iterator first). fn returns false
+/* Flows, oldest first: closed ones still in the ring, then live ones (refreshed by iterators over sockets first). fn returns false
  * to stop. Names are resolved: texts live until fn returns. */
 struct flow_view {
 	const struct mesh_flow *flow;

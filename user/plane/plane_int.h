@@ -90,14 +90,16 @@ enum plane_prog_id { PLANE_PROGS(X) PLANE_PROG_NR };
 enum plane_tc_id { PLANE_TC_PROGS(X) PLANE_TC_NR };
 #undef X
 
-/* Iterators that cut connections. Whoever knows more of one comes first. */
-#define PLANE_CUTS(X)              \
-	X(CLIENT, mesh_cut_client) \
-	X(UDP, mesh_cut_udp)       \
-	X(SERVER, mesh_cut_server)
+/* Iterators over sockets: two refresh flows; the others cut connections, whoever knows more of one first. */
+#define PLANE_ITERS(X)                 \
+	X(FLOWS_TCP, mesh_flows_tcp)   \
+	X(FLOWS_UDP, mesh_flows_udp)   \
+	X(CUT_CLIENT, mesh_cut_client) \
+	X(CUT_UDP, mesh_cut_udp)       \
+	X(CUT_SERVER, mesh_cut_server)
 
-#define X(id, name) PLANE_CUT_##id,
-enum plane_cut_id { PLANE_CUTS(X) PLANE_CUT_NR };
+#define X(id, name) PLANE_ITER_##id,
+enum plane_iter_id { PLANE_ITERS(X) PLANE_ITER_NR };
 #undef X
 
 extern const char *const plane_map_names[PLANE_MAP_NR];
@@ -260,12 +262,11 @@ struct plane {
 	uint32_t map_max[PLANE_MAP_NR];
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
-	int tc_fd[PLANE_TC_NR];	  /* -1: not loaded */
-	bool sockets, tc;	  /* what is to be attached */
-	bool udp_counted;	  /* nothing is left to attach for it */
-	int iter_link_fd;	  /* -1: this kernel has none */
-	bool cut;		  /* connections that a policy comes to forbid */
-	int cut_fd[PLANE_CUT_NR]; /* links of iterators, in the order of their runs; -1: this kernel has none */
+	int tc_fd[PLANE_TC_NR];	    /* -1: not loaded */
+	bool sockets, tc;	    /* what is to be attached */
+	bool udp_counted;	    /* nothing is left to attach for it */
+	bool cut;		    /* connections that a policy comes to forbid */
+	int iter_fd[PLANE_ITER_NR]; /* links of iterators; -1: this kernel has none, or it is not wanted */
 	bool adopted_pins;
 
 	struct marray rows, choices, clusters, backends, pods_rows, workload_rows, terms, bits, control_array;
@@ -445,6 +446,12 @@ void podscan_match(struct plane *p, const struct snapshot *s, bool all);
 int podscan_netns(struct plane *p, uint32_t at);
 /* The uid in a pod cgroup's name ("pod<uid>", "...-pod<uid with _ for ->.slice"), to be freed; NULL: not one. */
 char *podscan_uid(const char *dir_name);
+
+/* ---- podsocks.c ---- */
+/* Runs iterators in the network namespaces of the pods that `wants` (NULL: all): each over all pods, before the next. 0, or the last
+ * -errno; pods that are gone are none. */
+int podsocks_run(struct plane *p, const enum plane_iter_id *ids, uint32_t nr,
+		 bool (*wants)(void *data, uint64_t netns_cookie), void *data);
 
 /* ---- cut.c ---- */
 /* Before the first apply: nothing is cut for what an earlier meshd left. */

@@ -163,11 +163,11 @@ static void limits_json(struct json *j, struct plane *p)
 			j,
 			STR("this kernel has no bpf_set_retval (5.18): a refused connect() fails with EPERM instead of "
 			    "ECONNREFUSED"));
-	if (p->iter_link_fd < 0)
+	if (p->iter_fd[PLANE_ITER_FLOWS_TCP] < 0)
 		json_str(j,
-			 STR("this kernel has no iterator over open files: bytes of open flows are those of the last "
+			 STR("this kernel has no iterator over TCP sockets: bytes of open flows are those of the last "
 			     "round trip"));
-	if (p->cut && p->cut_fd[0] < 0)
+	if (p->cut && p->iter_fd[PLANE_ITER_CUT_CLIENT] < 0)
 		json_str(j, STR("this kernel has no bpf_sock_destroy (6.5): what a policy comes to forbid is cut at "
 				"its next packet, "
 				"where it is tracked at a link"));

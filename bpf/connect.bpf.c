@@ -18,37 +18,48 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile __u32 closed_mask = 0;
 
 /* Ends what an earlier connect() of the same socket left behind. */
-static __always_inline void end_previous(struct mesh_dial *dial)
+static __always_inline void end_previous(struct bpf_sock_addr *ctx, __u8 proto)
 {
-	if (dial->proto == MESH_PROTO_UDP)
+	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct mesh_flow *flow;
+
+	if (dial) {
 		flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
-	else if (!dial->sent)
-		flow_end(dial, MESH_STATE_FAILED, MESH_REASON_NOT_SENT);
+		__builtin_memset(&dial->chosen, 0, sizeof(dial->chosen));
+	}
+	flow = proto == MESH_PROTO_TCP ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+	if (!flow)
+		return;
+	if (flow->client_port_be)
+		flow_close(cookie, MESH_STATE_CLOSED, MESH_REASON_CLOSED, NULL);
 	else
-		flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
+		flow_close(cookie, MESH_STATE_FAILED, MESH_REASON_NOT_SENT, NULL);
 }
 
-/* Keeps what the socket dialled and opens its flow. Returns the reason to count. */
+/* Opens the flow, and keeps in the socket what it dialled where the flow does not. Returns the reason to count. */
 static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow *flow, __u16 reason)
 {
-	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	int full = bpf_map_update_elem(&mesh_flows, &flow->cookie, flow, BPF_ANY) != 0;
+	struct mesh_dial *dial;
 
-	if (!dial)
+	if (flow->proto == MESH_PROTO_TCP && !full)
+		return reason;
+	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!dial) {
+		if (!full)
+			bpf_map_delete_elem(&mesh_flows, &flow->cookie);
 		return MESH_REASON_SOCK_STORAGE;
+	}
 	dial->dialled = flow->dialled;
 	dial->chosen = flow->chosen;
 	dial->dialled_port_be = flow->dialled_port_be;
 	dial->chosen_port_be = flow->chosen_port_be;
-	dial->proto = flow->proto;
 	dial->sent = 0;
 	dial->bytes_sent = 0;
 	dial->bytes_received = 0;
-	if (bpf_map_update_elem(&mesh_flows, &flow->cookie, flow, BPF_ANY)) {
-		dial->cookie = 0;
-		return MESH_REASON_FLOW_TABLE_FULL;
-	}
-	dial->cookie = flow->cookie;
-	return reason;
+	dial->cookie = full ? 0 : flow->cookie;
+	return full ? MESH_REASON_FLOW_TABLE_FULL : reason;
 }
 
 static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct dial *d, const struct mesh_row *row,
@@ -69,18 +80,13 @@ static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
 {
 	struct mesh_row *row = NULL;
-	struct mesh_dial *dial;
 	struct dial d = {};
 	int found;
 
 	*ret_reason = dial_begin(ctx, v6, &d);
 	if (*ret_reason != MESH_REASON_NONE)
 		return ALLOW;
-	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
-	if (dial) {
-		end_previous(dial);
-		__builtin_memset(&dial->chosen, 0, sizeof(dial->chosen));
-	}
+	end_previous(ctx, d.key.proto);
 	ctx_bound_addr(ctx, v6, &d.local);
 	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
 	if (!mesh_pod_owns(d.pod, &d.local))
@@ -139,22 +145,41 @@ int mesh_getpeer6(struct bpf_sock_addr *ctx)
 	return ALLOW;
 }
 
-/* TCP flows whose SYN went out end in sockops; what never got that far, and UDP, ends here. */
-SEC("cgroup/sock_release")
-int mesh_release(struct bpf_sock *sk)
+/* A TCP socket that is closed before its SYN went out has a flow that sockops never hears of. (The SYN of TCP_FASTOPEN_CONNECT waits for
+ * the first bytes.) */
+static __always_inline __u16 release_tcp(struct bpf_sock *sk)
+{
+	int early = sk->state == TCP_CLOSE_ || sk->state == TCP_SYN_SENT_;
+	__u64 cookie = early ? bpf_get_socket_cookie(sk) : 0;
+	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+
+	if (!flow || flow->client_port_be)
+		return MESH_REASON_NOT_TRACKED;
+	flow_close(cookie, MESH_STATE_FAILED, MESH_REASON_NOT_SENT, NULL);
+	return MESH_REASON_NOT_SENT;
+}
+
+static __always_inline __u16 release_udp(struct bpf_sock *sk)
 {
 	struct mesh_peers *peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
 	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
 	__u16 reason = MESH_REASON_NOT_TRACKED;
 
-	if (dial && dial->cookie && (!dial->sent || dial->proto == MESH_PROTO_UDP)) {
-		reason = dial->proto == MESH_PROTO_UDP ? MESH_REASON_CLOSED : MESH_REASON_NOT_SENT;
-		end_previous(dial);
+	if (dial && dial->cookie) {
+		reason = MESH_REASON_CLOSED;
+		flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CLOSED);
 	}
 	if (peers) {
 		reason = MESH_REASON_CLOSED;
 		peers_end(peers);
 	}
-	mesh_count(MESH_HOOK_SOCK_RELEASE, reason);
+	return reason;
+}
+
+/* TCP flows whose SYN went out end in sockops; what never got that far, and UDP, ends here. */
+SEC("cgroup/sock_release")
+int mesh_release(struct bpf_sock *sk)
+{
+	mesh_count(MESH_HOOK_SOCK_RELEASE, sk->protocol == MESH_PROTO_TCP ? release_tcp(sk) : release_udp(sk));
 	return ALLOW;
 }

@@ -87,12 +87,17 @@ static __always_inline void record_direct(const struct cut *c, struct tcp_sock *
 	flow_to_ring(&flow, flow.opened_ns);
 }
 
-/* Says in the client's record, before it ends, why it will. */
-static __always_inline void mark(const struct cut *c, struct mesh_dial *dial, struct tcp_sock *tp, __u32 state)
+/* The flow of a TCP socket that dialled a service; NULL: none was recorded. */
+static __always_inline struct mesh_flow *flow_of(struct tcp_sock *tp)
 {
-	__u64 cookie = dial ? dial->cookie : 0;
-	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+	__u64 cookie = bpf_get_socket_cookie(tp);
 
+	return bpf_map_lookup_elem(&mesh_flows, &cookie);
+}
+
+/* Says in the client's record, before it ends, why it will. */
+static __always_inline void mark(const struct cut *c, struct mesh_flow *flow, struct tcp_sock *tp, __u32 state)
+{
 	if (!flow) {
 		record_direct(c, tp, state);
 		return;
@@ -117,10 +122,11 @@ SEC("iter/tcp")
 int mesh_cut_client(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *skc = ctx->sk_common;
+	struct mesh_flow *flow;
 	struct cut c = {};
-	struct mesh_dial *dial;
 	struct tcp_sock *tp;
 	__u32 state;
+	int dialled;
 
 	if (!skc || !tcp_talks(skc->skc_state))
 		return 0;
@@ -128,13 +134,14 @@ int mesh_cut_client(struct bpf_iter__tcp *ctx)
 	if (!tp || !cut_begin(&c, (struct sock *)tp) || mesh_addr_any(&c.remote))
 		return 0;
 	state = skc->skc_state;
-	dial = bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0);
-	if (!dial && state != TCP_SYN_SENT_ && !tcp_began(tp, state))
+	flow = flow_of(tp);
+	dialled = flow || bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0);
+	if (!dialled && state != TCP_SYN_SENT_ && !tcp_began(tp, state))
 		return 0;
 	/* Who dials himself by his own address never leaves the pod. */
-	if ((!dial && mesh_pod_owns(c.pod, &c.remote)) || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
+	if ((!dialled && mesh_pod_owns(c.pod, &c.remote)) || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
 		return 0;
-	mark(&c, dial, tp, state);
+	mark(&c, flow, tp, state);
 	destroy(skc);
 	return 0;
 }
@@ -160,7 +167,7 @@ int mesh_cut_server(struct bpf_iter__tcp *ctx)
 	if (!tp || !cut_begin(&c, (struct sock *)tp) || exempt(&c))
 		return 0;
 	state = skc->skc_state;
-	if (bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) || tcp_began(tp, state) ||
+	if (flow_of(tp) || bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) || tcp_began(tp, state) ||
 	    !forbidden(&c, &c.remote, &c.local, c.local_port_be))
 		return 0;
 	destroy(skc);

@@ -229,10 +229,15 @@ static __always_inline __u16 dial_restore(struct bpf_sock_addr *ctx, int v6, con
 					  __be16 port_be)
 {
 	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, 0);
+	__u64 cookie = dial || ctx_proto(ctx) != MESH_PROTO_TCP ? 0 : bpf_get_socket_cookie(ctx);
+	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
 
-	if (!dial || port_be != dial->chosen_port_be || !mesh_addr_eq(shown, &dial->chosen))
+	if (dial && port_be == dial->chosen_port_be && mesh_addr_eq(shown, &dial->chosen))
+		ctx_set_user_addr(ctx, v6, &dial->dialled, dial->dialled_port_be);
+	else if (flow && port_be == flow->chosen_port_be && mesh_addr_eq(shown, &flow->chosen))
+		ctx_set_user_addr(ctx, v6, &flow->dialled, flow->dialled_port_be);
+	else
 		return MESH_REASON_NOT_TRACKED;
-	ctx_set_user_addr(ctx, v6, &dial->dialled, dial->dialled_port_be);
 	return MESH_REASON_RESTORED;
 }
 

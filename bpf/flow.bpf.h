@@ -69,7 +69,7 @@ static __always_inline void flow_close(__u64 cookie, __u8 state, __u16 reason, c
 	bpf_map_delete_elem(&mesh_flows, &cookie);
 }
 
-/* Ends the flow of a socket that has called connect(). */
+/* Ends the flow of a UDP socket that has called connect(). */
 static __always_inline void flow_end(struct mesh_dial *dial, __u8 state, __u16 reason)
 {
 	__u64 bytes[] = { dial->bytes_sent, dial->bytes_received };
@@ -78,7 +78,7 @@ static __always_inline void flow_end(struct mesh_dial *dial, __u8 state, __u16 r
 	if (!cookie)
 		return;
 	dial->cookie = 0;
-	flow_close(cookie, state, reason, dial->proto == MESH_PROTO_UDP ? bytes : NULL);
+	flow_close(cookie, state, reason, bytes);
 }
 
 /* What a TCP socket counts. state is the one to judge a FIN by: at CLOSE, the state before. */

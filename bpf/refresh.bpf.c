@@ -56,41 +56,36 @@ static __always_inline void peers_refresh(struct mesh_peers *peers)
 		peer_refresh(&peers->peer[i], now);
 }
 
-static __always_inline void dial_refresh(struct mesh_dial *dial, struct sock *sk)
-{
-	__u64 cookie = dial->cookie;
-	struct tcp_sock *tp;
-	struct mesh_flow flow;
-
-	if (!flow_copy(cookie, &flow))
-		return;
-	if (dial->proto == MESH_PROTO_UDP) {
-		flow.bytes_sent = dial->bytes_sent;
-		flow.bytes_received = dial->bytes_received;
-	} else {
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (!tp)
-			return;
-		flow_count_tcp(&flow, tp, ((struct sock *)tp)->__sk_common.skc_state);
-	}
-	flow_refresh(cookie, &flow);
-}
-
 SEC("iter/tcp")
 int mesh_flows_tcp(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *skc = ctx->sk_common;
-	struct mesh_dial *dial;
+	struct mesh_flow flow;
 	struct tcp_sock *tp;
+	__u64 cookie;
 
 	if (!skc)
 		return 0;
 	/* Neither handshakes nor what is left of connections in TIME_WAIT. */
 	tp = bpf_skc_to_tcp_sock(skc);
-	dial = tp ? bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) : NULL;
-	if (dial)
-		dial_refresh(dial, (struct sock *)tp);
+	cookie = tp ? bpf_get_socket_cookie(tp) : 0;
+	if (!tp || !flow_copy(cookie, &flow))
+		return 0;
+	flow_count_tcp(&flow, tp, ((struct sock *)tp)->__sk_common.skc_state);
+	flow_refresh(cookie, &flow);
 	return 0;
+}
+
+static __always_inline void dial_refresh(const struct mesh_dial *dial)
+{
+	__u64 cookie = dial->cookie;
+	struct mesh_flow flow;
+
+	if (!flow_copy(cookie, &flow))
+		return;
+	flow.bytes_sent = dial->bytes_sent;
+	flow.bytes_received = dial->bytes_received;
+	flow_refresh(cookie, &flow);
 }
 
 SEC("iter/udp")
@@ -104,7 +99,7 @@ int mesh_flows_udp(struct bpf_iter__udp *ctx)
 		return 0;
 	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
 	if (dial)
-		dial_refresh(dial, sk);
+		dial_refresh(dial);
 	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
 	if (peers)
 		peers_refresh(peers);

@@ -10,29 +10,21 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline struct mesh_flow *flow_of(struct bpf_sock_ops *ops, struct mesh_dial **ret_dial)
+static __always_inline struct mesh_flow *flow_of(struct bpf_sock_ops *ops)
 {
-	struct mesh_dial *dial;
+	__u64 cookie = bpf_get_socket_cookie(ops);
 
-	if (!ops->sk)
-		return NULL;
-	dial = bpf_sk_storage_get(&mesh_dials, ops->sk, 0, 0);
-	if (!dial || !dial->cookie)
-		return NULL;
-	*ret_dial = dial;
-	return bpf_map_lookup_elem(&mesh_flows, &dial->cookie);
+	return bpf_map_lookup_elem(&mesh_flows, &cookie);
 }
 
 static __always_inline __u16 on_connect(struct bpf_sock_ops *ops)
 {
-	struct mesh_dial *dial = NULL;
-	struct mesh_flow *flow = flow_of(ops, &dial);
+	struct mesh_flow *flow = flow_of(ops);
 
-	if (!flow || !dial)
+	if (!flow)
 		return MESH_REASON_NOT_TRACKED;
 	ops_local(ops, &flow->client, &flow->client_port_be);
 	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
-	dial->sent = 1;
 	return MESH_REASON_TRACKED;
 }
 
@@ -54,8 +46,7 @@ static __always_inline __u16 on_accepted(struct bpf_sock_ops *ops)
 
 static __always_inline __u16 on_rtt(struct bpf_sock_ops *ops)
 {
-	struct mesh_dial *dial = NULL;
-	struct mesh_flow *flow = flow_of(ops, &dial);
+	struct mesh_flow *flow = flow_of(ops);
 	struct tcp_sock *tp;
 
 	if (!flow || !ops->sk)
@@ -90,7 +81,6 @@ static __always_inline __u16 end_reason(__u32 old, int err)
 static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 {
 	__u32 old = ops->args[0], new = ops->args[1];
-	struct mesh_dial *dial = NULL;
 	int was_open = old == TCP_SYN_SENT_ || old == TCP_ESTABLISHED_;
 	struct mesh_flow *flow;
 	struct tcp_sock *tp;
@@ -99,8 +89,8 @@ static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 	/* From one state of closing to the next nothing changes for the flow. */
 	if (new != TCP_CLOSE_ && !was_open)
 		return MESH_REASON_TRACKED;
-	flow = flow_of(ops, &dial);
-	if (!flow || !dial || !ops->sk)
+	flow = flow_of(ops);
+	if (!flow || !ops->sk)
 		return MESH_REASON_NOT_TRACKED;
 	if (new != TCP_CLOSE_) {
 		flow->state = new == TCP_ESTABLISHED_ ? MESH_STATE_ESTABLISHED : MESH_STATE_CLOSING;
@@ -112,7 +102,8 @@ static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 	flow_count_tcp(flow, tp, old);
 	/* A policy cut it: cut.bpf.c has written down which. */
 	reason = flow->reason == MESH_REASON_CUT ? MESH_REASON_CUT : end_reason(old, ((struct sock *)tp)->sk_err);
-	flow_end(dial, old == TCP_SYN_SENT_ ? MESH_STATE_FAILED : MESH_STATE_CLOSED, reason);
+	flow_close(bpf_get_socket_cookie(ops), old == TCP_SYN_SENT_ ? MESH_STATE_FAILED : MESH_STATE_CLOSED, reason,
+		   NULL);
 	return reason;
 }
 

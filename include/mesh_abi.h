@@ -370,7 +370,7 @@ struct mesh_flow {
 	struct mesh_addr client;
 	struct mesh_addr dialled;
 	struct mesh_addr chosen;
-	__be16 client_port_be; /* 0 until the socket has one */
+	__be16 client_port_be; /* 0 until the socket has one: TCP, until the SYN goes out */
 	__be16 dialled_port_be;
 	__be16 chosen_port_be;
 	__u8 proto;
@@ -389,18 +389,20 @@ struct mesh_flow {
 };
 _Static_assert(sizeof(struct mesh_flow) == 160, "mesh_flow");
 
-/* Socket storage: what a socket dialled, so that the application keeps seeing it. */
+/*
+ * Socket storage: what a UDP socket dialled by connect(), so that the application keeps seeing it. Of a TCP socket its flow tells, and this
+ * only when there was no room for one: the storage costs more than all else that connect() does.
+ */
 struct mesh_dial {
 	struct mesh_addr dialled;
 	struct mesh_addr chosen;
-	__u64 cookie;	  /* of the flow; 0: no flow recorded */
-	__u64 bytes_sent; /* UDP only */
+	__u64 cookie; /* of the flow; 0: no flow recorded */
+	__u64 bytes_sent;
 	__u64 bytes_received;
 	__be16 dialled_port_be;
 	__be16 chosen_port_be;
-	__u8 proto;
-	__u8 sent; /* TCP: the SYN went out, so STATE_CB ends the flow; UDP: a packet passed, the local end is known */
-	__u16 pad;
+	__u8 sent; /* a datagram passed, the local end is known */
+	__u8 pad[3];
 };
 _Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");
 

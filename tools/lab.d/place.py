@@ -15,7 +15,7 @@ from inventory import LabError
 
 ROOT = "/run/tulle-lab"
 BUILD = os.path.abspath(os.environ.get("TULLE_BUILD") or os.path.join(os.path.dirname(__file__), "..", "..", "build"))
-KILL_SECONDS = 20
+KILL_SECONDS = 90 # orphans are there until PID 1 has reaped them, which may be busy
 
 
 def cgroup2_mount():

@@ -10,6 +10,7 @@
 #include "ref.h"
 
 #define LINKS 4
+#define NODE_LINKS 2 /* behind the pods' */
 #define LOOPBACK 1
 #define ROUND 5000 /* packets until every connection is forgotten: far less time than the shortest timer */
 #define HISTORY 12
@@ -25,6 +26,70 @@ static uint32_t below(uint32_t n)
 
 /* ---- the node ---- */
 
+static void put(struct plane *p, uint32_t map, const void *key, const void *value)
+{
+	if (bpf_map_update_elem(p->map_fd[map], key, value, BPF_ANY))
+		die("map");
+}
+
+static void device(uint32_t ifindex)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "ip link add dev%u index %u type veth peer name far%u", ifindex, ifindex, ifindex);
+	if (system(text))
+		die(text);
+}
+
+/* The rules know the pods but for the last, which is as if on another node, and two of them have a policy. */
+static void workloads_make(struct plane *p)
+{
+	uint32_t first[2] = { p->map_max[PLANE_MAP_TERMS] - 8, p->map_max[PLANE_MAP_TERMS] - 4 };
+	struct mesh_term terms[7] = {
+		{ .op = MESH_OP_SOURCE, .addr = world.links[2].addr[0], .nr = 128, .hit = 3, .miss = 1 },
+		{ .op = MESH_OP_SOURCE, .addr = world.links[2].addr[1], .nr = 128, .hit = 3, .miss = 2 },
+		{ .op = MESH_OP_ALLOW },
+		{ .op = MESH_OP_DENY, .arg = 7 },
+		{ .op = MESH_OP_PORT, .arg = 8080, .nr = 8080, .hit = 1, .miss = 2 },
+		{ .op = MESH_OP_ALLOW },
+		{ .op = MESH_OP_DENY, .arg = 8 },
+	};
+
+	world.links[1].policy = POLICY_NOT_FROM_2;
+	world.links[2].policy = POLICY_ONLY_8080;
+	for (uint32_t i = 0; i < 7; i++)
+		put(p, PLANE_MAP_TERMS, &(uint32_t){ first[0] + i }, &terms[i]);
+	for (uint32_t i = 0; i < 2 * (LINKS - 1); i++) {
+		struct link *l = &world.links[i / 2];
+		uint32_t row = p->map_max[PLANE_MAP_WORKLOADS] - 1 - i;
+		struct mesh_workload w = { .addr = l->addr[i % 2], .workload_id = 2, .flags = MESH_WORKLOAD_LOCAL };
+
+		l->local = true;
+		if (l->policy)
+			w.policy = first[l->policy == POLICY_ONLY_8080];
+		put(p, PLANE_MAP_WORKLOADS, &row, &w);
+		put(p, PLANE_MAP_MEMBERS, &w.addr, &row);
+	}
+}
+
+static void node_links_make(struct plane *p)
+{
+	for (uint32_t i = LINKS; i < LINKS + NODE_LINKS; i++) {
+		struct link *l = &world.links[i];
+		struct mesh_iface iface = { .kind = MESH_IFACE_NODE };
+
+		l->kind = LINK_NODE;
+		l->ifindex = 100 + i;
+		l->addr[0] = wire_addr_v4(0x0a090001 + i);
+		l->addr[1] = wire_addr_v6(0xfd00, 9, 0, (uint16_t)(i + 1));
+		memcpy(iface.addr, l->addr, sizeof(iface.addr));
+		device(l->ifindex);
+		put(p, PLANE_MAP_IFACES, &l->ifindex, &iface);
+		put(p, PLANE_MAP_LOADS, &l->ifindex, &(struct mesh_load){ 0 });
+	}
+	world.link_nr = LINKS + NODE_LINKS;
+}
+
 static void links_make(struct plane *p)
 {
 	if (unshare(CLONE_NEWNET))
@@ -34,12 +99,8 @@ static void links_make(struct plane *p)
 		struct mesh_pod pod = { .netns_cookie = 1000 + i, .workload_id = 1 };
 		struct mesh_iface iface = { .netns_cookie = 1000 + i, .kind = MESH_IFACE_POD };
 		uint32_t row = p->map_max[PLANE_MAP_PODS] - 1 - i;
-		struct mesh_load none = { 0 };
-		char text[96];
 
-		snprintf(text, sizeof(text), "ip link add pod%u index %u type veth peer name far%u", i, 100 + i, i);
-		if (system(text))
-			die(text);
+		device(100 + i);
 		l->kind = LINK_POD;
 		l->ifindex = 100 + i;
 		l->addr[0] = wire_addr_v4(0x0a010001 + i);
@@ -50,17 +111,17 @@ static void links_make(struct plane *p)
 		memcpy(pod.addr, l->addr, sizeof(pod.addr));
 		iface.link_local = l->link_local;
 		pod.ifindex = l->ifindex;
-		if (bpf_map_update_elem(p->map_fd[PLANE_MAP_PODS], &row, &pod, BPF_ANY) ||
-		    bpf_map_update_elem(p->map_fd[PLANE_MAP_NETNS], &pod.netns_cookie, &row, BPF_ANY) ||
-		    bpf_map_update_elem(p->map_fd[PLANE_MAP_IFACES], &l->ifindex, &iface, BPF_ANY) ||
-		    bpf_map_update_elem(p->map_fd[PLANE_MAP_LOADS], &l->ifindex, &none, BPF_ANY))
-			die("map");
+		put(p, PLANE_MAP_PODS, &row, &pod);
+		put(p, PLANE_MAP_NETNS, &pod.netns_cookie, &row);
+		put(p, PLANE_MAP_IFACES, &l->ifindex, &iface);
+		put(p, PLANE_MAP_LOADS, &l->ifindex, &(struct mesh_load){ 0 });
 	}
-	world.link_nr = LINKS;
+	node_links_make(p);
+	workloads_make(p);
 }
 
-/* A service of both protocols with `nr` pods as endpoints, in one family. */
-static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr)
+/* A service of both protocols with `nr` pods as endpoints, and a server on another node, in one family. */
+static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr, bool remote)
 {
 	buf_printf(b,
 		   "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%u}\nspec: {clusterIP: \"%s%u\", ports: ", at,
@@ -74,6 +135,8 @@ static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr)
 		   at, at, v6 ? "IPv6" : "IPv4");
 	for (uint32_t i = 0; i < nr; i++)
 		buf_printf(b, "%s{addresses: [\"%s%u\"]}", i ? ", " : "", v6 ? "fd00:1::" : "10.1.0.", i + 1);
+	if (remote)
+		buf_printf(b, ", {addresses: [\"%s\"]}", v6 ? "fd00:2::9" : "10.2.0.9");
 	buf_printf(b, "]\n");
 	for (uint32_t udp = 0; udp < 2; udp++) {
 		struct row *row = &world.rows[world.row_nr++];
@@ -88,6 +151,10 @@ static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr)
 			row->endpoints[i] = (struct endpoint){ v6 ? wire_addr_v6(0xfd00, 1, 0, (uint16_t)(i + 1))
 								  : wire_addr_v4(0x0a010001 + i),
 							       udp ? 5353 : 8080 };
+		if (remote)
+			row->endpoints[row->endpoint_nr++] =
+				(struct endpoint){ v6 ? wire_addr_v6(0xfd00, 2, 0, 9) : wire_addr_v4(0x0a020009),
+						   udp ? 5353 : 8080 };
 	}
 }
 
@@ -109,7 +176,7 @@ static void forget(struct plane *p)
 	map_empty(p->map_fd[PLANE_MAP_NATS]);
 	map_empty(p->map_fd[PLANE_MAP_NATS_NEW]);
 	map_empty(p->map_fd[PLANE_MAP_FRAGS]);
-	for (uint32_t i = 0; i < LINKS; i++)
+	for (uint32_t i = 0; i < world.link_nr; i++)
 		bpf_map_update_elem(p->map_fd[PLANE_MAP_LOADS], &world.links[i].ifindex, &none, BPF_ANY);
 	ref_forget(&ref);
 }
@@ -144,7 +211,7 @@ static void complain(const struct run *r, const struct expect *e)
 	for (uint64_t i = runs >= HISTORY ? runs - HISTORY + 1 : 0; i <= runs; i++) {
 		const struct run *h = &history[i % HISTORY];
 
-		fprintf(stderr, " %s pod%u verdict %d\n", prog_names[h->prog], h->link, h->verdict);
+		fprintf(stderr, " %s link%u verdict %d\n", prog_names[h->prog], h->link, h->verdict);
 		dump("in  ", h->in, h->len);
 		dump("out ", h->out, h->out_len);
 	}
@@ -153,6 +220,8 @@ static void complain(const struct run *r, const struct expect *e)
 /* One packet through one program and the reference. What came out is in the run that is returned. */
 static const struct run *run(struct plane *p, enum prog prog, uint32_t link, const uint8_t *in, uint32_t len)
 {
+	static const uint32_t fds[PROG_NR] = { PLANE_TC_FROM_POD, PLANE_TC_TO_POD, PLANE_TC_FROM_NODE,
+					       PLANE_TC_TO_NODE };
 	static struct expect e;
 	struct run *r = &history[runs % HISTORY];
 	struct __sk_buff ctx = { .ifindex = world.links[link].ifindex,
@@ -163,7 +232,7 @@ static const struct run *run(struct plane *p, enum prog prog, uint32_t link, con
 
 	*r = (struct run){ .prog = prog, .link = link, .len = len };
 	memcpy(r->in, in, len);
-	if (bpf_prog_test_run_opts(p->tc_fd[prog == FROM_POD ? PLANE_TC_FROM_POD : PLANE_TC_TO_POD], &opts))
+	if (bpf_prog_test_run_opts(p->tc_fd[fds[prog]], &opts))
 		die("BPF_PROG_TEST_RUN");
 	r->verdict = (int)opts.retval;
 	r->out_len = opts.data_size_out;
@@ -198,6 +267,49 @@ static void check_counters(struct plane *p)
 		}
 	}
 	free(values);
+}
+
+/* What the packets met: a run of some length that never came upon one of these has lost its way. */
+static void check_reach(void)
+{
+	static const char *const labels[] = {
+#define X(name, label, ...) label,
+		MESH_REASONS(X)
+#undef X
+	};
+	static const uint8_t pod[] = { MESH_REASON_TRACKED,	MESH_REASON_TRANSLATED,	 MESH_REASON_ICMP_TRANSLATED,
+				       MESH_REASON_DENIED,	MESH_REASON_NO_ENDPOINT, MESH_REASON_MALFORMED,
+				       MESH_REASON_FRAGMENT,	MESH_REASON_SPOOFED_IP,	 MESH_REASON_SPOOFED_MAC,
+				       MESH_REASON_SPOOFED_ARP, MESH_REASON_SPOOFED_NDP, MESH_REASON_SPOOFED_ICMP,
+				       MESH_REASON_NOT_TRACKED, MESH_REASON_NOT_SERVICE, MESH_REASON_NOT_HANDLED },
+			     served[] = { MESH_REASON_TRACKED,	   MESH_REASON_TRANSLATED, MESH_REASON_ICMP_TRANSLATED,
+					  MESH_REASON_DENIED,	   MESH_REASON_FLOODED,	   MESH_REASON_NOT_TRACKED,
+					  MESH_REASON_NOT_HANDLED, MESH_REASON_FRAGMENT },
+			     outside[] = { MESH_REASON_TRACKED,		MESH_REASON_TRANSLATED,
+					   MESH_REASON_ICMP_TRANSLATED, MESH_REASON_DENIED,
+					   MESH_REASON_NO_ENDPOINT,	MESH_REASON_MALFORMED,
+					   MESH_REASON_SPOOFED_IP,	MESH_REASON_NOT_TRACKED,
+					   MESH_REASON_NOT_SERVICE,	MESH_REASON_NOT_HANDLED,
+					   MESH_REASON_FRAGMENT },
+			     away[] = { MESH_REASON_TRACKED,	 MESH_REASON_TRANSLATED,  MESH_REASON_ICMP_TRANSLATED,
+					MESH_REASON_NOT_TRACKED, MESH_REASON_NOT_HANDLED, MESH_REASON_FRAGMENT };
+	static const struct {
+		const uint8_t *reasons;
+		uint32_t nr;
+	} want[PROG_NR] = {
+		{ pod, sizeof(pod) }, { served, sizeof(served) }, { outside, sizeof(outside) }, { away, sizeof(away) }
+	};
+
+	for (uint32_t prog = 0; prog < PROG_NR; prog++) {
+		printf("%-9s", prog_names[prog]);
+		for (uint32_t reason = 0; reason < MESH_REASON_NR; reason++)
+			if (counted[prog][reason])
+				printf(" %s %llu", labels[reason], (unsigned long long)counted[prog][reason]);
+		printf("\n");
+		for (uint32_t i = 0; i < want[prog].nr && runs >= 500000; i++)
+			CHECK_MSG(counted[prog][want[prog].reasons[i]], "%s never met %s", prog_names[prog],
+				  labels[want[prog].reasons[i]]);
+	}
 }
 
 /* ---- packets ---- */
@@ -252,8 +364,8 @@ static uint32_t frame(uint8_t *out, const uint8_t *mac, const struct mesh_tuple 
 }
 
 struct flow {
-	struct mesh_tuple dialled, wire; /* wire: learned; port 0: not yet */
-	uint32_t link, phase;
+	struct mesh_tuple dialled, wire; /* wire: what reached the server, learned; proto 0: not yet */
+	uint32_t link, at, phase;	 /* where client and server are */
 };
 
 /* Makes the sums of a frame right. */
@@ -348,14 +460,33 @@ static uint32_t error_frame(uint8_t *out, const uint8_t *mac, const uint8_t *abo
 /* The router, or bridge, puts its own link addresses on; now and then the bridge does not know better than to send it everywhere. */
 static void forward(uint8_t *data, uint32_t to)
 {
-	memcpy(data, world.links[below(100) ? to : below(LINKS)].mac, 6);
+	memcpy(data, world.links[below(100) ? to : below(LINKS)].mac, 6); /* on the node's links no matter */
 	memcpy(data + 6, gateway_mac, 6);
 }
 
-/* A packet from a pod on its way: through its own link, then through that of the pod it is for, which may have something against it. */
+/* Where a packet for this address leaves the node: a pod's link, or the outside, where the last bit says over which link. -1: nowhere. */
+static int way_out(const struct mesh_addr *addr)
+{
+	int pod = world_pod(&world, addr);
+
+	for (uint32_t i = 0; i < world.row_nr; i++)
+		if (wire_addr_eq(&world.rows[i].addr, addr))
+			return -1;
+	for (uint32_t i = LINKS; i < world.link_nr; i++)
+		if (wire_addr_eq(&world.links[i].addr[0], addr) || wire_addr_eq(&world.links[i].addr[1], addr))
+			return -1;
+	return pod >= 0 ? pod : (int)(LINKS + (ntohl(addr->w_be[3]) & 1));
+}
+
+static bool is_pod(uint32_t link)
+{
+	return world.links[link].kind == LINK_POD;
+}
+
+/* A packet on its way: in at one link, out at that of whom it is for, who may have something against it. */
 static void journey(struct plane *p, uint32_t link, const uint8_t *in, uint32_t len, struct flow *f)
 {
-	const struct run *r = run(p, FROM_POD, link, in, len);
+	const struct run *r = run(p, is_pod(link) ? FROM_POD : FROM_NODE, link, in, len);
 	uint8_t bytes[WIRE_MAX];
 	struct wire w;
 	int to;
@@ -363,22 +494,25 @@ static void journey(struct plane *p, uint32_t link, const uint8_t *in, uint32_t 
 	if (r->verdict == VERDICT_DROP)
 		return;
 	wire_read(r->out, r->out_len, &w);
-	to = w.addrs ? world_pod(&world, &w.dst) : -1;
+	to = w.addrs ? way_out(&w.dst) : -1;
 	if (to < 0)
 		return;
-	if (f)
-		f->wire = (struct mesh_tuple){ .client = w.src,
-					       .server = w.dst,
-					       .client_port_be = w.sport_be,
-					       .server_port_be = w.dport_be,
-					       .proto = w.proto };
 	memcpy(bytes, r->out, r->out_len);
 	len = r->out_len;
 	forward(bytes, (uint32_t)to);
-	r = run(p, TO_POD, (uint32_t)to, bytes, len);
-	if (r->verdict != VERDICT_NEXT || w.proto == PROTO_ICMP || w.proto == PROTO_ICMP6 || w.fragment || below(20))
+	r = run(p, is_pod((uint32_t)to) ? TO_POD : TO_NODE, (uint32_t)to, bytes, len);
+	if (r->verdict != VERDICT_NEXT)
 		return;
-	len = error_frame(bytes, world.links[to].mac, r->out, r->out_len);
+	wire_read(r->out, r->out_len, &w);
+	if (f && w.ports)
+		*f = (struct flow){ .dialled = f->dialled,
+				    .link = f->link,
+				    .phase = f->phase,
+				    .at = (uint32_t)to,
+				    .wire = { w.src, w.dst, w.sport_be, w.dport_be, w.proto, 0, 0 } };
+	if (w.proto == PROTO_ICMP || w.proto == PROTO_ICMP6 || w.fragment || below(20))
+		return;
+	len = error_frame(bytes, is_pod((uint32_t)to) ? world.links[to].mac : gateway_mac, r->out, r->out_len);
 	journey(p, (uint32_t)to, bytes, len, NULL);
 }
 
@@ -456,17 +590,27 @@ static void neighbours(struct plane *p)
 	run(p, FROM_POD, link, data, len);
 }
 
+/* From a pod or from outside, to a service or to a pod. Who dials a pod has other ports: two flows between the same ends would be one. */
 static void flow_begin(struct flow *f)
 {
 	const struct row *row = &world.rows[below(world.row_nr)];
+	bool v6 = !wire_is_v4(&row->addr), direct = !below(8);
+	uint32_t out, n;
 
 	memset(f, 0, sizeof(*f));
-	f->link = below(LINKS);
-	f->dialled.client = world.links[f->link].addr[!wire_is_v4(&row->addr)];
-	f->dialled.server = row->addr;
-	f->dialled.client_port_be = htons((uint16_t)(20000 + below(40000)));
-	f->dialled.server_port_be = htons(row->port);
+	f->dialled.server = direct ? world.links[below(LINKS)].addr[v6] : row->addr;
+	f->dialled.server_port_be = htons(direct ? (row->port == 80 ? 8080 : 5353) : row->port);
+	f->dialled.client_port_be = htons((uint16_t)(direct ? 10000 + below(9000) : 20000 + below(40000)));
 	f->dialled.proto = row->proto;
+	if (below(4)) {
+		f->link = below(LINKS);
+		f->dialled.client = world.links[f->link].addr[v6];
+		return;
+	}
+	out = below(NODE_LINKS);
+	n = 2 * below(100) + out;
+	f->link = LINKS + out;
+	f->dialled.client = v6 ? wire_addr_v6(0xfd00, 0x77, 0, (uint16_t)n) : wire_addr_v4(0xc6336400 + n);
 }
 
 /* Something is not as it should be: who sends it, or a reset, or another beginning. */
@@ -510,22 +654,21 @@ static void flow_step(struct plane *p, struct flow *f)
 	struct mesh_tuple t = f->dialled;
 	/* The kernel runs no program on less than the IP header. */
 	uint32_t link = f->link, least = ETH_LEN + (wire_is_v4(&t.server) ? 20 : 40), len;
-	int to;
 
 	if (reply) {
-		to = f->wire.proto ? world_pod(&world, &f->wire.server) : -1;
-		if (to < 0) {
+		if (!f->wire.proto) {
 			flow_begin(f);
 			return;
 		}
-		link = (uint32_t)to;
+		link = f->at;
 		t = (struct mesh_tuple){ .client = f->wire.server,
 					 .server = f->wire.client,
 					 .client_port_be = f->wire.server_port_be,
 					 .server_port_be = f->wire.client_port_be,
 					 .proto = f->wire.proto };
 	}
-	len = frame(bytes, world.links[link].mac, &t, flags[f->phase], 1000 + f->phase, 1000 + f->phase, data);
+	len = frame(bytes, is_pod(link) ? world.links[link].mac : gateway_mac, &t, flags[f->phase], 1000 + f->phase,
+		    1000 + f->phase, data);
 	if (below(40))
 		f->phase++;
 	else if (!below(3))
@@ -554,7 +697,7 @@ TEST(programs_agree_with_the_reference)
 
 	seed = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 0) : 1;
 	for (uint32_t i = 1; i <= 6; i++)
-		service_add(&text, i, i & 1, i % 4);
+		service_add(&text, i, i & 1, i % 4, i > 4);
 	s = compile(&text, NULL);
 	apply(p, s);
 	ref.world = &world;
@@ -573,6 +716,7 @@ TEST(programs_agree_with_the_reference)
 	}
 	CHECK_INT(wrong, 0);
 	check_counters(p);
+	check_reach();
 	printf("%llu packets\n", (unsigned long long)runs);
 	unload(p);
 	snapshot_unref(s);

@@ -44,7 +44,11 @@ static uint32_t *slot_of(struct ref *r, uint32_t *table, const struct mesh_tuple
 	for (; table[at]; at = (at + 1) % REF_SLOTS) {
 		const struct ref_conn *c = &r->conns[table[at]];
 
-		if (!c->dead && !memcmp(table == r->by_wire ? &c->wire : &c->dialled, t, sizeof(*t)))
+		const struct mesh_tuple *has = table == r->by_wire   ? &c->wire
+					       : table == r->by_away ? &c->away
+								     : &c->dialled;
+
+		if (!c->dead && !memcmp(has, t, sizeof(*t)))
 			break;
 	}
 	return &table[at];
@@ -61,6 +65,7 @@ void ref_forget(struct ref *r)
 {
 	memset(r->by_dialled, 0, sizeof(r->by_dialled));
 	memset(r->by_wire, 0, sizeof(r->by_wire));
+	memset(r->by_away, 0, sizeof(r->by_away));
 	memset(r->tracks, 0, sizeof(r->tracks));
 	r->conn_nr = 1;
 	r->frag_nr = 0;
@@ -95,7 +100,8 @@ static void conn_place(struct ref *r, struct ref_conn *c, const struct link *lin
 struct found {
 	struct ref_conn *conn;
 	bool reply;   /* it goes from the server to the client */
-	bool dialled; /* it shows the ends as the client sees them, else as the server does */
+	bool dialled; /* it shows the ends as the client sees them, */
+	bool away;    /* or as they are beyond the node; else as the server's link does */
 };
 
 static struct found find_any(struct ref *r, const struct mesh_tuple *t)
@@ -115,6 +121,13 @@ static struct found find_any(struct ref *r, const struct mesh_tuple *t)
 		return f;
 	f.reply = false;
 	f.conn = find(r, r->by_dialled, t);
+	if (f.conn)
+		return f;
+	f = (struct found){ .conn = find(r, r->by_away, t), .away = true };
+	if (f.conn)
+		return f;
+	f.conn = find(r, r->by_away, &back);
+	f.reply = true;
 	return f;
 }
 
@@ -239,20 +252,43 @@ static void turn(struct expect *e, const uint8_t *in)
 	e->verdict = VERDICT_REDIRECT;
 }
 
-/* A packet of a connection: it shows the ends as the other side has to see them. */
-static void translate(struct expect *e, const struct wire *w, const struct found *f, enum prog prog, const uint8_t *in)
+/* Where a packet of the connection is translated, and to what it shows of the ends there. */
+static bool translated(const struct found *f, enum prog prog, const struct link *link, struct ends *to)
 {
 	const struct ref_conn *c = f->conn;
-	bool there = prog == FROM_POD ? (f->reply ? !f->dialled && c->hairpin : f->dialled)
-				      : f->reply && !f->dialled && !c->hairpin;
-	struct ends to = ends_of(f->reply ? &c->dialled : &c->wire, f->reply);
+	bool wire = !f->dialled && !f->away, here = c->link == link->ifindex;
+
+	*to = ends_of(&c->dialled, f->reply);
+	switch (prog) {
+	case FROM_POD:
+		if (!f->reply)
+			*to = ends_of(&c->wire, false);
+		return c->nat && (f->reply ? wire && c->hairpin : f->dialled);
+	case TO_POD:
+		return c->nat && f->reply && wire && !c->hairpin;
+	case FROM_NODE:
+		*to = ends_of(&c->wire, f->reply);
+		return f->reply ? f->away : f->dialled;
+	default:
+		if (f->reply || !wire || !c->masq)
+			return wire && f->reply && here && c->nat;
+		*to = ends_of(&c->away, false);
+		return true;
+	}
+}
+
+/* A packet of a connection: it shows the ends as the other side has to see them. */
+static void translate(struct expect *e, const struct wire *w, const struct found *f, enum prog prog,
+		      const struct link *link, const uint8_t *in)
+{
+	struct ends to;
 
 	pass(e, MESH_REASON_TRACKED);
-	if (!c->nat || !there)
+	if (!translated(f, prog, link, &to))
 		return;
 	wire_rewrite(e->data, e->len, w, &to);
 	e->reason = MESH_REASON_TRANSLATED;
-	if (c->hairpin)
+	if (f->conn->hairpin && prog == FROM_POD)
 		turn(e, in);
 }
 
@@ -306,10 +342,12 @@ static void icmp_error(struct ref *r, struct expect *e, const struct wire *w, en
 	f = find_any(r, &t);
 	if (!f.conn || !f.conn->nat || f.conn->hairpin)
 		return;
-	if (prog == TO_POD && !f.reply && !f.dialled && f.conn->link == link->ifindex)
+	if ((prog == TO_POD || prog == TO_NODE) && !f.reply && !f.dialled && !f.away && f.conn->link == link->ifindex)
 		to = ends_of(&f.conn->dialled, false);
-	else if (prog == FROM_POD && f.reply && f.dialled)
+	else if ((prog == FROM_POD || prog == FROM_NODE) && f.reply && f.dialled)
 		to = ends_of(&f.conn->wire, true);
+	else if (prog == FROM_NODE && !f.reply && f.away)
+		to = ends_of(&f.conn->wire, false);
 	else
 		return;
 	if (wire_addr_eq(&src, &in.dst))
@@ -403,10 +441,27 @@ static bool make_room(struct ref *r, const struct mesh_tuple *wire)
 	return true;
 }
 
+/* What a refused packet came out as: nothing else than it came in, or turned around. */
+static bool refused(const struct wire *w, const struct wire *o, const uint8_t *in, const uint8_t *out, uint32_t out_len)
+{
+	if (w->proto == MESH_PROTO_TCP && o->flags & FLAG_RST)
+		return wire_addr_eq(&o->src, &w->dst) && wire_addr_eq(&o->dst, &w->src);
+	return !memcmp(in, out, out_len);
+}
+
+/* One of the endpoints would not have this client. */
+static bool denies(const struct ref *r, const struct row *row, const struct mesh_addr *source)
+{
+	for (uint32_t i = 0; i < row->endpoint_nr; i++)
+		if (world_policy(r->world, source, &row->endpoints[i].addr, row->endpoints[i].port))
+			return true;
+	return false;
+}
+
 /* Takes the endpoint, and the source port when the client has its own in use with that endpoint, from the packet that came out. */
-static void begin_routed(struct ref *r, struct expect *e, const struct link *link, const struct row *row,
-			 const struct wire *w, const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out,
-			 uint32_t out_len)
+static void begin_routed(struct ref *r, struct expect *e, enum prog prog, const struct link *link,
+			 const struct row *row, const struct wire *w, const struct mesh_tuple *t, const uint8_t *in,
+			 const uint8_t *out, uint32_t out_len)
 {
 	struct mesh_tuple made, kept;
 	struct mesh_addr client = w->src;
@@ -421,11 +476,19 @@ static void begin_routed(struct ref *r, struct expect *e, const struct link *lin
 		e->fault = "what came out is no packet";
 		return;
 	}
+	if (denies(r, row, &w->src) && refused(w, &o, in, out, out_len)) {
+		refuse(e, w, in, out, MESH_REASON_DENIED);
+		return;
+	}
+	if (is_endpoint(row, &o) && world_policy(r->world, &w->src, &o.dst, ntohs(o.dport_be))) {
+		e->fault = "the endpoint's policy forbids it";
+		return;
+	}
 	if (!is_endpoint(row, &o)) {
 		e->fault = "not an endpoint of the service";
 		return;
 	}
-	hairpin = owns(link, &o.dst);
+	hairpin = prog == FROM_POD && owns(link, &o.dst);
 	if (hairpin)
 		client = w->kind == WIRE_IP4 ? wire_addr_v4(0xa9fe7475) : loop_v6;
 	kept = tuple(&client, w->sport_be, &o.dst, o.dport_be, o.proto);
@@ -444,9 +507,11 @@ static void begin_routed(struct ref *r, struct expect *e, const struct link *lin
 		return;
 	}
 	c->hairpin = hairpin;
+	c->asked = true;
+	c->masq = prog == FROM_NODE && !world_local(r->world, &o.dst);
 	conn_place(r, c, link);
 	f = (struct found){ .conn = c, .dialled = true };
-	translate(e, w, &f, FROM_POD, in);
+	translate(e, w, &f, prog, link, in);
 }
 
 static bool begins(const struct wire *w)
@@ -454,28 +519,35 @@ static bool begins(const struct wire *w)
 	return w->proto == MESH_PROTO_UDP || (w->flags & (FLAG_SYN | FLAG_ACK | FLAG_RST)) == FLAG_SYN;
 }
 
-/* A packet from a pod that belongs to no connection. */
-static void from_pod_new(struct ref *r, struct expect *e, const struct link *link, const struct wire *w,
-			 const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out, uint32_t out_len)
+/* A packet from a pod or from outside that belongs to no connection. */
+static void from_new(struct ref *r, struct expect *e, enum prog prog, const struct link *link, const struct wire *w,
+		     const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out, uint32_t out_len)
 {
 	const struct row *row = world_row(r->world, &w->dst, ntohs(w->dport_be), w->proto);
+	struct ref_conn *c;
 
-	if (w->later || !begins(w))
-		pass(e, MESH_REASON_NOT_TRACKED);
-	else if (!row || row->action == MESH_ABSENT)
-		pass(e, MESH_REASON_NOT_SERVICE);
-	else if (row->action == MESH_PASS)
-		pass(e, MESH_REASON_PASSED);
-	else if (!row->endpoint_nr)
+	pass(e, w->later || !begins(w) ? MESH_REASON_NOT_TRACKED : MESH_REASON_NOT_SERVICE);
+	if (e->reason == MESH_REASON_NOT_TRACKED)
+		return;
+	if (row && !row->endpoint_nr) {
 		refuse(e, w, in, out, MESH_REASON_NO_ENDPOINT);
-	else
-		begin_routed(r, e, link, row, w, t, in, out, out_len);
+	} else if (row) {
+		begin_routed(r, e, prog, link, row, w, t, in, out, out_len);
+	} else if (prog == FROM_POD && w->proto == MESH_PROTO_UDP && link->policy) {
+		/* So that what comes back is known as an answer; the server's policy has not been asked yet. */
+		c = conn_add(r, t, t);
+		if (c)
+			conn_place(r, c, link);
+		else
+			e->fault = "the reference is full";
+	}
 }
 
 /* A packet to a pod that belongs to no connection: kept for its record when it comes from nobody that this node keeps one for. */
 static void to_pod_new(struct ref *r, struct expect *e, const struct link *link, const struct wire *w,
 		       const struct mesh_tuple *t, const uint8_t *in, const uint8_t *out)
 {
+	bool foreign = !world_local(r->world, &w->src);
 	struct ref_conn *c;
 	uint16_t reason;
 
@@ -487,15 +559,50 @@ static void to_pod_new(struct ref *r, struct expect *e, const struct link *link,
 		refuse(e, w, in, out, reason);
 		return;
 	}
+	if (!foreign && (w->proto == MESH_PROTO_TCP || !link->policy))
+		return;
 	pass(e, MESH_REASON_TRACKED);
 	c = conn_add(r, t, t);
-	if (c)
+	if (c) {
 		conn_place(r, c, link);
-	else
+		c->asked = true;
+	} else {
 		e->fault = "the reference is full";
+	}
 }
 
-/* TCP and UDP at a pod's link. */
+/* The node's own end of a connection that leaves it again is the kernel's choice, once: one of its address, with a port of its range. */
+static void go_away(struct ref *r, struct expect *e, const struct link *link, struct ref_conn *c, const uint8_t *out,
+		    uint32_t out_len)
+{
+	const struct mesh_addr *own = &link->addr[!wire_is_v4(&c->wire.client)];
+	struct wire o;
+
+	wire_read(out, out_len, &o);
+	if (c->away.proto)
+		return;
+	if (!o.addrs || !o.ports || !wire_addr_eq(&o.src, own) || ntohs(o.sport_be) < 61000 ||
+	    find(r, r->by_away, &(struct mesh_tuple){ o.src, o.dst, o.sport_be, o.dport_be, o.proto, 0, 0 })) {
+		e->fault = "the node's end";
+		return;
+	}
+	c->away = c->wire;
+	c->away.client = o.src;
+	c->away.client_port_be = o.sport_be;
+	*slot_of(r, r->by_away, &c->away) = (uint32_t)(c - r->conns);
+}
+
+/* Where the packets of a connection are counted. */
+static bool followed(const struct found *f, enum prog prog)
+{
+	if (prog == FROM_NODE)
+		return f->dialled && !f->reply;
+	if (prog == TO_NODE)
+		return !f->dialled && !f->away && f->reply && f->conn->nat;
+	return !(prog == TO_POD && f->conn->hairpin);
+}
+
+/* TCP and UDP. */
 static void flow(struct ref *r, enum prog prog, const struct link *link, struct wire *w, const uint8_t *in,
 		 const uint8_t *out, uint32_t out_len, struct expect *e)
 {
@@ -508,7 +615,7 @@ static void flow(struct ref *r, enum prog prog, const struct link *link, struct 
 		return;
 	}
 	/* Where no connection was ever begun, a plain segment in the middle of one is not looked for. */
-	if (w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_SYN) && !w->fragment &&
+	if (link->kind == LINK_POD && w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_SYN) && !w->fragment &&
 	    w->l4 == w->l3 + (w->kind == WIRE_IP4 ? 20u : 40u) && !r->tracks[link - r->world->links]) {
 		pass(e, MESH_REASON_NOT_TRACKED);
 		return;
@@ -522,19 +629,45 @@ static void flow(struct ref *r, enum prog prog, const struct link *link, struct 
 	t = tuple(&w->src, w->sport_be, &w->dst, w->dport_be, w->proto);
 	f = find_any(r, &t);
 	/* A tuple that is used again after its connection ended is another connection. */
-	if (f.conn && ending(f.conn) && !f.reply && begins(w) && !w->later &&
-	    (prog == FROM_POD || f.conn->link == link->ifindex)) {
+	if (f.conn && ending(f.conn) && !f.reply && !f.away && begins(w) && !w->later && prog != TO_NODE &&
+	    (prog != TO_POD || f.conn->link == link->ifindex)) {
 		f.conn->dead = true;
 		f.conn = NULL;
 	}
-	if (f.conn)
-		translate(e, w, &f, prog, in);
-	else if (prog == FROM_POD)
-		from_pod_new(r, e, link, w, &t, in, out, out_len);
-	else
-		to_pod_new(r, e, link, w, &t, in, out);
-	if (f.conn && !(prog == TO_POD && f.conn->hairpin))
+	if (prog == TO_NODE && (!f.conn || f.dialled || f.away)) {
+		pass(e, MESH_REASON_NOT_TRACKED);
+		return;
+	}
+	if (!f.conn) {
+		if (prog == TO_POD)
+			to_pod_new(r, e, link, w, &t, in, out);
+		else
+			from_new(r, e, prog, link, w, &t, in, out, out_len);
+		return;
+	}
+	if (prog == TO_POD && !f.reply && !f.conn->asked) {
+		if (world_policy(r->world, &w->src, &f.conn->wire.server, ntohs(f.conn->wire.server_port_be))) {
+			drop(e, MESH_REASON_DENIED);
+			return;
+		}
+		f.conn->asked = true;
+	}
+	if (prog == TO_NODE && !f.reply && f.conn->masq)
+		go_away(r, e, link, f.conn, out, out_len);
+	translate(e, w, &f, prog, link, in);
+	if (followed(&f, prog))
 		follow(f.conn, w, link, f.reply);
+}
+
+/* Of other protocols the policy is asked each time. */
+static void other(struct ref *r, struct expect *e, const struct link *link, const struct wire *w)
+{
+	uint16_t reason = world_policy(r->world, &w->src, &link->addr[w->kind == WIRE_IP6], 0);
+
+	if (reason)
+		drop(e, reason);
+	else
+		pass(e, MESH_REASON_NOT_TRACKED);
 }
 
 static bool from_pod_guard(const struct link *link, const struct wire *w, const uint8_t *in, uint32_t len,
@@ -568,7 +701,7 @@ void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8
 	ret->len = len;
 	memcpy(ret->data, in, len);
 	wire_read(in, len, &w);
-	if (link->kind != LINK_POD) {
+	if (link->kind != (prog == FROM_POD || prog == TO_POD ? LINK_POD : LINK_NODE)) {
 		pass(ret, MESH_REASON_NOT_ENROLLED);
 		return;
 	}
@@ -580,12 +713,14 @@ void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8
 		pass(ret, MESH_REASON_NOT_HANDLED);
 	else if (w.bad)
 		drop(ret, MESH_REASON_MALFORMED);
+	else if (prog == FROM_NODE && world_local(r->world, &w.src))
+		drop(ret, MESH_REASON_SPOOFED_IP);
 	else if (w.proto == MESH_PROTO_TCP || w.proto == MESH_PROTO_UDP)
 		flow(r, prog, link, &w, in, out, out_len, ret);
 	else if (wire_is_icmp_error(&w))
 		icmp_error(r, ret, &w, prog, link);
-	else if (prog == TO_POD && w.proto != (w.kind == WIRE_IP4 ? PROTO_ICMP : PROTO_ICMP6))
-		pass(ret, MESH_REASON_NOT_TRACKED);
+	else if (prog == TO_POD && (w.later || w.proto != (w.kind == WIRE_IP4 ? PROTO_ICMP : PROTO_ICMP6)))
+		other(r, ret, link, &w);
 	else
 		pass(ret, MESH_REASON_NOT_HANDLED);
 }

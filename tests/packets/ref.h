@@ -15,9 +15,12 @@ enum { VERDICT_NEXT = -1, VERDICT_DROP = 2, VERDICT_REDIRECT = 7 };
 struct ref_conn {
 	struct mesh_tuple dialled, wire;
 	bool nat, hairpin;
-	bool dead;     /* its tuple is used again */
-	uint8_t state; /* enum mesh_conn_state */
-	uint32_t link; /* where it came in, which is where it is translated and followed */
+	bool asked;		/* the server's policy has allowed it */
+	bool masq;		/* leaves the node under its address: */
+	struct mesh_tuple away; /* so, once it has */
+	bool dead;		/* its tuple is used again */
+	uint8_t state;		/* enum mesh_conn_state */
+	uint32_t link;		/* where it came in, which is where it is translated and followed */
 };
 
 #define REF_CONNS 16384
@@ -28,7 +31,7 @@ struct ref {
 	struct ref_conn conns[REF_CONNS]; /* [0] is not used */
 	uint32_t conn_nr;
 	bool tracks[LINKS_MAX]; /* a TCP connection has been tracked at this link */
-	uint32_t by_dialled[REF_SLOTS], by_wire[REF_SLOTS];
+	uint32_t by_dialled[REF_SLOTS], by_wire[REF_SLOTS], by_away[REF_SLOTS];
 	struct {
 		struct mesh_frag_key key;
 		struct mesh_frag ports;

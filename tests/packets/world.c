@@ -41,20 +41,23 @@ const struct row *world_row(const struct world *w, const struct mesh_addr *addr,
 	return best;
 }
 
-bool world_serves(const struct world *w, const struct mesh_addr *addr)
+bool world_local(const struct world *w, const struct mesh_addr *addr)
 {
-	for (uint32_t i = 0; i < w->row_nr; i++)
-		if (in_network(&w->rows[i], addr))
-			return true;
-	return false;
+	int pod = world_pod(w, addr);
+
+	return pod >= 0 && w->links[pod].local;
 }
 
 uint16_t world_policy(const struct world *w, const struct mesh_addr *source, const struct mesh_addr *server,
 		      uint16_t port)
 {
-	(void)w;
-	(void)source;
-	(void)server;
-	(void)port;
+	int pod = world_pod(w, server);
+
+	if (pod < 0)
+		return MESH_REASON_NONE;
+	if (w->links[pod].policy == POLICY_NOT_FROM_2 && world_pod(w, source) == 2)
+		return MESH_REASON_DENIED;
+	if (w->links[pod].policy == POLICY_ONLY_8080 && port != 8080)
+		return MESH_REASON_DENIED;
 	return MESH_REASON_NONE;
 }

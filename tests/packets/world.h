@@ -26,6 +26,8 @@ struct link {
 	uint8_t mac[6];
 	struct mesh_addr addr[2], link_local;
 	bool registry_only;
+	bool local; /* the rules know the pod as one of this node */
+	enum { POLICY_NONE, POLICY_NOT_FROM_2, POLICY_ONLY_8080 } policy; /* all but pod 2; nothing but port 8080 */
 };
 
 struct endpoint {
@@ -59,8 +61,8 @@ extern const uint8_t gateway_mac[6];
 int world_pod(const struct world *w, const struct mesh_addr *addr);
 /* What the rules say of an address and port; NULL: nothing. */
 const struct row *world_row(const struct world *w, const struct mesh_addr *addr, uint16_t port, uint8_t proto);
-/* Some port of this address is a service's. */
-bool world_serves(const struct world *w, const struct mesh_addr *addr);
+/* The pod of this address is known as one of this node. */
+bool world_local(const struct world *w, const struct mesh_addr *addr);
 /* MESH_REASON_NONE: may connect. */
 uint16_t world_policy(const struct world *w, const struct mesh_addr *source, const struct mesh_addr *server,
 		      uint16_t port);

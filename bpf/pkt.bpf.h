@@ -190,10 +190,24 @@ static __always_inline int pkt_read(struct __sk_buff *skb, struct pkt *p, __u32 
 static __always_inline __u32 pkt_csum(const struct pkt *p, __u64 *ret_flags)
 {
 	*ret_flags = p->t.proto == MESH_PROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	return p->t.proto == MESH_PROTO_UDP ? p->l4 + 6 : p->l4 + 16;
+	if (p->t.proto != MESH_PROTO_UDP)
+		return p->l4 + 16;
+	/* The header was read last. A datagram may go without. */
+	return be16_at(p->header + 6) ? p->l4 + 6 : 0;
 }
 
-/* One address of an IP header becomes another. `sum`: the transport's checksum, 0: none. */
+/* The transport's sum goes along with an IPv6 address. No other sum in the packet does, so that the kernel's own sum of the packet, where a
+ * device has made one, stays as it is: that is what the flag says (6.16; older ones do not know it, and their sum is lost then). */
+#define CSUM_IPV6 (1ull << 7)
+static __always_inline int csum_addr6(struct __sk_buff *skb, __u32 sum, __s64 diff, __u64 flags)
+{
+	flags |= BPF_F_PSEUDO_HDR;
+	return bpf_l4_csum_replace(skb, sum, 0, diff, flags | CSUM_IPV6) &&
+	       bpf_l4_csum_replace(skb, sum, 0, diff, flags);
+}
+
+/* One address of an IP header becomes another. `sum`: the transport's checksum, 0: none; then nothing in the packet makes up for it but in
+ * IPv4 the header's own. */
 static __always_inline int pkt_set_addr(struct __sk_buff *skb, const struct pkt *p, int server,
 					const struct mesh_addr *was, const struct mesh_addr *is, __u32 sum, __u64 flags)
 {
@@ -209,9 +223,9 @@ static __always_inline int pkt_set_addr(struct __sk_buff *skb, const struct pkt 
 		       bpf_skb_store_bytes(skb, at, &is->w_be[3], 4, 0);
 	}
 	diff = bpf_csum_diff((__be32 *)was->w_be, 16, (__be32 *)is->w_be, 16, 0);
-	if (diff < 0 || (sum && bpf_l4_csum_replace(skb, sum, 0, diff, flags | BPF_F_PSEUDO_HDR)))
+	if (diff < 0 || (sum && csum_addr6(skb, sum, diff, flags)))
 		return -1;
-	return bpf_skb_store_bytes(skb, at, is, 16, 0);
+	return bpf_skb_store_bytes(skb, at, is, 16, sum ? 0 : BPF_F_RECOMPUTE_CSUM);
 }
 
 static __always_inline int pkt_set_port(struct __sk_buff *skb, __u32 at, __be16 was, __be16 is, __u32 sum, __u64 flags)
@@ -220,7 +234,7 @@ static __always_inline int pkt_set_port(struct __sk_buff *skb, __u32 at, __be16 
 		return 0;
 	if (sum && bpf_l4_csum_replace(skb, sum, was, is, flags | 2))
 		return -1;
-	return bpf_skb_store_bytes(skb, at, &is, 2, 0);
+	return bpf_skb_store_bytes(skb, at, &is, 2, sum ? 0 : BPF_F_RECOMPUTE_CSUM);
 }
 
 /* Source and destination become those of `to`. 0, or -1: no memory, the packet is in pieces. */

@@ -7,6 +7,7 @@
 
 #include <bpf/libbpf.h>
 
+#include "make.h"
 #include "ref.h"
 
 #define LINKS 4
@@ -19,7 +20,7 @@ static struct world world;
 static struct ref ref;
 static uint64_t seed;
 
-static uint32_t below(uint32_t n)
+uint32_t below(uint32_t n)
 {
 	return (uint32_t)(peer_random(&seed) % n);
 }
@@ -190,6 +191,12 @@ struct run {
 	uint8_t in[WIRE_MAX], out[WIRE_MAX];
 };
 
+/* As from a device that has summed the whole packet up (6.16+): the kernel then says EBADMSG when its own sum of it has not kept up with
+ * the packet. A sum that is left to a device to make cannot be given here; the node tests have those. */
+#define TEST_CHECKSUM_COMPLETE (1u << 2)
+static bool device_sums;
+static uint64_t sums_lost;
+
 static struct run history[HISTORY];
 static uint64_t runs, wrong, counted[PROG_NR][MESH_REASON_NR];
 
@@ -217,6 +224,28 @@ static void complain(const struct run *r, const struct expect *e)
 	}
 }
 
+/* Not of a segment that a reset may answer with another sum, a wrong one or a SYN with data: the kernel drops its own then, where this
+ * test still looks for it. */
+static bool sums_hold(const uint8_t *in, uint32_t len)
+{
+	struct wire w;
+
+	wire_read(in, len, &w);
+	return w.bad || w.later || w.proto != MESH_PROTO_TCP ||
+	       (wire_l4_sum(in, &w) == 0xffff && !(w.flags & FLAG_SYN && w.payload));
+}
+
+static bool takes_device_sums(struct plane *p)
+{
+	uint8_t in[64] = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in, .data_size_in = sizeof(in), .repeat = 1,
+		    .flags = TEST_CHECKSUM_COMPLETE);
+
+	/* At an interface of no known kind, which only counts. */
+	counted[TO_NODE][MESH_REASON_NOT_ENROLLED]++;
+	return !bpf_prog_test_run_opts(p->tc_fd[PLANE_TC_TO_NODE], &opts);
+}
+
 /* One packet through one program and the reference. What came out is in the run that is returned. */
 static const struct run *run(struct plane *p, enum prog prog, uint32_t link, const uint8_t *in, uint32_t len)
 {
@@ -232,8 +261,12 @@ static const struct run *run(struct plane *p, enum prog prog, uint32_t link, con
 
 	*r = (struct run){ .prog = prog, .link = link, .len = len };
 	memcpy(r->in, in, len);
-	if (bpf_prog_test_run_opts(p->tc_fd[fds[prog]], &opts))
-		die("BPF_PROG_TEST_RUN");
+	opts.flags = device_sums && below(2) && sums_hold(in, len) ? TEST_CHECKSUM_COMPLETE : 0;
+	if (bpf_prog_test_run_opts(p->tc_fd[fds[prog]], &opts)) {
+		if (errno != EBADMSG)
+			die("BPF_PROG_TEST_RUN");
+		sums_lost++;
+	}
 	r->verdict = (int)opts.retval;
 	r->out_len = opts.data_size_out;
 	ref_run(&ref, prog, &world.links[link], r->in, len, r->out, r->out_len, &e);
@@ -314,148 +347,10 @@ static void check_reach(void)
 
 /* ---- packets ---- */
 
-/* A frame from one end to the other with sums that are right. */
-static uint32_t frame(uint8_t *out, const uint8_t *mac, const struct mesh_tuple *t, uint8_t flags, uint32_t seq,
-		      uint32_t ack, uint32_t data)
-{
-	bool v4 = wire_is_v4(&t->client), tcp = t->proto == MESH_PROTO_TCP;
-	uint32_t head = v4 ? 20 : 40, l4 = (tcp ? 20 : 8) + data, len = ETH_LEN + head + l4;
-	uint8_t *h = out + ETH_LEN, *b = h + head;
-	struct wire w;
-
-	memset(out, 0, len);
-	memcpy(out, gateway_mac, 6);
-	memcpy(out + 6, mac, 6);
-	put16(out + 12, v4 ? 0x0800 : 0x86dd);
-	if (v4) {
-		h[0] = 0x45;
-		put16(h + 2, head + l4);
-		put16(h + 4, below(65536));
-		h[8] = 64;
-		h[9] = t->proto;
-		memcpy(h + 12, &t->client.w_be[3], 4);
-		memcpy(h + 16, &t->server.w_be[3], 4);
-		put16(h + 10, (uint16_t)~wire_fold(wire_sum(h, 20, 0)));
-	} else {
-		h[0] = 0x60;
-		put16(h + 4, l4);
-		h[6] = t->proto;
-		h[7] = 64;
-		memcpy(h + 8, &t->client, 16);
-		memcpy(h + 24, &t->server, 16);
-	}
-	memcpy(b, &t->client_port_be, 2);
-	memcpy(b + 2, &t->server_port_be, 2);
-	put32(b + 4, tcp ? seq : l4 << 16);
-	if (tcp) {
-		put32(b + 8, ack);
-		b[12] = 0x50;
-		b[13] = flags;
-		put16(b + 14, 65535);
-	}
-	for (uint32_t i = len - data; i < len; i++)
-		out[i] = (uint8_t)below(256);
-	wire_read(out, len, &w);
-	put16(out + wire_sum_at(&w, len), (uint16_t)~wire_l4_sum(out, &w));
-	/* Some are wrong already, and must stay wrong by as much. */
-	if (!below(50))
-		out[len - 1] ^= (uint8_t)(1 + below(255));
-	return len;
-}
-
 struct flow {
 	struct mesh_tuple dialled, wire; /* wire: what reached the server, learned; proto 0: not yet */
 	uint32_t link, at, phase;	 /* where client and server are */
 };
-
-/* Makes the sums of a frame right. */
-static void seal(uint8_t *data, uint32_t len)
-{
-	struct wire w;
-
-	if (get16(data + 12) == 0x0800) {
-		put16(data + ETH_LEN + 10, 0);
-		put16(data + ETH_LEN + 10,
-		      (uint16_t)~wire_fold(wire_sum(data + ETH_LEN, (data[ETH_LEN] & 15u) * 4, 0)));
-	}
-	wire_read(data, len, &w);
-	if (w.bad || !wire_sum_at(&w, len))
-		return;
-	put16(data + wire_sum_at(&w, len), 0);
-	put16(data + wire_sum_at(&w, len), (uint16_t)~wire_l4_sum(data, &w));
-}
-
-static void set_length(uint8_t *data, uint32_t len)
-{
-	bool v4 = get16(data + 12) == 0x0800;
-
-	put16(data + ETH_LEN + (v4 ? 2 : 4), len - ETH_LEN - (v4 ? 0 : 40));
-}
-
-/* IPv4 options, or an IPv6 extension header of type `next`, behind the first header. Returns the new length. */
-static uint32_t stuff(uint8_t *data, uint32_t len, uint8_t next, uint32_t size)
-{
-	bool v4 = get16(data + 12) == 0x0800;
-	uint8_t *at = data + ETH_LEN + (v4 ? 20 : 40);
-
-	memmove(at + size, at, len - (uint32_t)(at - data));
-	memset(at, v4 ? 1 : 0, size);
-	if (v4) {
-		data[ETH_LEN] = (uint8_t)(0x45 + size / 4);
-	} else {
-		at[0] = data[ETH_LEN + 6];
-		at[1] = next == PROTO_FRAGMENT ? 0 : (uint8_t)(next == PROTO_AUTH ? size / 4 - 2 : size / 8 - 1);
-		data[ETH_LEN + 6] = next;
-	}
-	set_length(data, len + size);
-	seal(data, len + size);
-	return len + size;
-}
-
-/* Options, or IPv6 extension headers: up to two more than are read. */
-static uint32_t wrap(uint8_t *data, uint32_t len)
-{
-	static const uint8_t kinds[] = { PROTO_DEST, PROTO_HOP, PROTO_ROUTING, PROTO_AUTH };
-	uint32_t nr = get16(data + 12) == 0x0800 || below(2) ? 1 : 1 + below(EXTENSIONS_READ + 2);
-
-	for (uint32_t i = 0; i < nr; i++) {
-		uint8_t kind = kinds[below(sizeof(kinds))];
-
-		len = stuff(data, len, kind, 8 * (1 + below(3)));
-	}
-	return len;
-}
-
-/* An ICMP error of a pod about a frame that it got, of which it quotes a part. */
-static uint32_t error_frame(uint8_t *out, const uint8_t *mac, const uint8_t *about, uint32_t len)
-{
-	static const uint8_t types[] = { 3, 11, 12 };
-	bool v4 = get16(about + 12) == 0x0800;
-	uint32_t head = v4 ? 20 : 40, least = (v4 ? (about[ETH_LEN] & 15u) * 4 : 40) + 20, quote = len - ETH_LEN;
-	uint8_t *h = out + ETH_LEN;
-
-	if (quote > least)
-		quote = least + below(quote - least + 1);
-	memset(out, 0, ETH_LEN + head + 8);
-	memcpy(out, gateway_mac, 6);
-	memcpy(out + 6, mac, 6);
-	memcpy(out + 12, about + 12, 2);
-	h[0] = v4 ? 0x45 : 0x60;
-	h[v4 ? 8 : 7] = 64;
-	h[v4 ? 9 : 6] = v4 ? PROTO_ICMP : PROTO_ICMP6;
-	memcpy(h + (v4 ? 12 : 8), about + ETH_LEN + (v4 ? 16 : 24), v4 ? 4 : 16);
-	memcpy(h + (v4 ? 16 : 24), about + ETH_LEN + (v4 ? 12 : 8), v4 ? 4 : 16);
-	h[head] = v4 ? types[below(sizeof(types))] : (uint8_t)(1 + below(4));
-	if (v4 && !below(50))
-		h[head] = (uint8_t)(4 + below(2));
-	memcpy(h + head + 8, about + ETH_LEN, quote);
-	if (!below(50))
-		h[head + 8 + (v4 ? 16 : 24) + below(4)] ^= 1; /* about a packet that was for somebody else */
-	len = ETH_LEN + head + 8 + quote;
-	set_length(out, len);
-	seal(out, len);
-	return len;
-}
 
 /* The router, or bridge, puts its own link addresses on; now and then the bridge does not know better than to send it everywhere. */
 static void forward(uint8_t *data, uint32_t to)
@@ -702,6 +597,8 @@ TEST(programs_agree_with_the_reference)
 	apply(p, s);
 	ref.world = &world;
 	links_make(p);
+	device_sums = takes_device_sums(p);
+	printf("sums of a receiving device: %s\n", device_sums ? "for every other packet" : "not on this kernel");
 	while (runs < packets && wrong < 3) {
 		uint64_t end = runs + ROUND;
 
@@ -715,6 +612,7 @@ TEST(programs_agree_with_the_reference)
 				neighbours(p);
 	}
 	CHECK_INT(wrong, 0);
+	CHECK_INT(sums_lost, 0);
 	check_counters(p);
 	check_reach();
 	printf("%llu packets\n", (unsigned long long)runs);

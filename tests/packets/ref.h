@@ -47,6 +47,11 @@ struct expect {
 	uint8_t data[WIRE_MAX];
 };
 
+/* guard.c: MESH_REASON_NONE when the pod may send this, otherwise why not. */
+uint16_t ref_guard(const struct link *link, const struct wire *w, const uint8_t *in, uint32_t len);
+/* The address is the pod's. */
+bool ref_owns(const struct link *link, const struct mesh_addr *a);
+
 void ref_forget(struct ref *r);
 /* `out` is what the program made of `in`, of which only free choices are taken. */
 void ref_run(struct ref *r, enum prog prog, const struct link *link, const uint8_t *in, uint32_t len,

@@ -6,8 +6,10 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
+import time
 
 from suite import Skip, check
 
@@ -52,15 +54,43 @@ def stale_names():
             yield name
 
 
+def is_left(name):
+    """Of a test whose process is gone: what it makes outside of labs is named for its pid too."""
+    match = re.match(r"tulle-(?:test|plane|flips)-(\d+)(?:-|$)", name)
+    return match and not os.path.exists(f"/proc/{match[1]}")
+
+
+def remove_cgroup(path):
+    with contextlib.suppress(OSError):
+        with open(os.path.join(path, "cgroup.kill"), "w", encoding="ascii") as f:
+            f.write("1")
+    for folder, _, _ in os.walk(path, topdown=False):
+        for _ in range(100): # what was killed goes in its own time
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+                break
+            time.sleep(0.02)
+
+
 def remove_stale():
     for name in list(stale_names()):
         subprocess.run([TOOL, "down", "--name", name], check=False)
+    for root in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        for name in filter(is_left, os.listdir(root) if os.path.isdir(root) else []):
+            remove_cgroup(os.path.join(root, name))
+    for root in ("/sys/fs/bpf", "/run", tempfile.gettempdir()):
+        for name in filter(is_left, os.listdir(root) if os.path.isdir(root) else []):
+            shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+
+
+def folder_prefix():
+    return f"tulle-test-{os.getpid()}-"
 
 
 class Lab:
     def __init__(self, *files, shape=SHAPE, texts=(), options=()):
         self.name = f"t{os.getpid()}-{next(COUNTER)}"
-        self.folder = tempfile.TemporaryDirectory(prefix="tulle-test-")
+        self.folder = tempfile.TemporaryDirectory(prefix=folder_prefix())
         self.files = list(files) + [self.file(text) for text in texts]
         self.up_options = ["--shape", shape, *options]
 

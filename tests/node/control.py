@@ -13,9 +13,12 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
+from labs import folder_prefix
+from runner import die_with_parent
 from suite import Skip, check, main, test
 
 BUILD = os.environ.get("TULLE_BUILD", "build")
@@ -65,7 +68,7 @@ class Daemon:
     def __init__(self, rules=None, **flags):
         Daemon.number += 1
         name = f"tulle-test-{os.getpid()}-{Daemon.number}"
-        self.home = tempfile.mkdtemp(prefix="tulle-test-")
+        self.home = tempfile.mkdtemp(prefix=folder_prefix())
         self.socket = f"{self.home}/run/meshd.sock"
         self.rules = f"{self.home}/rules"
         self.log_path = f"{self.home}/log"
@@ -82,7 +85,11 @@ class Daemon:
         self.process = None
 
     def __enter__(self):
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind, *_):
@@ -112,7 +119,8 @@ class Daemon:
 
     def start(self, env=None, wait=True):
         with open(self.log_path, "a") as log:
-            self.process = subprocess.Popen(self.command(), stderr=log, env=os.environ | (env or {}))
+            self.process = subprocess.Popen(self.command(), stderr=log, env=os.environ | (env or {}),
+                                            preexec_fn=die_with_parent)
         if not wait:
             return
         self.until(lambda: os.path.exists(self.socket) and self.call(VERSION)[0] == 0, "no answer after the start", 20)

@@ -2,7 +2,8 @@
 /*
  * Sockets whose connection a policy forbids by now, found and destroyed: three iterators, which user space runs in the network namespace
  * of each pod after policies have changed. First those of clients, so that their flows tell why they ended, then those of servers
- * whose client is elsewhere. TCP tells the other end by a reset. Nothing here decides about new connections.
+ * whose client is elsewhere. TCP tells the other end by a reset. Where the kernel lets no program destroy a socket, it is written out for
+ * user space to do it. Nothing here decides about new connections.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -15,11 +16,14 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Linux 6.5; user space leaves these programs out where it is not there. */
+/* Linux 6.5. */
 extern int bpf_sock_destroy(struct sock_common *sock) __ksym __weak;
+/* 1: it is not there, or not to be used. Set before loading. */
+const volatile __u32 cut_names = 0;
 
 /* A connection of a socket, as its policy sees it. */
 struct cut {
+	struct seq_file *out;
 	struct mesh_pod *pod; /* that the socket belongs to */
 	__u64 live;
 	struct mesh_addr local, remote;
@@ -28,12 +32,13 @@ struct cut {
 };
 
 /* 0: not a socket of the mesh. */
-static __always_inline int cut_begin(struct cut *c, const struct sock *sk)
+static __always_inline int cut_begin(struct cut *c, const struct bpf_iter_meta *meta, const struct sock *sk)
 {
 	struct mesh_control *ctl = mesh_control_get();
 
 	if (!ctl)
 		return 0;
+	c->out = meta->seq;
 	c->live = *(volatile __u64 *)&ctl->live;
 	c->pod = pod_find(sk->__sk_common.skc_net.net->net_cookie, c->live);
 	sock_local(sk, &c->local, &c->local_port_be);
@@ -106,9 +111,27 @@ static __always_inline void mark(const struct cut *c, struct mesh_flow *flow, st
 	flow->reason = MESH_REASON_CUT;
 }
 
-static __always_inline void destroy(struct sock_common *skc)
+/* Names the socket to user space, which counts on finding the same one or none. */
+static __always_inline long name(const struct cut *c, struct sock_common *skc, __u8 proto)
 {
-	mesh_count(MESH_HOOK_CUT, bpf_sock_destroy(skc) ? MESH_REASON_ERROR : MESH_REASON_CUT);
+	struct mesh_victim v = {
+		.cookie = bpf_get_socket_cookie(skc),
+		.local = c->local,
+		.remote = c->remote,
+		.ifindex = (__u32)skc->skc_bound_dev_if,
+		.local_port_be = c->local_port_be,
+		.remote_port_be = c->remote_port_be,
+		.proto = proto,
+	};
+
+	return bpf_seq_write(c->out, &v, sizeof(v));
+}
+
+static __always_inline void destroy(const struct cut *c, struct sock_common *skc, __u8 proto)
+{
+	long rc = cut_names ? name(c, skc, proto) : bpf_sock_destroy(skc);
+
+	mesh_count(MESH_HOOK_CUT, rc ? MESH_REASON_ERROR : MESH_REASON_CUT);
 }
 
 /* Listeners, handshakes and what is over have nothing to cut. */
@@ -131,7 +154,7 @@ int mesh_cut_client(struct bpf_iter__tcp *ctx)
 	if (!skc || !tcp_talks(skc->skc_state))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(skc);
-	if (!tp || !cut_begin(&c, (struct sock *)tp) || mesh_addr_any(&c.remote))
+	if (!tp || !cut_begin(&c, ctx->meta, (struct sock *)tp) || mesh_addr_any(&c.remote))
 		return 0;
 	state = skc->skc_state;
 	flow = flow_of(tp);
@@ -142,7 +165,7 @@ int mesh_cut_client(struct bpf_iter__tcp *ctx)
 	if ((!dialled && mesh_pod_owns(c.pod, &c.remote)) || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
 		return 0;
 	mark(&c, flow, tp, state);
-	destroy(skc);
+	destroy(&c, skc, MESH_PROTO_TCP);
 	return 0;
 }
 
@@ -164,13 +187,13 @@ int mesh_cut_server(struct bpf_iter__tcp *ctx)
 	if (!skc || !tcp_talks(skc->skc_state) || skc->skc_state == TCP_SYN_SENT_)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(skc);
-	if (!tp || !cut_begin(&c, (struct sock *)tp) || exempt(&c))
+	if (!tp || !cut_begin(&c, ctx->meta, (struct sock *)tp) || exempt(&c))
 		return 0;
 	state = skc->skc_state;
 	if (flow_of(tp) || bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) || tcp_began(tp, state) ||
 	    !forbidden(&c, &c.remote, &c.local, c.local_port_be))
 		return 0;
-	destroy(skc);
+	destroy(&c, skc, MESH_PROTO_TCP);
 	return 0;
 }
 
@@ -206,11 +229,12 @@ static __always_inline void cut_dial(struct cut *c, struct mesh_dial *dial, stru
 	if (flow)
 		flow->policy_id = c->policy_id;
 	flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CUT);
-	destroy((struct sock_common *)sk);
+	destroy(c, (struct sock_common *)sk, MESH_PROTO_UDP);
 }
 
 /* Of datagrams only whoever has dialled a service is known to be the client; the rest is left to the links. The iterator holds the
- * socket's lock, as the hooks do. */
+ * socket's lock, as the hooks do; before Linux 6.5 it does not, and the record of a flow that a hook replaces at that moment may end as if it
+ * were the one before. */
 SEC("iter/udp")
 int mesh_cut_udp(struct bpf_iter__udp *ctx)
 {
@@ -220,7 +244,7 @@ int mesh_cut_udp(struct bpf_iter__udp *ctx)
 	struct cut c = {};
 	__u32 i;
 
-	if (!sk || !cut_begin(&c, sk))
+	if (!sk || !cut_begin(&c, ctx->meta, sk))
 		return 0;
 	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
 	for (i = 0; peers && i < MESH_PEERS && i < peers->nr; i++)

@@ -406,6 +406,17 @@ struct mesh_dial {
 };
 _Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");
 
+/* What the iterators of cut.bpf.c write for each socket that user space is to destroy. */
+struct mesh_victim {
+	__u64 cookie;
+	struct mesh_addr local, remote;
+	__u32 ifindex; /* that the socket is bound to, 0: none */
+	__be16 local_port_be, remote_port_be;
+	__u8 proto;
+	__u8 pad[7];
+};
+_Static_assert(sizeof(struct mesh_victim) == 56, "mesh_victim");
+
 /* Where an address leads that a socket dials with each datagram, not with connect(). */
 struct mesh_peer {
 	struct mesh_addr dialled;

@@ -75,6 +75,21 @@ for order in sys.stdin:
     except OSError as e:
         print(errno.errorcode.get(e.errno, type(e).__name__), flush=True)
 """
+# Many connections; how many of them are reset, within 10 s in all.
+MANY = r"""
+import errno, socket, sys, time
+sockets = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(int(sys.argv[3]))]
+print(len(sockets), flush=True)
+sys.stdin.readline()
+ended, until = 0, time.monotonic() + 10
+for s in sockets:
+    s.settimeout(max(until - time.monotonic(), 0.001))
+    try:
+        s.recv(1)
+    except OSError as e:
+        ended += e.errno in (errno.ECONNRESET, errno.ECONNABORTED)
+print(ended, flush=True)
+"""
 ENDED = {"ECONNRESET", "ECONNABORTED"}
 
 
@@ -214,6 +229,48 @@ def datagrams():
                 check(got == "TimeoutError", f"{talk.what} gets no answer: {got}")
             reasons = {(f["reason"], f["policy"]) for f in lab.flows("--service", "web") if f["client"]["pod"] == "bad"}
             check(reasons == {("cut", "default/not-bad")}, f"{reasons}")
+
+
+@test
+def by_sock_diag():
+    """As on kernels whose programs cannot destroy sockets: the same sockets are found, and destroyed by their names."""
+    near = Lab(texts=[APP], shape=SHAPE)
+    far = Lab(texts=[FAR], shape=SHAPE, options=["--join", near.name])
+    with far.after(near):
+        near.mesh("--on-policy-change", "cut", "--sock-diag", "on")
+        far.mesh()
+        check(near.status()["plane"]["cut"] == "sock_diag", "it says so")
+        with talks(*reach(near, "good", near), *reach(far, "far-good", near)) as good, talks(*reach(near, "bad", near)) as bad, \
+                talks(*reach(far, "far-bad", near)) as far_bad, talks(*reach(near, "bad", near, "udp")) as datagrams_of_bad:
+            near.apply(texts=[POLICY])
+            for talk in (*bad, *far_bad):
+                talk.is_cut()
+            for talk in datagrams_of_bad[:0 if TC_ONLY else 2]:
+                talk.is_cut()
+            for talk in good:
+                talk.talks(50)
+            for pod in ("bad", "far-bad"):
+                cut = records(near, pod)
+                check({f[1:] for f in cut} == {("cut", "default/not-bad", True)} and len(cut) == 4, f"each has one record, which names the policy: {cut}")
+            for pod in ("good", "far-good"):
+                check(not [f for f in records(near, pod) if f[1] == "cut"], "and nobody else's does")
+            check("error" not in near.status()["plane"]["counters"]["cut"], "nothing went wrong")
+
+
+@test
+def very_many_by_sock_diag():
+    """More than are found with one read."""
+    with Lab(texts=[APP]) as lab:
+        lab.mesh("--on-policy-change", "cut", "--sock-diag", "on")
+        pod, n = lab.pod("web-0")["ips"][1], 400
+        with lab.popen("bad", "python3", "-c", MANY, pod, 8080, n, stdin=subprocess.PIPE) as many, talks(Talk(lab, "good", pod, 8080)) as good:
+            check(many.stdout.readline().strip() == str(n), "all are open")
+            lab.apply(texts=[POLICY])
+            got = many.communicate("now\n", timeout=20)[0].strip()
+            check(got == str(n), f"all are cut: {got}")
+            good[0].talks(50)
+            cut = records(lab, "bad")
+            check(cut == [(pod, "cut", "default/not-bad", True)] * n, f"each has one record: {len(cut)}")
 
 
 @test

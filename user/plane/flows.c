@@ -119,7 +119,8 @@ static int live_fresh(struct reading *r)
 	for (uint32_t i = 0; i < r->live_nr; i++)
 		c.v[c.nr++] = r->live[i].netns_cookie;
 	qsort(c.v, c.nr, sizeof(*c.v), cookie_cmp);
-	podsocks_run(r->p, ids, sizeof(ids) / sizeof(*ids), has_flows, &c);
+	podsocks_run(r->p, &(struct podsocks){
+				   .ids = ids, .id_nr = sizeof(ids) / sizeof(*ids), .wants = has_flows, .data = &c });
 	free(c.v);
 	r->live_nr = 0;
 	return live_read(r);

@@ -317,14 +317,13 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
  */
 static void skip_absent(const struct plane *p, struct mesh *skel)
 {
-	bool destroys = libbpf_find_vmlinux_btf_id("bpf_sock_destroy", BPF_TRACE_FENTRY) > 0;
 	struct bpf_program *tc[PLANE_TC_NR], *iters[PLANE_ITER_NR];
 
 	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
 		bpf_program__set_autoload(tc[i], false);
 	skel_iters(skel, iters);
-	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i < PLANE_ITER_NR && !(p->cut && destroys); i++)
+	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i < PLANE_ITER_NR && p->cut_by == CUT_BY_LINKS; i++)
 		bpf_program__set_autoload(iters[i], false);
 	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
 		return;
@@ -347,6 +346,8 @@ static int load(struct plane *p, struct buf *err)
 		if (p->map_max[i] != bpf_map__max_entries(maps[i]))
 			rc = bpf_map__set_max_entries(maps[i], p->map_max[i]);
 	skel->rodata->closed_mask = p->closed_nr - 1;
+	cut_choose(p);
+	skel->rodata->cut_names = p->cut_by == CUT_BY_SOCK_DIAG;
 	skip_absent(p, skel);
 	if (rc)
 		plane_fail(err, rc, "cannot size the maps: %s", strerror(-rc));
@@ -403,6 +404,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->ifaces.node_links = xstrdup(s->node_interfaces ? s->node_interfaces : "none");
 	p->ifaces.event_fd = -1;
 	p->cut = s->cut;
+	p->sock_diag = s->sock_diag;
 	p->lock_fd = p->cgroup_fd = -1;
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		p->iter_fd[i] = -1;

@@ -11,7 +11,8 @@
  *   access.c  mesh_members: who an address is           programs.c policies     batch.c many elements of a map at once
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
- *   flows.c   flow records       cut.c  connections that policies forbid by now       status.c  plane_status
+ *   flows.c   flow records       status.c  plane_status
+ *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
  */
 #ifndef PLANE_PLANE_INT_H
 #define PLANE_PLANE_INT_H
@@ -238,6 +239,9 @@ struct programs {
 	struct runs terms, bits;
 };
 
+/* Who destroys sockets: nobody, the iterator that finds them (Linux 6.5), or user space by sock_diag. */
+enum cut_by { CUT_BY_LINKS, CUT_BY_PROGRAM, CUT_BY_SOCK_DIAG };
+
 struct member_change {
 	uint32_t old, slot; /* rows; old 0: none */
 };
@@ -262,10 +266,12 @@ struct plane {
 	uint32_t map_max[PLANE_MAP_NR];
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
-	int tc_fd[PLANE_TC_NR];	    /* -1: not loaded */
-	bool sockets, tc;	    /* what is to be attached */
-	bool udp_counted;	    /* nothing is left to attach for it */
-	bool cut;		    /* connections that a policy comes to forbid */
+	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
+	bool sockets, tc;	/* what is to be attached */
+	bool udp_counted;	/* nothing is left to attach for it */
+	bool cut;		/* connections that a policy comes to forbid */
+	bool sock_diag;		/* sockets are cut by it, whatever the kernel has */
+	enum cut_by cut_by;
 	int iter_fd[PLANE_ITER_NR]; /* links of iterators; -1: this kernel has none, or it is not wanted */
 	bool adopted_pins;
 
@@ -448,12 +454,28 @@ int podscan_netns(struct plane *p, uint32_t at);
 char *podscan_uid(const char *dir_name);
 
 /* ---- podsocks.c ---- */
-/* Runs iterators in the network namespaces of the pods that `wants` (NULL: all): each over all pods, before the next. 0, or the last
- * -errno; pods that are gone are none. */
-int podsocks_run(struct plane *p, const enum plane_iter_id *ids, uint32_t nr,
-		 bool (*wants)(void *data, uint64_t netns_cookie), void *data);
+struct podsocks {
+	const enum plane_iter_id *ids;
+	uint32_t id_nr;
+	bool (*wants)(void *data, uint64_t netns_cookie); /* NULL: all */
+	/* What one iterator has written in one pod, when it is through: 0 or -errno. NULL: they write nothing. */
+	int (*wrote)(void *data, int netns_fd, const char *out, size_t len);
+	void *data;
+};
+/* Runs iterators in the network namespaces of the pods that are wanted: each over all pods, before the next. 0, or the last -errno; pods
+ * that are gone are none. */
+int podsocks_run(struct plane *p, const struct podsocks *what);
+
+/* ---- sockdiag.c ---- */
+/* This kernel destroys sockets on request (CONFIG_INET_DIAG_DESTROY, and the handlers of TCP and UDP). */
+bool sockdiag_destroys(void);
+/* Destroys those sockets of a network namespace. A socket that is gone by now is none. 0, or the last -errno. */
+int sockdiag_destroy(int own_netns_fd, int netns_fd, const struct mesh_victim *v, size_t nr);
 
 /* ---- cut.c ---- */
+/* Before the programs are loaded: chooses who destroys sockets. */
+void cut_choose(struct plane *p);
+const char *cut_text(const struct plane *p); /* for status; NULL: nothing is cut */
 /* Before the first apply: nothing is cut for what an earlier meshd left. */
 void cut_init(struct plane *p);
 /* The policies of `epoch`, which is live by now, may forbid connections that are open: those are ended. */

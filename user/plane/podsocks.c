@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Iterators over the sockets of pods. Each sees the network namespace that it was opened in, and walks all of the kernel's table of sockets
- * for it: a millisecond or two, whoever is in there. Knows nothing of what the programs do.
+ * for it: a millisecond or two, whoever is in there. Knows nothing of what the programs do, or write.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,34 +19,49 @@ static int open_iterator(void *data)
 	return fd < 0 ? -errno : fd;
 }
 
-static int run(struct plane *p, int netns_fd, int link_fd)
+/* EAGAIN: it has gone over very many sockets, and goes on. The kernel's own buffer is twice as large as ours, or it would run programs
+ * again whose output does not fit. */
+static int read_all(int fd, struct buf *ret)
 {
-	int fd = netns_call(p->pods.own_netns_fd, netns_fd, open_iterator, &link_fd), rc = 0;
-	char buf[256];
+	char chunk[16384];
+	ssize_t n;
+
+	do {
+		n = read(fd, chunk, sizeof(chunk));
+		if (n > 0)
+			buf_add(ret, chunk, (size_t)n);
+	} while (n > 0 || (n < 0 && errno == EAGAIN));
+	return n ? -errno : 0;
+}
+
+static int run(const struct podsocks *s, struct plane *p, int netns_fd, int link_fd)
+{
+	int fd = netns_call(p->pods.own_netns_fd, netns_fd, open_iterator, &link_fd), rc;
+	struct buf out = { 0 };
 
 	if (fd < 0)
 		return fd;
-	/* The programs print nothing: one read goes over all sockets, unless there are very many. */
-	do {
-		errno = 0;
-		if (read(fd, buf, sizeof(buf)) < 0)
-			rc = -errno;
-	} while (errno == EAGAIN);
+	rc = read_all(fd, &out);
 	close(fd);
-	return rc == -EAGAIN ? 0 : rc;
+	if (out.len && s->wrote) {
+		int one = s->wrote(s->data, netns_fd, out.data, out.len);
+
+		rc = rc ? rc : one;
+	}
+	buf_release(&out);
+	return rc;
 }
 
-int podsocks_run(struct plane *p, const enum plane_iter_id *ids, uint32_t nr,
-		 bool (*wants)(void *data, uint64_t netns_cookie), void *data)
+int podsocks_run(struct plane *p, const struct podsocks *what)
 {
 	const struct podset *s = &p->pods;
 	int *fds = xcalloc((size_t)s->nr + 1, sizeof(*fds)), rc = 0;
 
 	for (uint32_t i = 0; i < s->nr; i++)
-		fds[i] = !wants || wants(data, s->items[i].cookie) ? podscan_netns(p, i) : -1;
-	for (uint32_t k = 0; k < nr; k++) {
-		for (uint32_t i = 0; i < s->nr && p->iter_fd[ids[k]] >= 0; i++) {
-			int one = fds[i] >= 0 ? run(p, fds[i], p->iter_fd[ids[k]]) : 0;
+		fds[i] = !what->wants || what->wants(what->data, s->items[i].cookie) ? podscan_netns(p, i) : -1;
+	for (uint32_t k = 0; k < what->id_nr; k++) {
+		for (uint32_t i = 0; i < s->nr && p->iter_fd[what->ids[k]] >= 0; i++) {
+			int one = fds[i] >= 0 ? run(what, p, fds[i], p->iter_fd[what->ids[k]]) : 0;
 
 			rc = one ? one : rc;
 		}

@@ -85,6 +85,8 @@ static const struct option_row options[] = {
 	  16777216, false },
 	{ "on-policy-change", OPTION_CHANGE, AT(cut), "keep",
 	  "keep or cut the established connections that a change of policies forbids", 0, 0, false },
+	{ "sock-diag", OPTION_SWITCH, AT(sock_diag), "off",
+	  "on or off: cut connections through sock_diag even where the kernel has bpf_sock_destroy", 0, 0, false },
 	{ "socket-hooks", OPTION_SWITCH, AT(socket_hooks), "on", "on or off: decide at connect(); off leaves it all to tc", 0, 0, false },
 	{ "tc", OPTION_SWITCH, AT(tc), "on", "on or off: programs at the links of pods and node", 0, 0, false },
 	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",

@@ -28,6 +28,7 @@ struct settings {
 	uint32_t max_workloads;	      /* addresses of workloads, in the whole cluster: 131072 */
 	uint32_t max_policy_terms;    /* steps of policy programs, old and new: 262144 */
 	bool cut;		      /* on-policy-change: cut; keep */
+	bool sock_diag;		      /* sockets are cut through it even where programs can: off */
 	bool socket_hooks;	      /* programs at the sockets: on */
 	bool tc;		      /* programs at the links of pods and node: on */
 	char *node_interfaces;	      /* links to the outside, by name, "auto": those of default routes; "none": auto */

@@ -168,9 +168,8 @@ static void limits_json(struct json *j, struct plane *p)
 			 STR("this kernel has no iterator over TCP sockets: bytes of open flows are those of the last "
 			     "round trip"));
 	if (p->cut && p->iter_fd[PLANE_ITER_CUT_CLIENT] < 0)
-		json_str(j, STR("this kernel has no bpf_sock_destroy (6.5): what a policy comes to forbid is cut at "
-				"its next packet, "
-				"where it is tracked at a link"));
+		json_str(j, STR("this kernel has neither bpf_sock_destroy (6.5) nor CONFIG_INET_DIAG_DESTROY: what a "
+				"policy comes to forbid is cut at its next packet, where it is tracked at a link"));
 	if (p->prog_fd[PLANE_PROG_SEND] < 0)
 		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not "
 				"counted"));
@@ -210,6 +209,11 @@ void plane_status(struct plane *p, struct json *j)
 	json_kuint(j, "expected", p->pods.expected);
 	json_kuint(j, "waiting", p->pods.waiting);
 	json_object_end(j);
+	json_key(j, "cut");
+	if (cut_text(p))
+		json_str(j, str_of(cut_text(p)));
+	else
+		json_null(j);
 	ifaces_json(j, p);
 	json_kuint(j, "services", p->snapshot ? p->snapshot->unit_nr : 0);
 	json_kuint(j, "rows", live_rows(p));

@@ -44,6 +44,7 @@
 	X(IFACES, mesh_ifaces)       \
 	X(LOADS, mesh_loads)         \
 	X(LOCALS, mesh_locals)       \
+	X(HOST_PODS, mesh_host_pods) \
 	X(CONNS, mesh_conns)         \
 	X(CONNS_NEW, mesh_conns_new) \
 	X(NATS, mesh_nats)           \
@@ -452,6 +453,13 @@ void podscan_match(struct plane *p, const struct snapshot *s, bool all);
 int podscan_netns(struct plane *p, uint32_t at);
 /* The uid in a pod cgroup's name ("pod<uid>", "...-pod<uid with _ for ->.slice"), to be freed; NULL: not one. */
 char *podscan_uid(const char *dir_name);
+
+/* The id of the pod's cgroup; 0: it is not there. */
+uint64_t podscan_cgroup(struct plane *p, const struct client *c);
+
+/* ---- hostpods.c ---- */
+/* mesh_host_pods: which cgroups are those of this node's pods on its own network. */
+void hostpods_sync(struct plane *p, const struct snapshot *s);
 
 /* ---- podsocks.c ---- */
 struct podsocks {

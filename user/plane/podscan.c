@@ -405,6 +405,16 @@ static struct pod *pod_of(struct plane *p, const struct client *c)
 	return pod;
 }
 
+uint64_t podscan_cgroup(struct plane *p, const struct client *c)
+{
+	const struct pod *pod = pod_of(p, c);
+	char path[PATH_LEN];
+	struct stat st;
+
+	/* In cgroup2 the number of the directory is the cgroup's id. */
+	return pod && !stat(full_path(p, pod->cgroup, "", path), &st) ? st.st_ino : 0;
+}
+
 static void retry_arm(struct podset *s)
 {
 	struct itimerspec t = { 0 };
@@ -456,6 +466,7 @@ void podscan_match(struct plane *p, const struct snapshot *snap, bool all)
 			s->waiting++;
 	}
 	retry_arm(s);
+	hostpods_sync(p, snap);
 }
 
 /* ---- events ---- */

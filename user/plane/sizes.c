@@ -60,6 +60,7 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_IFACES] = p->max_pods + IFACES_SPARE;
 	max[PLANE_MAP_LOADS] = p->max_pods + IFACES_SPARE;
 	max[PLANE_MAP_LOCALS] = LOCALS_MAX;
+	max[PLANE_MAP_HOST_PODS] = p->max_pods;
 	max[PLANE_MAP_CONNS] = p->max_conns;
 	max[PLANE_MAP_CONNS_NEW] = fresh;
 	max[PLANE_MAP_NATS] = 3 * p->max_conns;

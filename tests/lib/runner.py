@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs test programs one after the other, shows what they print, and adds their closing lines `N passed, N failed, N skipped`
+"""Runs test programs, shows what they print, and adds their closing lines `N passed, N failed, N skipped`
 up. A program that prints none, ends badly, or takes too long counts as one failure more."""
 import ctypes
 import os
@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+LIBC = ctypes.CDLL(None)
+RUNNING = set() # processes of programs that have not ended
 CLOSING = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$")
 
 
@@ -41,10 +43,10 @@ def end_group(process):
 
 def die_with_parent():
     """So that even a kill -9 of the runner lets a test take down what it made."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    LIBC.prctl(1, signal.SIGTERM)
 
 
-def run(name, command, timeout, env=None, quiet=False):
+def run(name, command, timeout, env=None, quiet=False, label=""):
     """Runs one program; its Totals. Its lines are shown as they come, quiet: only when it fails, but what it skips always; the
     closing one under the program's name."""
     result = Totals()
@@ -56,6 +58,7 @@ def run(name, command, timeout, env=None, quiet=False):
         print(f"FAIL {name}: {e}", flush=True)
         result.failed += 1
         return result
+    RUNNING.add(process)
     late = threading.Event()
 
     def expire():
@@ -73,12 +76,13 @@ def run(name, command, timeout, env=None, quiet=False):
                 continue
             held.append(line)
             if not quiet or line.startswith("skip"):
-                sys.stdout.write(line)
+                sys.stdout.write(label + line)
                 sys.stdout.flush()
         code = process.wait()
     finally:
         timer.cancel()
         end_group(process)
+        RUNNING.discard(process)
     if closing:
         result.add(*(int(g or 0) for g in closing.groups()))
     why = None
@@ -103,12 +107,30 @@ def run(name, command, timeout, env=None, quiet=False):
 
 def run_all(programs, timeout, env=None, after=None, quiet=False):
     """programs: (name, command) pairs. Prints the sum last; the exit code."""
-    totals = Totals()
-    for name, command in programs:
-        one = run(name, command, timeout, env, quiet)
-        totals.add(one.passed, one.failed, one.skipped)
-        if after:
-            after()
+    return run_lanes([programs], timeout, env, after, quiet)
+
+
+def run_lanes(lanes, timeout, env=None, after=None, quiet=False):
+    """The same for several lists of programs beside each other, whose lines are labelled then."""
+    totals, lock = Totals(), threading.Lock()
+
+    def lane(programs):
+        for name, command in programs:
+            one = run(name, command, timeout, env, quiet, f"{name}: " if len(lanes) > 1 else "")
+            with lock:
+                totals.add(one.passed, one.failed, one.skipped)
+                if after:
+                    after()
+
+    threads = [threading.Thread(target=lane, args=(programs, ), daemon=True) for programs in lanes if programs]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for process in list(RUNNING):
+            end_group(process)
     print(totals, flush=True)
     return 1 if totals.failed else 0
 

@@ -46,11 +46,10 @@ static __always_inline int fast_v6(const __u8 *ip, const void *end, __u32 room, 
 }
 
 /*
- * The packet is such a segment, 1; from the pod, it comes from where the pod may send from; to the pod, it is for its link. A segment that
+ * The packet is such a segment, 1; from `pod`, it comes from where that may send from; to a pod (NULL), it is for its link. A SYN that
  * begins a connection is not one in the middle. Where TCP connections have ever been tracked, each is looked for: the long way.
  */
-static __noinline int fast_midstream(struct __sk_buff *skb, const struct mesh_pod *pod, const struct mesh_iface *iface,
-				     int from_pod)
+static __noinline int fast_midstream(struct __sk_buff *skb, const struct mesh_iface *iface, const struct mesh_pod *pod)
 {
 	const __u8 *eth = (const __u8 *)(long)skb->data;
 	const void *end = (const void *)(long)skb->data_end;
@@ -64,11 +63,11 @@ static __noinline int fast_midstream(struct __sk_buff *skb, const struct mesh_po
 		    ? !fast_v4(eth + ETH_LEN, end, skb->len - ETH_LEN, &head)
 		    : skb->protocol != ETH_IP6 || !fast_v6(eth + ETH_LEN, end, skb->len - ETH_LEN, &head))
 		return 0;
-	if ((head.tcp[13] & TCP_SYN) || head.tcp[12] >> 4 < 5)
+	if ((head.tcp[13] & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN || head.tcp[12] >> 4 < 5)
 		return 0;
 	/* Link and IP address of the pod's end. */
-	return mac_equal(eth + (from_pod ? 6 : 0), iface->mac) &&
-	       (!from_pod || mesh_addr_eq(&head.source, &pod->addr[0]) || mesh_addr_eq(&head.source, &pod->addr[1]));
+	return mac_equal(eth + (pod ? 6 : 0), iface->mac) &&
+	       (!pod || mesh_addr_eq(&head.source, &pod->addr[0]) || mesh_addr_eq(&head.source, &pod->addr[1]));
 }
 
 #endif

@@ -26,11 +26,13 @@ static __always_inline int pod_enter(struct __sk_buff *skb, struct work *w, __u3
 
 	if (!iface || !ctl || iface->kind != MESH_IFACE_POD)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
+	if (hook == MESH_HOOK_TO_POD && (ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, iface, NULL))
+		return *ret = pass(hook, MESH_REASON_NOT_TRACKED), 1;
 	live = *(volatile __u64 *)&ctl->live;
 	pod = pod_find(iface->netns_cookie, live);
 	if (!pod)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
-	if ((ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, pod, iface, hook == MESH_HOOK_FROM_POD))
+	if (hook == MESH_HOOK_FROM_POD && (ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, iface, pod))
 		return *ret = pass(hook, MESH_REASON_NOT_TRACKED), 1;
 	work_begin(w, hook, ifindex);
 	w->live = live;

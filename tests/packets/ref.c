@@ -547,7 +547,7 @@ static void flow(struct ref *r, enum prog prog, const struct link *link, struct 
 		return;
 	}
 	/* Where no connection was ever begun, a plain segment in the middle of one is not looked for. */
-	if (link->kind == LINK_POD && w->proto == MESH_PROTO_TCP && !(w->flags & FLAG_SYN) && !w->fragment &&
+	if (link->kind == LINK_POD && w->proto == MESH_PROTO_TCP && !begins(w) && !w->fragment &&
 	    w->l4 == w->l3 + (w->kind == WIRE_IP4 ? 20u : 40u) && !r->tracks[link - r->world->links]) {
 		pass(e, MESH_REASON_NOT_TRACKED);
 		return;

@@ -167,7 +167,16 @@ struct m_virtual_service {
 	uint32_t rule_nr;
 };
 
-enum lb_policy { LB_UNSET, LB_RANDOM, LB_PASSTHROUGH };
+/* Unset is least request. */
+enum lb_policy {
+	LB_UNSET,
+	LB_LEAST_REQUEST,
+	LB_RANDOM,
+	LB_ROUND_ROBIN,
+	LB_RING, /* consistent hash of the client's address, as is the next */
+	LB_MAGLEV,
+	LB_PASSTHROUGH,
+};
 
 struct m_traffic_policy {
 	enum lb_policy lb;

@@ -11,12 +11,19 @@
 #include "config/access.h"
 #include "config/model.h"
 
+/* More levels of priority than this are refused. */
+#define U_LEVELS_MAX 8
+
 /* One endpoint of a cluster. */
 struct u_endpoint {
 	struct addr addr;
 	uint16_t port;
-	uint32_t weight;   /* >= 1 */
+	uint8_t level;	   /* of priority: 0 is asked first, the next while it has nobody available; < U_LEVELS_MAX */
+	bool draining;	   /* not ready or terminating: keeps its connections, gets no new ones */
+	uint32_t weight;   /* >= 1; shares between localities are in it */
 	uint32_t workload; /* index + 1 into unit->workloads, 0: unknown */
+	uint32_t locality; /* index + 1 into unit->localities, 0: unknown */
+	uint32_t probe;	   /* index + 1 into unit->probes, 0: nobody checks it */
 };
 
 /* "namespace/pod/serviceaccount" of endpoints, as mesh_names has it. */
@@ -24,13 +31,86 @@ struct u_workload {
 	struct str text;
 };
 
-/* One destination {host, subset, port} in one address family. */
+/*
+ * An active check of endpoints, from a WorkloadGroup. The same endpoint address under the same group is one workload, whichever units and
+ * ports it serves: it is checked once, and all its endpoints fail together.
+ */
+struct u_probe {
+	struct str group; /* "namespace/name" of the WorkloadGroup */
+	bool http;	  /* GET, healthy is any status of 200 to 399; else it is enough that it connects */
+	struct addr host; /* where to connect to; zero: the endpoint's own address */
+	uint16_t port;	  /* of the workload, not the endpoint's */
+	struct str path;  /* http: "/health" */
+	struct str
+		headers; /* http: lines "Name: value\r\n", without the empty one; Host is among them where it was given */
+	uint32_t delay_ms;    /* from when the workload appeared to the first check */
+	uint32_t timeout_ms;  /* >= 1; of one check */
+	uint32_t period_ms;   /* >= 1 */
+	uint32_t success_min; /* >= 1; in a row, then it is healthy again */
+	uint32_t failure_max; /* >= 1; in a row, then it is not. A workload begins healthy */
+};
+
+/*
+ * The traffic policy of a cluster, defaults filled in. Times are milliseconds. What the documents do not give does not act: 0 is "none"
+ * wherever it is not said otherwise.
+ */
+struct u_traffic {
+	uint8_t lb;		      /* enum lb_policy; neither LB_UNSET nor LB_PASSTHROUGH */
+	bool outlier;		      /* outlierDetection is given; without it nothing is ejected */
+	bool keepalive;		      /* probes of idle connections are asked for */
+	uint8_t max_ejection_percent; /* of the cluster's endpoints, 0..100; one may always be ejected */
+	uint8_t min_health_percent;   /* with fewer available than this, ejection is overlooked (panic); 0: never */
+	uint8_t warmup_min_percent;   /* of its weight, from the beginning of the warm-up */
+	uint16_t pad;		      /* 0: these structs are compared as bytes */
+
+	uint32_t table_size; /* LB_RING: least number of positions; LB_MAGLEV: size of the table, a prime */
+	/*
+	 * Service sessionAffinity ClientIP: a client address goes back to its endpoint of this cluster until so long after its last
+	 * connection. Goes before lb.
+	 */
+	uint32_t affinity_s;
+	/* Slow start as in Envoy: weight * max(min_percent / 100, (age / warmup) ^ (1 / aggression)). */
+	uint32_t warmup_ms;
+	uint32_t warmup_aggression; /* in 1/1000, >= 1 */
+
+	uint32_t max_connections; /* UINT32_MAX: any number */
+	uint32_t connect_timeout_ms;
+	uint32_t keepalive_probes; /* this and the next two, 0: as the system has it */
+	uint32_t keepalive_time_s, keepalive_interval_s;
+	uint32_t idle_timeout_ms, max_duration_ms;
+
+	/* Endpoints that fail. Thresholds count in a row, 0: off. */
+	uint32_t connect_failures; /* refused, timed out, unreachable */
+	uint32_t resets;	   /* by the endpoint, of established connections */
+	uint32_t interval_ms;	   /* >= 1 with outlier */
+	uint32_t base_ejection_ms; /* >= 1 with outlier; times the number of ejections, at most max_ejection_ms */
+	uint32_t max_ejection_ms;
+	/* Beyond upstream: an endpoint that takes longer than latency_factor times the middle of its peers, and longer than the floor. */
+	uint32_t latency_factor; /* in 1/1000, > 1000; 0: off */
+	uint32_t latency_floor_us;
+
+	uint32_t origin; /* of the policy: index + 1 into unit->origins, 0: defaults. Only people see it */
+};
+
+/*
+ * One destination {host, subset, port} in one address family. The name is the identity: clusters of one name have one traffic policy and
+ * share counts and the state of endpoints. They differ in `v6`, in `local`, and an endpoint's level may differ with `local`.
+ */
 struct u_cluster {
-	struct str name;   /* outbound|port|subset|host */
-	bool v6, local;	   /* local: endpoints of this node only */
-	bool elsewhere;	   /* there are some, but none of this node */
-	uint32_t endpoint; /* first in unit->endpoints */
-	uint32_t endpoint_nr;
+	/*
+	 * outbound|port|subset|host; where some clients have another policy or other priorities than all, with |why behind, which is short and
+	 * stays the same while that does.
+	 */
+	struct str name;
+	bool v6, local; /* local: endpoints of this node only */
+	bool elsewhere; /* there are some, but none of this node */
+	/*
+	 * First in unit->endpoints. From there endpoint_nr that take connections, sorted by level, address and port, their levels without
+	 * gaps; then draining_nr that are draining, sorted by address and port.
+	 */
+	uint32_t endpoint;
+	uint32_t endpoint_nr, draining_nr;
+	struct u_traffic traffic;
 };
 
 /* A weighted destination of a row. */
@@ -78,6 +158,10 @@ struct unit {
 	uint32_t endpoint_nr;
 	struct u_workload *workloads;
 	uint32_t workload_nr;
+	struct str *localities; /* "region/zone/subzone" */
+	uint32_t locality_nr;
+	struct u_probe *probes;
+	uint32_t probe_nr;
 	struct u_origin *origins;
 	uint32_t origin_nr;
 	struct str *services; /* "ns/name" of the Services whose endpoints it uses, sorted */
@@ -121,6 +205,9 @@ struct snapshot_options {
 	struct str node_name;	   /* whose node this is, for policies that keep traffic local; empty: none is local */
 	bool registry_only;	   /* outboundTrafficPolicy of the mesh; a Sidecar overrides it */
 };
+
+/* The traffic policy where no document says anything: least request, nothing limited, nothing ejected. */
+extern const struct u_traffic traffic_default;
 
 /*
  * Resolves a model. `prev` (may be NULL) is the snapshot of an earlier model: units with equal hash are shared with it.

@@ -16,6 +16,17 @@ static uint64_t mix(uint64_t h, uint64_t v)
 	return h ^ (h >> 31);
 }
 
+static uint64_t mix_bytes(uint64_t h, const void *v, size_t size)
+{
+	return mix(h, str_hash((struct str){ v, (uint32_t)size }));
+}
+
+/* What acts of a policy; all of it lies in front of its origin. */
+static uint64_t mix_traffic(uint64_t h, const struct u_traffic *t)
+{
+	return mix_bytes(h, t, offsetof(struct u_traffic, origin));
+}
+
 static uint64_t mix_addr(uint64_t h, const struct addr *a)
 {
 	uint64_t v[2];
@@ -43,13 +54,15 @@ static uint64_t unit_hash(const struct unit *u)
 		const struct u_cluster *c = &u->clusters[i];
 
 		h = mix(mix(h, str_hash(c->name)), ((uint64_t)c->endpoint << 32) | c->endpoint_nr);
-		h = mix(h, (uint64_t)c->local << 1 | c->elsewhere);
+		h = mix(h, (uint64_t)c->draining_nr << 2 | c->local << 1 | c->elsewhere);
+		h = mix_traffic(h, &c->traffic);
 	}
 	for (uint32_t i = 0; i < u->endpoint_nr; i++) {
 		const struct u_endpoint *e = &u->endpoints[i];
 
 		h = mix(mix_addr(h, &e->addr), ((uint64_t)e->weight << 16) | e->port);
-		h = mix(h, e->workload);
+		h = mix(h, ((uint64_t)e->workload << 32) | e->locality);
+		h = mix(h, ((uint64_t)e->probe << 32) | (uint32_t)e->level << 8 | e->draining);
 	}
 	for (uint32_t i = 0; i < u->workload_nr; i++)
 		h = mix(h, str_hash(u->workloads[i].text));
@@ -235,7 +248,9 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	e->nr = 0;
 	arena_clear(&e->texts);
 	for (uint32_t i = 0; i < p->spec_nr; i++) {
-		clusters[i] = (struct u_cluster){ .v6 = p->specs[i].v6, .local = p->specs[i].local, .endpoint = e->nr };
+		clusters[i] = (struct u_cluster){
+			.v6 = p->specs[i].v6, .local = p->specs[i].local, .endpoint = e->nr, .traffic = traffic_default
+		};
 		endpoints_add(e, w, m, &p->specs[i]);
 		clusters[i].endpoint_nr = e->nr - clusters[i].endpoint;
 		clusters[i].elsewhere = e->elsewhere && !clusters[i].endpoint_nr;

@@ -77,7 +77,7 @@ class PeerLab(labs.Lab):
         return [PODEXEC, "-c", p["cgroup"], "-N", p["netns"], "--", *map(str, argv)]
 
     def spawn(self, argv, **kwargs):
-        child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **kwargs)
+        child = subprocess.Popen(argv, text=True, **({"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} | kwargs))
         self.children.append(child)
         return child
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the tests of acceleration share: the modes they run in, a node for them, and how much of a flow was moved from socket to socket.
+
+A mode is `plain` (no mesh: the server's address is dialled), or the value of the setting `accelerate` of a mesh whose service is dialled:
+`off`, `auto`, `on`. TULLE_TEST_MODES=plain,on has the tests run in these instead of their own."""
+import functools
+import os
+import time
+
+import peers # first: it finds tests/lib
+import labs
+from suite import Skip, check
+
+PORTS = (5201, 5432, 6379, 7000, 8000, 8080, 9000, 11211)
+IPS = {"client": ["10.244.1.1", "fd00:10:244::101"], "server": ["10.244.1.2", "fd00:10:244::102"],
+       "middle": ["10.244.1.3", "fd00:10:244::103"], "stranger": ["10.244.1.4", "fd00:10:244::104"]}
+NAMESPACE = {"stranger": "elsewhere"}
+VIPS = {"server": ["10.96.0.2", "fd00:10:96::2"], "middle": ["10.96.0.3", "fd00:10:96::3"]}
+LONG = os.environ.get("TULLE_TEST_LONG") == "1"
+
+
+def modes():
+    own = ("plain", "auto" if "accelerate" in settings() else "off")
+    return tuple(filter(None, os.environ.get("TULLE_TEST_MODES", "").split(","))) or own
+
+
+@functools.cache
+def settings():
+    """Names of meshd's settings."""
+    words = labs.run(peers.MESHD, "--help").split()
+    return {word[2:] for word in words if word.startswith("--")}
+
+
+def rules():
+    docs = [peers.pod(name, ips, {"app": name}, NAMESPACE.get(name, "default")) for name, ips in IPS.items()]
+    return docs + [peers.service(name, vips, [(f"p{port}", port, port) for port in PORTS], selector={"app": name})
+                   for name, vips in VIPS.items()]
+
+
+class Node(peers.PeerLab):
+    """Pods client, server and middle of one namespace, stranger of another; Services server and middle, all ports as they are."""
+
+    def __init__(self, mode, *options, **kwargs):
+        super().__init__(rules(), **kwargs)
+        self.mode, self.options = mode, options
+        self.scratch = self.folder.name # where write() puts them
+        self.old = set() # flows that are none of what is measured now
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            if self.mode != "plain":
+                self.mesh(*accelerate(self.mode), *self.options)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def to(self, name, six=False):
+        """Where the pod is dialled."""
+        return (IPS if self.mode == "plain" else VIPS)[name][six]
+
+    def run(self, pod, *argv, **kwargs):
+        return labs.run(*self.in_pod(pod, *argv), **kwargs)
+
+    def start(self, pod, port, *argv):
+        """Starts a server, and returns when it listens."""
+        path = os.path.join(self.folder.name, f"log-{pod}-{port}")
+        with open(path, "w", encoding="utf-8") as log:
+            child = self.spawn(self.in_pod(pod, *argv), stdout=log, stderr=log)
+        deadline = time.monotonic() + 60 # bounded, ends with the condition
+        while not self.run(pod, "ss", "-Hltn", f"sport = :{port}").strip():
+            if child.poll() is not None or time.monotonic() > deadline:
+                with open(path, encoding="utf-8", errors="replace") as log:
+                    raise AssertionError(f"{argv[0]} does not listen at {port}: {log.read()[-1000:]}")
+            time.sleep(0.02)
+        return child
+
+    def write(self, name, text):
+        path = os.path.join(self.scratch, name)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        return path
+
+    def flows_to(self, pod):
+        """What the mesh knows of connections to the pod's service since fresh(); without a mesh, nothing."""
+        flows = [] if self.mode == "plain" else self.flows()
+        return [f for f in flows if f["server"]["pod"] == pod and flow_id(f) not in self.old]
+
+    def fresh(self):
+        if self.mode != "plain":
+            self.old = {flow_id(f) for f in self.flows()}
+
+    def end_servers(self):
+        for child in self.children:
+            child.kill()
+            child.wait()
+        self.children.clear()
+
+
+def flow_id(flow):
+    return flow["client"]["ip"], flow["client"]["port"], flow["opened"]
+
+
+def accelerate(mode):
+    """meshd's words for a mode; a meshd that cannot accelerate is one where it is off."""
+    if "accelerate" in settings():
+        return ["--accelerate", mode]
+    if mode == "off":
+        return []
+    raise Skip("this meshd has no setting accelerate")
+
+
+def redirected(flows):
+    return sum(f.get("bytes_redirected", 0) for f in flows)
+
+
+def carried(flows):
+    return sum(f["bytes_sent"] + f["bytes_received"] for f in flows)
+
+
+def check_redirected(flows, messages, what):
+    """At least 90 % after the first 100 of so many messages of each flow, which are all of about a size."""
+    check(flows, f"{what}: no flow was seen")
+    share, wanted = redirected(flows) / max(carried(flows), 1), 0.9 * (1 - 100 / messages)
+    check(share >= wanted, f"{what}: {share:.3f} of {carried(flows)} bytes redirected, wanted {wanted:.3f}")
+
+
+def check_not_redirected(flows, what):
+    check(flows, f"{what}: no flow was seen")
+    check(redirected(flows) == 0, f"{what}: {redirected(flows)} of {carried(flows)} bytes redirected, wanted none")
+
+
+def same(what, results):
+    """results: by mode."""
+    (first, wanted), *others = results.items()
+    for mode, got in others:
+        check(got == wanted, f"{what}: {mode} gives {got!r:.2000}, {first} {wanted!r:.2000}")
+
+
+def need(program, package):
+    path = labs.run("sh", "-c", f"command -v {program}", ok=None).strip()
+    if not path:
+        raise Skip(f"{program} is not installed (Debian package {package})")
+    return path
+
+
+def need_auto():
+    """Skips where no mesh here redirects anything."""
+    if "auto" not in modes():
+        raise Skip("not among the modes of this run" if "accelerate" in settings() else "this meshd has no setting accelerate")

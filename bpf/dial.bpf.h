@@ -19,7 +19,6 @@
 enum { DENY = 0, ALLOW = 1 };
 
 struct dial {
-	struct mesh_control *ctl;
 	struct mesh_pod *pod;
 	__u64 live;
 	struct mesh_key key;	/* what was dialled; scope is the row's */
@@ -124,12 +123,13 @@ static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh
 /* Who dials what, for a socket of the mesh; d->local is the caller's. MESH_REASON_NONE, or why the mesh leaves it alone. */
 static __always_inline __u16 dial_begin(struct bpf_sock_addr *ctx, int v6, struct dial *d)
 {
+	struct mesh_control *ctl = mesh_control_get();
+
 	d->key.prefix_len = 128;
 	d->key.proto = ctx_proto(ctx);
-	d->ctl = mesh_control_get();
-	if (!d->key.proto || !d->ctl || !ctx->sk)
+	if (!d->key.proto || !ctl || !ctx->sk)
 		return MESH_REASON_NOT_HANDLED;
-	d->live = *(volatile __u64 *)&d->ctl->live;
+	d->live = *(volatile __u64 *)&ctl->live;
 	d->pod = pod_find(bpf_get_netns_cookie(ctx), d->live);
 	if (!d->pod)
 		return MESH_REASON_NOT_ENROLLED;

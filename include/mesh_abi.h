@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Layout of every map below; a pinned map of another version is never adopted silently. */
-#define MESH_LAYOUT 3
+#define MESH_LAYOUT 4
 
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
@@ -133,9 +133,12 @@ struct mesh_pod {
 	__u32 flags;	  /* enum mesh_pod_flag */
 	__u32 ifindex;	  /* host's end of its link; 0: not known */
 	__u32 sidecar_id; /* mesh_names: the Sidecar that says what it may reach; 0: none */
+	__u32 ns_id;	  /* mesh_names: its namespace */
+	__u32 accelerate; /* enum mesh_accelerate */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_pod) == 80, "mesh_pod");
+_Static_assert(sizeof(struct mesh_pod) == 88, "mesh_pod");
+enum mesh_accelerate { MESH_ACCELERATE_OFF = 1, MESH_ACCELERATE_AUTO = 2, MESH_ACCELERATE_ON = 3 };
 enum mesh_pod_flag { MESH_POD_REGISTRY_ONLY = 1 /* may reach only what the rules know */ };
 
 /*
@@ -222,7 +225,8 @@ enum mesh_name_kind {
 	MESH_NAME_CLUSTER = 2,
 	MESH_NAME_WORKLOAD = 3,
 	MESH_NAME_POLICY = 4,
-	MESH_NAME_SIDECAR = 5
+	MESH_NAME_SIDECAR = 5,
+	MESH_NAME_NAMESPACE = 6
 };
 
 /* The one element of mesh_control. */
@@ -367,6 +371,7 @@ struct mesh_flow {
 	__u64 closed_ns; /* 0: open */
 	__u64 bytes_sent;
 	__u64 bytes_received;
+	__u64 bytes_redirected; /* of both: from socket to socket, past TCP */
 	struct mesh_addr client;
 	struct mesh_addr dialled;
 	struct mesh_addr chosen;
@@ -387,7 +392,7 @@ struct mesh_flow {
 	__u32 policy_id; /* that gave the verdict: a policy, or of what is REGISTRY_ONLY a Sidecar; 0: none did */
 	__u64 seq_end;	 /* equals seq in a whole record */
 };
-_Static_assert(sizeof(struct mesh_flow) == 160, "mesh_flow");
+_Static_assert(sizeof(struct mesh_flow) == 168, "mesh_flow");
 
 /*
  * Socket storage: what a UDP socket dialled by connect(), so that the application keeps seeing it. Of a TCP socket its flow tells, and this
@@ -512,7 +517,7 @@ struct mesh_conn {
 	__u16 pad2;
 	__u32 pad3;
 };
-_Static_assert(sizeof(struct mesh_conn) == 328, "mesh_conn");
+_Static_assert(sizeof(struct mesh_conn) == 336, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
 
 /* First fragments name the ports for the rest. Key and value of mesh_frags. */

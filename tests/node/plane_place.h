@@ -284,6 +284,11 @@ static struct settings settings(void)
 		.node_interfaces = (char *)"none",
 		.max_workloads = 256,
 		.max_policy_terms = 1024,
+		.accelerate = ACCELERATE_OFF,
+		.accelerate_message = 65536,
+		.accelerate_flow = 131072,
+		.accelerate_pod = 1 << 26,
+		.max_accelerated = 1024,
 	};
 }
 

@@ -95,6 +95,9 @@ TEST(switches_are_on_unless_turned_off)
 	CHECK(!s.registry_only);
 	CHECK_INT(read_config("outbound-traffic-policy: REGISTRY_ONLY\n", NULL), 0);
 	CHECK(s.registry_only && !s.cut);
+	CHECK_INT(s.accelerate, ACCELERATE_OFF);
+	CHECK_INT(read_config("accelerate: on\naccelerate-loopback: on\n", "--accelerate=auto"), 0);
+	CHECK(s.accelerate == ACCELERATE_AUTO && s.accelerate_loopback);
 	CHECK_INT(read_config("on-policy-change: keep\n", "--on-policy-change=cut"), 0);
 	CHECK(s.cut);
 	done();
@@ -111,6 +114,7 @@ TEST(mistakes_in_the_file_have_a_place)
 	check_refused("state: ''\n", "must not be empty");
 	check_refused("log-level: loud\n", "must be err, warn, info or debug");
 	check_refused("tc: maybe\n", ":1:5: error: tc: must be on or off");
+	check_refused("accelerate: maybe\n", ":1:13: error: accelerate: must be auto, on or off");
 	check_refused("on-policy-change: close\n", "must be cut or keep");
 	check_refused("outbound-traffic-policy: any\n", "must be REGISTRY_ONLY or ALLOW_ANY");
 	check_refused("node-interfaces: ''\n", "must not be empty");

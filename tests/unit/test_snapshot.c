@@ -293,6 +293,31 @@ TEST(clients_carry_who_they_are)
 	compiled_release(&c);
 }
 
+#define ACCELERATED(value) "annotations: {tulle.dev/accelerate: " value "}"
+#define LABELLED(name, meta)                                                                                     \
+	"apiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: z, labels: {app: " name "}" meta "}\n" \
+	"spec: {containers: [{name: c, image: i}]}\nstatus: {podIP: 10.0.0.1}\n---\n"
+#define SELECTING(name, sel, value)                             \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: " name \
+	", namespace: z, " ACCELERATED(value) "}\n"             \
+					      "spec: {selector: {app: " sel "}, ports: [{port: 80}]}\n---\n"
+
+TEST(the_nearest_says_what_is_accelerated)
+{
+	struct compiled c = compiled_from(
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: z, " ACCELERATED("auto") "}\n---\n" LABELLED(
+			"a", ", " ACCELERATED("'on'")) LABELLED("b", "") LABELLED("c", "") SELECTING("s1", "a", "'off'")
+			SELECTING("s2", "b", "'on'") SELECTING("s3", "b", "'off'") POD("d", "a", "10.0.0.4", "k: v"));
+	const struct client *v = c.snapshot->clients;
+
+	CHECK_INT(c.snapshot->client_nr, 4);
+	CHECK(str_is(v[0].name, "d") && v[0].accelerate == ACCELERATE_UNSET && !v[0].accelerate_by.len);
+	CHECK(v[1].accelerate == ACCELERATE_ON && str_is(v[1].accelerate_by, "pod"));
+	CHECK(v[2].accelerate == ACCELERATE_OFF && str_is(v[2].accelerate_by, "service z/s3"));
+	CHECK(v[3].accelerate == ACCELERATE_AUTO && str_is(v[3].accelerate_by, "namespace"));
+	compiled_release(&c);
+}
+
 TEST(endpoints_never_change_scopes)
 {
 	static const char rules[] = ECHO ECHO_PODS SUBSETS("echo", "default") POD("a", "a", "10.1.1.1", "x: z")

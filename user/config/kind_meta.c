@@ -34,6 +34,19 @@ uint8_t protocol_of(uint32_t choice)
 	return choice == 2 ? MESH_PROTO_UDP : choice == 3 ? PROTO_SCTP : MESH_PROTO_TCP;
 }
 
+static void check_accelerate(const struct check *c, const struct doc *doc)
+{
+	const struct str *value = kvs_get(&doc->meta.annotations, STR(ACCELERATE_KEY));
+
+	if (!value)
+		return;
+	if (doc->kind != KIND_POD && doc->kind != KIND_SERVICE && doc->kind != KIND_NAMESPACE)
+		check_fail_key(c, STR("only Pods, Services and Namespaces can be accelerated"), NULL,
+			       STR(ACCELERATE_KEY), "metadata.annotations");
+	else if (!accelerate_parse(*value))
+		check_fail_key(c, STR("must be auto, on or off"), NULL, STR(ACCELERATE_KEY), "metadata.annotations");
+}
+
 static void check_annotations(const struct check *c, const struct kvs *annotations, enum name_rule rule)
 {
 	for (uint32_t i = 0; i < annotations->nr; i++) {
@@ -77,4 +90,5 @@ void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta
 		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->ns), bad), NULL, "metadata.namespace");
 	check_labels(c, &raw->labels, "metadata.labels");
 	check_annotations(c, &raw->annotations, rule);
+	check_accelerate(c, doc);
 }

@@ -487,13 +487,16 @@ static void check_policies(const struct check *c, const struct raw_service_spec 
 			   "spec.sessionAffinityConfig");
 }
 
-static void check_annotations(const struct check *c, const struct kvs *annotations)
+static void check_annotations(const struct check *c, const struct kvs *annotations, bool selects)
 {
 	const struct str *mode = kvs_get(annotations, STR("service.kubernetes.io/topology-mode"));
 
 	if (kvs_get(annotations, STR("networking.istio.io/traffic-distribution")))
 		check_fail_key(c, STR("choosing endpoints by zone or node is not enforced yet"), NULL,
 			       STR("networking.istio.io/traffic-distribution"), "metadata.annotations");
+	if (kvs_get(annotations, STR(ACCELERATE_KEY)) && !selects)
+		check_fail_key(c, STR("a Service without a selector says nothing of pods"), NULL, STR(ACCELERATE_KEY),
+			       "metadata.annotations");
 	if (mode && !str_is(*mode, "Disabled") && !str_is(*mode, "disabled"))
 		check_warn(c, STR("topology-aware routing is not enforced: all endpoints are used"), NULL,
 			   "metadata.annotations");
@@ -560,7 +563,7 @@ bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc)
 	fill_externals(&c, &raw, s);
 	check_policies(&c, &raw.spec);
 	check_families(&c, &raw.spec, s);
-	check_annotations(&c, &raw.meta.annotations);
+	check_annotations(&c, &raw.meta.annotations, raw.spec.selector.nr);
 	check_labels(&c, &raw.spec.selector, "spec.selector");
 	if (!s->port_nr && !s->headless && s->type != SERVICE_EXTERNAL_NAME)
 		check_fail(&c, STR("at least one port is required"), NULL, "spec.ports");

@@ -31,6 +31,13 @@ enum kind {
 	KIND_NR
 };
 
+#define ACCELERATE_KEY "tulle.dev/accelerate"
+
+/* Whether connections between pods of a node may leave TCP's path. The most careful comes first. */
+enum accelerate { ACCELERATE_UNSET, ACCELERATE_OFF, ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_NR };
+enum accelerate accelerate_parse(struct str s); /* UNSET: none of the words */
+const char *accelerate_text(enum accelerate a);
+
 struct meta {
 	struct str name, ns; /* ns: "default" when the kind is namespaced and none is given */
 	struct kvs labels, annotations;

@@ -8,6 +8,7 @@
  *   sidecar.c    what a client's Sidecar leaves of that
  *   gateway.c    hosts that stand for the TCP servers of Istio Gateways
  *   gwapi.c      hosts that stand for the listeners of Gateways of the Gateway API
+ *   accelerate.c what annotations say of the ways between pods of a node
  *   scope.c      groups of clients, and which of them see the same
  *   endpoints.c  the endpoints of one destination
  *   unit.c       packs one host's rows and endpoints into a unit
@@ -313,6 +314,16 @@ void gwapi_parent_analyze(struct build *b, const struct doc *doc, uint32_t at);
 const char *host_not_frontend(const struct host *h);
 
 /* ---- clients (scope.c) ---- */
+
+/* Who says that connections are to be accelerated, besides the pods themselves. In the build's temporary arena. */
+struct accelerations {
+	const struct model *model;
+	const struct doc **services; /* with the annotation */
+	uint32_t service_nr;
+};
+void accelerate_index(struct build *b, struct accelerations *ret);
+/* What the nearest to the pod says: itself, the Services that select it (the most careful of them), its Namespace. */
+void accelerate_find(const struct accelerations *acc, const struct doc *pod, struct arena *a, struct client *ret);
 
 struct scopes {
 	struct client *clients; /* in `arena` */

@@ -522,7 +522,7 @@ static bool registry_only(const struct world *w, const struct doc *sidecar)
 }
 
 static void add_client(const struct world *w, struct arena *a, struct scopes *ret, const struct doc *d,
-		       const struct doc *sidecar)
+		       const struct doc *sidecar, const struct accelerations *acc)
 {
 	static const struct client none;
 	const struct client *last = ret->client_nr ? &ret->clients[ret->client_nr - 1] : &none;
@@ -543,6 +543,7 @@ static void add_client(const struct world *w, struct arena *a, struct scopes *re
 	}
 	if (cgroup)
 		c->cgroup = arena_str(a, *cgroup);
+	accelerate_find(acc, d, a, c);
 	c->ips = arena_array(a, c->ip_nr, sizeof(*c->ips));
 	memcpy(c->ips, d->pod->ips, c->ip_nr * sizeof(*c->ips));
 }
@@ -596,6 +597,7 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 	struct conds c = { .names = &f.names };
 	uint32_t pod_nr, *group_of_pod;
 	const struct doc **pods = pods_of(b, &pod_nr), **sidecars;
+	struct accelerations acc;
 
 	*ret = (struct scopes){ .scope_nr = 1, .conditional = xcalloc(nr + 1, sizeof(struct making *)) };
 	for (uint32_t i = 0; i < nr; i++) {
@@ -614,9 +616,10 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 			ret->conditional[i] = resolve_host(&f, hosts[i], i, &c);
 	}
 	ret->scope_nr = number_scopes(&f, ret->conditional, nr);
+	accelerate_index(b, &acc);
 	ret->clients = arena_array(arena, pod_nr, sizeof(*ret->clients));
 	for (uint32_t i = 0; i < pod_nr; i++) {
-		add_client(b->world, arena, ret, pods[i], sidecars[i]);
+		add_client(b->world, arena, ret, pods[i], sidecars[i], &acc);
 		if (f.group_nr)
 			ret->clients[i].scope = f.groups[group_of_pod[i]].scope;
 	}

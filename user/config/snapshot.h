@@ -182,6 +182,8 @@ struct client {
 	bool host_network;
 	bool registry_only;		/* outboundTrafficPolicy of its Sidecar, or of the mesh */
 	const struct u_policy *sidecar; /* NULL: it has none */
+	enum accelerate accelerate;	/* UNSET: the mesh's */
+	struct str accelerate_by;	/* "pod", "service ns/name", "namespace"; empty: the mesh */
 };
 
 struct snapshot {

@@ -294,6 +294,7 @@ static void take_pod(struct adoption *a, uint64_t cookie, uint32_t slot)
 	}
 	name_hold(p, pod_row_at(p, at)->workload_id);
 	name_hold(p, pod_row_at(p, at)->sidecar_id);
+	name_hold(p, pod_row_at(p, at)->ns_id);
 	s->enrolled = plane_grow(s->enrolled, s->enrolled_nr, &s->enrolled_cap, sizeof(*s->enrolled));
 	s->enrolled[s->enrolled_nr++] = (struct enrolled){
 		.cookie = cookie,

@@ -372,7 +372,7 @@ void flow_json(struct json *j, const struct flow_view *v)
 	json_kstr(j, "reporter", f->server_side ? STR("destination") : STR("source"));
 	json_kuint(j, "bytes_sent", f->bytes_sent);
 	json_kuint(j, "bytes_received", f->bytes_received);
-	json_kuint(j, "bytes_redirected", 0);
+	json_kuint(j, "bytes_redirected", f->bytes_redirected);
 	json_ktime(j, "opened", v->opened_realtime_ns);
 	json_ktime(j, "closed", v->closed_realtime_ns);
 	json_kstr(j, "state", str_of(state_label(f->state)));

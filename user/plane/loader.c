@@ -405,6 +405,12 @@ static struct plane *plane_new(const struct settings *s)
 	p->ifaces.event_fd = -1;
 	p->cut = s->cut;
 	p->sock_diag = s->sock_diag;
+	p->accel.mode = s->accelerate;
+	p->accel.loopback = s->accelerate_loopback;
+	p->accel.message = s->accelerate_message;
+	p->accel.flow = s->accelerate_flow;
+	p->accel.pod = s->accelerate_pod;
+	p->accel.max = s->max_accelerated;
 	p->lock_fd = p->cgroup_fd = -1;
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		p->iter_fd[i] = -1;

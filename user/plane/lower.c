@@ -163,6 +163,7 @@ void pod_row_free(struct plane *p, uint32_t slot)
 {
 	name_drop(p, pod_row_at(p, slot)->workload_id);
 	name_drop(p, pod_row_at(p, slot)->sidecar_id);
+	name_drop(p, pod_row_at(p, slot)->ns_id);
 	slots_put(&p->pod_slots, slot);
 }
 

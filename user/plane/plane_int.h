@@ -12,6 +12,7 @@
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
  *   flows.c   flow records       status.c  plane_status
+ *   accel.c   who is accelerated
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
  */
 #ifndef PLANE_PLANE_INT_H
@@ -305,6 +306,11 @@ struct plane {
 
 	struct podset pods;
 	struct ifaces ifaces;
+	struct {
+		enum accelerate mode; /* of pods that nothing else is said of */
+		bool loopback;
+		uint32_t message, flow, pod, max; /* as in settings.h */
+	} accel;
 };
 
 /* Grows *items (elements of `size` bytes) so that nr + 1 fit. */
@@ -479,6 +485,10 @@ int podsocks_run(struct plane *p, const struct podsocks *what);
 bool sockdiag_destroys(void);
 /* Destroys those sockets of a network namespace. A socket that is gone by now is none. 0, or the last -errno. */
 int sockdiag_destroy(int own_netns_fd, int netns_fd, const struct mesh_victim *v, size_t nr);
+
+/* ---- accel.c ---- */
+uint32_t accel_mode(const struct plane *p, const struct client *c); /* enum mesh_accelerate */
+void accel_json(struct json *j, const struct plane *p);
 
 /* ---- cut.c ---- */
 /* Before the programs are loaded: chooses who destroys sockets. */

@@ -41,6 +41,8 @@ static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const stru
 		memcpy(&row.addr[i], &c->ips[i], sizeof(row.addr[i]));
 	snprintf(text, sizeof(text), "%.*s/%.*s/%.*s", STR_ARG(c->ns), STR_ARG(c->name), STR_ARG(c->service_account));
 	row.workload_id = name_ref(p, MESH_NAME_WORKLOAD, str_of(text));
+	row.ns_id = name_ref(p, MESH_NAME_NAMESPACE, c->ns);
+	row.accelerate = accel_mode(p, c);
 	row.identity = self ? self->identity : 0;
 	row.flags = c->registry_only ? MESH_POD_REGISTRY_ONLY : 0;
 	if (c->sidecar) {
@@ -54,13 +56,14 @@ static void names_give_back(struct plane *p, const struct mesh_pod *row)
 {
 	name_drop(p, row->workload_id);
 	name_drop(p, row->sidecar_id);
+	name_drop(p, row->ns_id);
 }
 
 static bool same(const struct mesh_pod *a, const struct mesh_pod *b)
 {
 	return a->workload_id == b->workload_id && a->scope == b->scope && a->ifindex == b->ifindex &&
 	       a->identity == b->identity && a->flags == b->flags && a->sidecar_id == b->sidecar_id &&
-	       !memcmp(a->addr, b->addr, sizeof(a->addr));
+	       a->ns_id == b->ns_id && a->accelerate == b->accelerate && !memcmp(a->addr, b->addr, sizeof(a->addr));
 }
 
 static uint32_t chain(struct plane *p, uint32_t slot, uint64_t safe)

@@ -30,7 +30,8 @@ enum option_type {
 	OPTION_SWITCH,
 	OPTION_OUTBOUND,
 	OPTION_CHANGE,
-	OPTION_FLAG, /* takes no value; command line only */
+	OPTION_ACCELERATE, /* enum accelerate */
+	OPTION_FLAG,	   /* takes no value; command line only */
 	OPTION_TYPE_NR,
 };
 
@@ -89,6 +90,17 @@ static const struct option_row options[] = {
 	  "on or off: cut connections through sock_diag even where the kernel has bpf_sock_destroy", 0, 0, false },
 	{ "socket-hooks", OPTION_SWITCH, AT(socket_hooks), "on", "on or off: decide at connect(); off leaves it all to tc", 0, 0, false },
 	{ "tc", OPTION_SWITCH, AT(tc), "on", "on or off: programs at the links of pods and node", 0, 0, false },
+	{ "accelerate", OPTION_ACCELERATE, AT(accelerate), "off",
+	  "auto, on or off: whether bytes between two pods of this node may go from socket to socket, past TCP", 0, 0, false },
+	{ "accelerate-loopback", OPTION_SWITCH, AT(accelerate_loopback), "off", "on or off: the same inside a pod, over its loopback", 0, 0,
+	  false },
+	{ "accelerate-message", OPTION_NUMBER, AT(accelerate_message), "65536",
+	  "bytes that may go one way before the other side answers; more is bulk, which TCP moves better", 1024, 1048576, false },
+	{ "accelerate-flow-bytes", OPTION_NUMBER, AT(accelerate_flow), "131072",
+	  "bytes of one direction that may wait for their reader past TCP; more go by TCP", 4096, 2097152, false },
+	{ "accelerate-pod-bytes", OPTION_NUMBER, AT(accelerate_pod), "67108864", "the same of all connections of a pod", 65536,
+	  2147483647, false },
+	{ "max-accelerated", OPTION_NUMBER, AT(max_accelerated), "16384", "sockets of this node that are accelerated", 16, 1048576, false },
 	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",
 	  "the node's links to the outside: names with commas between them; auto: those of default routes; none", 1, 1024, false },
 	{ "log-level", OPTION_LEVEL, AT(log_level), "info", "err, warn, info or debug", 1, 0, false },
@@ -135,6 +147,15 @@ static bool option_set(struct settings *s, const struct option_row *o, struct st
 		}
 		*(uint32_t *)((char *)s + o->offset) = (uint32_t)number;
 		return true;
+	}
+	if (o->type == OPTION_ACCELERATE) {
+		enum accelerate mode = accelerate_parse(v);
+
+		if (!mode)
+			buf_printf(why, "must be auto, on or off");
+		else
+			*(enum accelerate *)((char *)s + o->offset) = mode;
+		return mode;
 	}
 	if (words_of[o->type][0]) {
 		if (!str_is(v, words_of[o->type][0]) && !str_is(v, words_of[o->type][1])) {
@@ -420,7 +441,7 @@ int settings_read(struct settings *s, int argc, char **argv, struct buf *err)
 void settings_release(struct settings *s)
 {
 	for (size_t i = 0; i < OPTION_NR; i++) {
-		if (options[i].type != OPTION_NUMBER && !words_of[options[i].type][0] && options[i].type != OPTION_FLAG)
+		if (options[i].type <= OPTION_PATH || options[i].type == OPTION_LEVEL)
 			free(*text_of(s, &options[i]));
 	}
 	*s = (struct settings){ 0 };

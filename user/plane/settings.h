@@ -4,6 +4,7 @@
 #define PLANE_SETTINGS_H
 
 #include "base/str.h"
+#include "config/snapshot.h"
 
 struct settings {
 	/* Defaults in comments; key and flag are the name with '-' for '_'. */
@@ -31,6 +32,12 @@ struct settings {
 	bool sock_diag;		      /* sockets are cut through it even where programs can: off */
 	bool socket_hooks;	      /* programs at the sockets: on */
 	bool tc;		      /* programs at the links of pods and node: on */
+	enum accelerate accelerate;   /* connections between pods of the node past TCP: off */
+	bool accelerate_loopback;     /* and inside of pods: off */
+	uint32_t accelerate_message;  /* bytes one way until the other side answers: 65536 */
+	uint32_t accelerate_flow;     /* accelerate-flow-bytes: of a direction that wait for their reader: 131072 */
+	uint32_t accelerate_pod;      /* accelerate-pod-bytes: of all connections of a pod: 67108864 */
+	uint32_t max_accelerated;     /* sockets: 16384 */
 	char *node_interfaces;	      /* links to the outside, by name, "auto": those of default routes; "none": auto */
 	char *log_level;	      /* info */
 	bool unload, version, help;   /* flags only */

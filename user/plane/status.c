@@ -214,6 +214,7 @@ void plane_status(struct plane *p, struct json *j)
 		json_str(j, str_of(cut_text(p)));
 	else
 		json_null(j);
+	accel_json(j, p);
 	ifaces_json(j, p);
 	json_kuint(j, "services", p->snapshot ? p->snapshot->unit_nr : 0);
 	json_kuint(j, "rows", live_rows(p));

@@ -3,8 +3,12 @@
 
 A mode is `plain` (no mesh: the server's address is dialled), or the value of the setting `accelerate` of a mesh whose service is dialled:
 `off`, `auto`, `on`. TULLE_TEST_MODES=plain,on has the tests run in these instead of their own."""
+import contextlib
+import datetime
 import functools
 import os
+import re
+import tempfile
 import time
 
 import peers # first: it finds tests/lib
@@ -20,15 +24,20 @@ LONG = os.environ.get("TULLE_TEST_LONG") == "1"
 
 
 def modes():
-    own = ("plain", "auto" if "accelerate" in settings() else "off")
+    """Those of this run. A meshd of which acceleration is no default is not expected to do it."""
+    own = ("plain", "auto" if accelerates() else "off")
     return tuple(filter(None, os.environ.get("TULLE_TEST_MODES", "").split(","))) or own
 
 
 @functools.cache
 def settings():
-    """Names of meshd's settings."""
-    words = labs.run(peers.MESHD, "--help").split()
-    return {word[2:] for word in words if word.startswith("--")}
+    """What meshd's --help says of each setting."""
+    text = labs.run(peers.MESHD, "--help")
+    return dict(re.findall(r"^ *--([a-z-]+)(.*(?:\n {10}.*)*)", text, re.M))
+
+
+def accelerates():
+    return re.search(r"\bauto\b[^|]*$", settings().get("accelerate", "")) is not None
 
 
 def rules():
@@ -44,7 +53,7 @@ class Node(peers.PeerLab):
         super().__init__(rules(), **kwargs)
         self.mode, self.options = mode, options
         self.scratch = self.folder.name # where write() puts them
-        self.old = set() # flows that are none of what is measured now
+        self.since = "" # flows that were opened before are none of what is measured now
 
     def __enter__(self):
         super().__enter__()
@@ -85,11 +94,10 @@ class Node(peers.PeerLab):
     def flows_to(self, pod):
         """What the mesh knows of connections to the pod's service since fresh(); without a mesh, nothing."""
         flows = [] if self.mode == "plain" else self.flows()
-        return [f for f in flows if f["server"]["pod"] == pod and flow_id(f) not in self.old]
+        return [f for f in flows if f["server"]["pod"] == pod and f["opened"] > self.since]
 
     def fresh(self):
-        if self.mode != "plain":
-            self.old = {flow_id(f) for f in self.flows()}
+        self.since = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def end_servers(self):
         for child in self.children:
@@ -98,8 +106,25 @@ class Node(peers.PeerLab):
         self.children.clear()
 
 
-def flow_id(flow):
-    return flow["client"]["ip"], flow["client"]["port"], flow["opened"]
+# Those that a test script uses for all its tests, one a mode: `with accel.NODES: main()` takes them down.
+NODES = contextlib.ExitStack()
+
+
+@functools.cache
+def node_of(mode):
+    return NODES.enter_context(Node(mode))
+
+
+@contextlib.contextmanager
+def shared(mode):
+    """The node of the mode as if it were new: no server, no flow, a folder of its own."""
+    node = node_of(mode)
+    try:
+        with tempfile.TemporaryDirectory(dir=node.folder.name) as node.scratch:
+            node.fresh()
+            yield node
+    finally:
+        node.end_servers()
 
 
 def accelerate(mode):
@@ -146,6 +171,6 @@ def need(program, package):
 
 
 def need_auto():
-    """Skips where no mesh here redirects anything."""
+    """Skips where no mesh redirects anything."""
     if "auto" not in modes():
-        raise Skip("not among the modes of this run" if "accelerate" in settings() else "this meshd has no setting accelerate")
+        raise Skip("not among the modes of this run" if accelerates() else "this meshd does not accelerate by default")

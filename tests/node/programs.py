@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Programs that people run, in pods, with the clients that people use: they give the same answers without a mesh and under it, whatever
 moves their bytes; and what is moved from socket to socket is the traffic that it is meant for, and no other."""
-import contextlib
 import functools
 import glob
 import hashlib
@@ -24,8 +23,6 @@ SOURCES = os.path.join(labs.REPO, "tests", "programs")
 BUILT = os.path.join(labs.BUILD, "tests", "programs")
 # Programs by the name of their test. A program is a function of a node: what its clients got, and Shares.
 PROGRAMS = {}
-# The nodes, one a mode, which all programs share.
-NODES = contextlib.ExitStack()
 
 
 class Share(typing.NamedTuple):
@@ -41,19 +38,9 @@ def program(fn):
 
 
 @functools.cache
-def node_of(mode):
-    return NODES.enter_context(accel.Node(mode))
-
-
-@functools.cache
 def ran(name, mode):
-    node = node_of(mode)
-    try:
-        with tempfile.TemporaryDirectory(dir=node.folder.name) as node.scratch:
-            node.fresh()
-            return PROGRAMS[name](node)
-    finally:
-        node.end_servers()
+    with accel.shared(mode) as node:
+        return PROGRAMS[name](node)
 
 
 def source(name):
@@ -323,5 +310,5 @@ for each in PROGRAMS:
 for each in ("redis", "memcached", "node_http", "pgbench", "haproxy_that_splices", "go_io_copy", "iperf3"):
     add(each, "_is_redirected_where_it_pays", moved(each))
 
-with NODES:
+with accel.NODES:
     main()

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Streams of which every byte is checked, between ends of each way of reading, without a mesh and under it; and readers that fall
+asleep: what is then taken from their writers, and what that costs the system.
+
+TULLE_TEST_SOAK=100000000000 moves so many bytes for each kind of reader, instead of some."""
+import json
+import os
+import re
+import statistics
+
+import accel # first: it finds tests/lib
+import peers
+from suite import check, main, test
+
+SOAK = os.path.join(peers.PROGRAMS, "soak")
+SLEEPERS = os.path.join(peers.PROGRAMS, "sleepers")
+BYTES = int(os.environ.get("TULLE_TEST_SOAK", 50_000_000))
+SEED = int(os.environ.get("SEED", 20261130))
+CONNECTIONS = 4
+HELLO = 24
+# Those that auto leaves to TCP from the first byte to the last.
+LEFT_ALONE = ("block", "waitall", "lowat", "urgent", "threads", "signals")
+PORT = 9000
+
+
+def soak(kind):
+    for mode in accel.modes():
+        with accel.shared(mode) as node:
+            node.start("server", PORT, SOAK, "serve", PORT)
+            targets = [peers.target(node.to("server", six), PORT) for six in (False, True)]
+            out = json.loads(node.run("client", SOAK, "run", kind, CONNECTIONS, BYTES, SEED, *targets, timeout=600 + BYTES // 50_000_000))
+            check(out["bytes"] >= BYTES and (kind != "urgent" or out["urgent"]), f"{mode}, {kind}: {out}")
+            flows = node.flows_to("server")
+            print(f"{kind}, {mode}: {out['bytes']} bytes, {accel.redirected(flows)} redirected, {out['seconds']} s")
+            if mode == "plain":
+                continue
+            if kind != "urgent": # whether urgent bytes are counted is no matter here
+                check(accel.carried(flows) == out["bytes"] + CONNECTIONS * HELLO, f"{mode}, {kind}: {accel.carried(flows)} were counted of {out}")
+            if mode == "off" or (mode == "auto" and kind in LEFT_ALONE):
+                accel.check_not_redirected(flows, f"{mode}, {kind}")
+            elif kind == "poll":
+                check(accel.redirected(flows) > 0, f"{mode}, {kind}: nothing was redirected")
+
+
+def add(kind):
+    def fn():
+        soak(kind)
+    fn.__name__ = f"each_byte_arrives_for_{kind}"
+    test(fn)
+
+
+for each in ("poll", *LEFT_ALONE):
+    add(each)
+
+
+def memory():
+    """Bytes: available to the system, in slabs that cannot be given back, and of TCP by its own account."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        info = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in f}
+    with open("/proc/net/sockstat", encoding="ascii") as f:
+        pages = int(re.search(r"TCP: .* mem (\d+)", f.read())[1])
+    return {"system": -info["MemAvailable"], "slab": info["SUnreclaim"], "tcp": pages * os.sysconf("SC_PAGE_SIZE")}
+
+
+class Sleepers:
+    """So many connections to a reader that is asleep."""
+
+    def __init__(self, node, nr, size):
+        self.server = node.spawn(node.in_pod("server", SLEEPERS, "serve", PORT))
+        check(self.server.stdout.readline() == "ready\n", "no server")
+        self.client = node.spawn(node.in_pod("client", SLEEPERS, "fill", nr, size, peers.target(node.to("server"), PORT)))
+        check(self.client.stdout.readline() == "warm\n", "requests were not answered")
+        self.before = memory()
+        self.tell(self.client)
+        self.taken = json.loads(self.client.stdout.readline())
+        self.held = {what: after - self.before[what] for what, after in memory().items()}
+
+    @staticmethod
+    def tell(child):
+        child.stdin.write("go\n")
+        child.stdin.flush()
+
+    def wake(self):
+        """All that was taken arrives, and is what was sent."""
+        self.tell(self.client)
+        self.tell(self.server)
+        out, _ = self.server.communicate(timeout=120)
+        check(out.strip() == str(self.taken["accepted"]), f"{out!r} of {self.taken} arrived")
+        check(self.client.wait(30) == 0, "the client failed")
+
+
+def held(node, nr, size, rounds):
+    """Medians of what a connection to a sleeping reader holds, by how it is measured, and how much one took."""
+    seen = []
+    for _ in range(rounds):
+        sleepers = Sleepers(node, nr, size)
+        seen.append({what: n / nr for what, n in sleepers.held.items()} | {"took": sleepers.taken["most"]})
+        sleepers.wake()
+        node.end_servers()
+    return {what: statistics.median(s[what] for s in seen) for what in seen[0]}
+
+
+@test
+def sleeping_readers_hold_little():
+    """As much as the same readers hold without a mesh, twice at most, and 8 MB at most. Other programs' memory comes and goes while this is
+    measured: of many connections, the median of some rounds, and what is in slabs and in TCP's buffers beside what the system lacks."""
+    nr, rounds = (64, 7) if accel.LONG else (24, 3)
+    for size in (64, 65536):
+        seen = {}
+        for mode in accel.modes():
+            with accel.shared(mode) as node:
+                seen[mode] = held(node, nr, size, rounds)
+                print(f"messages of {size}, {mode}: a pair holds " + ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in seen[mode].items()))
+        for mode in list(seen)[1:]:
+            for what in ("system", "slab"):
+                most = min(max(2 * seen["plain"][what], seen["plain"][what] + 1e6), 8e6)
+                check(seen[mode][what] <= most, f"{size}, {mode}, {what}: {seen[mode]} against {seen['plain']}")
+
+
+@test
+def two_hundred_sleepers_keep_to_the_budget_of_their_pod():
+    accel.need_auto()
+    budget = 4 << 20
+    with accel.Node("auto", "--accelerate-pod-bytes", str(budget)) as node:
+        sleepers = Sleepers(node, 200, 4096)
+        flows = node.flows_to("server")
+        warm = 200 * 300 * 64 * 2
+        check(accel.redirected(flows) > 0, "nothing was redirected")
+        check(accel.redirected(flows) - warm <= budget, f"{accel.redirected(flows) - warm} bytes wait past TCP, {budget} may")
+        sleepers.wake()
+
+
+with accel.NODES:
+    main()

@@ -37,7 +37,7 @@ def settings():
 
 
 def accelerates():
-    return re.search(r"\bauto\b[^|]*$", settings().get("accelerate", "")) is not None
+    return "(default: auto)" in settings().get("accelerate", "")
 
 
 def rules():

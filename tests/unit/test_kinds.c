@@ -163,8 +163,7 @@ TEST(service_refusals)
 	expect(SERVICE "  ports: [{port: 80}, {port: 81}]\n",
 	       "5:11: spec.ports[0].name: is required when a Service has several ports\n"
 	       "5:23: spec.ports[1].name: is required when a Service has several ports\n");
-	expect(SERVICE "  sessionAffinity: ClientIP\n  ports: [{port: 80}]\n",
-	       "5:20: spec.sessionAffinity: session affinity is not enforced yet\n");
+	expect(SERVICE "  sessionAffinity: ClientIP\n  ports: [{port: 80}]\n", "");
 	expect(SERVICE "  internalTrafficPolicy: Local\n  ports: [{port: 80}]\n", "");
 	expect(SERVICE "  clusterIP: 10.0.0\n  ports: [{port: 80}]\n",
 	       "5:14: spec.clusterIP: \"10.0.0\" is neither an IP address nor None\n");
@@ -302,14 +301,16 @@ TEST(destination_rule)
 			   "  workloadSelector: {matchLabels: {app: c}}\n");
 	CHECK_STR(r.lines.data, "");
 	CHECK(r.ok);
-	CHECK_INT(r.doc.dr->policy.lb, LB_RANDOM);
+	CHECK_INT(r.doc.dr->policy.all.lb->policy, LB_RANDOM);
 	CHECK_INT(r.doc.dr->subset_nr, 2);
-	CHECK_INT(r.doc.dr->subsets[1].policy.ports[0].lb, LB_PASSTHROUGH);
+	CHECK_INT(r.doc.dr->subsets[1].policy.ports[0].policy.lb->policy, LB_PASSTHROUGH);
 	CHECK_INT(r.doc.dr->workload_selector.nr, 1);
 	result_release(&r);
 	expect(DR "  trafficPolicy: {}\n", "6:3: spec.trafficPolicy: a traffic policy must have at least one field\n");
-	expect(DR "  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}\n",
-	       "6:42: spec.trafficPolicy.loadBalancer.simple: round-robin balancing is not enforced yet\n");
+	expect(DR "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n",
+	       "6:51: spec.trafficPolicy.loadBalancer.consistentHash.httpHeaderName: not enforced yet: a key in the "
+	       "bytes "
+	       "of a request\n");
 	expect(DR "  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
 	       "6:31: spec.trafficPolicy.tls.mode: TLS (mode ISTIO_MUTUAL) is not enforced yet\n");
 	expect(DR "  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}\n", "");

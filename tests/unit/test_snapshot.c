@@ -435,11 +435,11 @@ TEST(many_scopes_at_once)
 			   ISTIO("DestinationRule", "echo", "n%d",
 				 "  host: echo.default.svc.cluster.local\n  exportTo: ['.']\n"
 				 "  trafficPolicy: {loadBalancer: {simple: %s}}\n"),
-			   i, i % 2 ? "PASSTHROUGH" : "RANDOM");
+			   i, i % 2 ? "PASSTHROUGH" : "LEAST_REQUEST");
 	}
 	c = compiled_from(text.data);
 	CHECK_INT(c.rc, 0);
-	/* Each names the rule that it is due to, so the scopes differ; RANDOM is what all have. */
+	/* Each names the rule that it is due to, so the scopes differ; LEAST_REQUEST is what all have. */
 	CHECK_INT(c.snapshot->scope_nr, 21);
 	CHECK_STR(dial(&c, "p0", "10.96.0.4", 9000, TCP), "1>10.1.0.1:9000,10.1.0.2:9000");
 	CHECK_STR(dial(&c, "p1", "10.96.0.4", 9000, TCP), "pass");

@@ -176,50 +176,64 @@ void drs_find(const struct world *w, const struct host *h, const struct who *who
 		drs_of_client(ret, who);
 }
 
-const struct m_subset *drs_subset(const struct drs *drs, struct str name)
+const struct m_subset *drs_subset(const struct drs *drs, struct str name, const struct doc **ret_by)
 {
-	for (uint32_t i = 0; i < drs->nr; i++)
-		for (uint32_t k = 0; k < drs->v[i]->dr->subset_nr; k++)
-			if (str_eq(drs->v[i]->dr->subsets[k].name, name))
-				return &drs->v[i]->dr->subsets[k];
+	for (uint32_t i = 0; i < drs->nr; i++) {
+		for (uint32_t k = 0; k < drs->v[i]->dr->subset_nr; k++) {
+			if (!str_eq(drs->v[i]->dr->subsets[k].name, name))
+				continue;
+			*ret_by = drs->v[i];
+			return &drs->v[i]->dr->subsets[k];
+		}
+	}
 	return NULL;
 }
 
 /* Settings of a port replace the policy's: what they leave out is the default. */
-static enum lb_policy policy_at(const struct m_traffic_policy *p, int64_t port, bool *ret_port)
+static bool policy_at(const struct m_traffic_policy *p, int64_t port, const struct doc *doc, struct policy *ret)
 {
+	*ret = (struct policy){ .parts = p->all, .by = doc, .from = p };
 	for (uint32_t i = 0; i < p->port_nr; i++) {
-		if (p->ports[i].port == port) {
-			*ret_port = true;
-			return p->ports[i].lb;
-		}
+		if (p->ports[i].port != port)
+			continue;
+		ret->parts = p->ports[i].policy;
+		ret->port = &p->ports[i];
+		return true;
 	}
-	*ret_port = false;
-	return p->lb;
+	return false;
 }
 
-enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port, const struct doc **ret_by)
+static const struct doc *subset_doc(const struct drs *drs, const struct m_subset *subset)
 {
-	enum lb_policy lb = LB_UNSET, own;
+	for (uint32_t i = 0; i < drs->nr; i++) {
+		const struct m_destination_rule *dr = drs->v[i]->dr;
+
+		if (subset >= dr->subsets && subset < dr->subsets + dr->subset_nr)
+			return drs->v[i];
+	}
+	return NULL;
+}
+
+void drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port, struct policy *ret)
+{
+	struct policy own;
 	bool at_port;
 
-	*ret_by = NULL;
-	for (uint32_t i = 0; i < drs->nr; i++) {
-		const struct m_traffic_policy *p = &drs->v[i]->dr->policy;
-
-		if (p->lb == LB_UNSET && !p->port_nr)
-			continue;
-		lb = policy_at(p, port, &at_port);
-		*ret_by = drs->v[i];
-		break;
-	}
-	if (!subset)
-		return lb;
-	own = policy_at(&subset->policy, port, &at_port);
-	if (own == LB_UNSET && !at_port)
-		return lb;
-	for (uint32_t i = 0; i < drs->nr; i++)
-		if (subset >= drs->v[i]->dr->subsets && subset < drs->v[i]->dr->subsets + drs->v[i]->dr->subset_nr)
-			*ret_by = drs->v[i];
-	return own;
+	*ret = (struct policy){ 0 };
+	for (uint32_t i = 0; i < drs->nr && !ret->by; i++)
+		if (drs->v[i]->dr->policy.given)
+			policy_at(&drs->v[i]->dr->policy, port, drs->v[i], ret);
+	if (!subset || !subset->policy.given)
+		return;
+	at_port = policy_at(&subset->policy, port, subset_doc(drs, subset), &own);
+	if (!at_port && !own.parts.lb && !own.parts.pool && !own.parts.outlier)
+		return;
+	/* A part that the subset gives goes before the rule's; the settings of its port before all of the rule's. */
+	if (!at_port && !own.parts.lb)
+		own.parts.lb = ret->parts.lb;
+	if (!at_port && !own.parts.pool)
+		own.parts.pool = ret->parts.pool;
+	if (!at_port && !own.parts.outlier)
+		own.parts.outlier = ret->parts.outlier;
+	*ret = own;
 }

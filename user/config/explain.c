@@ -211,6 +211,25 @@ static void json_endpoint(struct asking *q, const struct unit *u, const struct u
 	json_object_end(q->json);
 }
 
+/* How its connections are balanced, where somebody says so. JSON: the key "policy". */
+static void say_traffic(struct asking *q, const struct unit *u, const struct u_traffic *t)
+{
+	const struct u_origin *o = t->origin ? &u->origins[t->origin - 1] : NULL;
+	struct buf text = { 0 };
+
+	traffic_print(t, &text);
+	if (!traffic_is_default(t)) {
+		buf_printf(q->text, "           %s", text.data);
+		if (o)
+			buf_printf(q->text, "\n           by %.*s %.*s/%.*s, %.*s, %.*s:%u", STR_ARG(o->kind),
+				   STR_ARG(o->ns), STR_ARG(o->name), STR_ARG(o->field), STR_ARG(o->file), o->line);
+		buf_printf(q->text, "\n");
+	}
+	if (q->json)
+		json_kstr(q->json, "policy", (struct str){ text.data, (uint32_t)text.len });
+	buf_release(&text);
+}
+
 static void say_dest(struct asking *q, const struct unit *u, const struct u_dest *d, uint64_t sum)
 {
 	const struct u_cluster *c = &u->clusters[d->cluster];
@@ -230,6 +249,9 @@ static void say_dest(struct asking *q, const struct unit *u, const struct u_dest
 		json_kuint(q->json, "weight", d->weight);
 		json_key(q->json, "share");
 		json_double(q->json, part);
+	}
+	say_traffic(q, u, &c->traffic);
+	if (q->json) {
 		json_key(q->json, "endpoints");
 		json_array(q->json);
 	}

@@ -1,25 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Istio DestinationRule: subsets, and of a traffic policy what the kernel enforces now. Not given and
- * UNSPECIFIED mean Istio's default, least request; it is served by random choice until connections are counted,
- * which only shows under load.
- */
+/* Istio DestinationRule: its subsets, and whose rule it is. Traffic policies are in kind_traffic.c. */
+#include <math.h>
 #include <stdio.h>
 
-#include "config/kind_local.h"
-
-struct raw_locality {
-	bool enabled;
-};
-
-struct raw_lb {
-	uint32_t simple;
-	struct raw_locality locality;
-};
-
-struct raw_tls {
-	uint32_t mode;
-};
+#include "config/kind_traffic.h"
 
 struct raw_port_number {
 	int64_t number;
@@ -27,20 +11,19 @@ struct raw_port_number {
 
 struct raw_port_policy {
 	struct raw_port_number *port;
-	struct raw_lb lb;
-	struct raw_tls tls;
+	struct raw_policy policy;
 };
 
-struct raw_policy {
-	struct raw_lb lb;
-	struct raw_tls tls;
+struct raw_traffic_policy {
+	struct raw_policy all;
 	struct list ports;
+	struct place at;
 };
 
 struct raw_subset {
 	struct str name;
 	struct kvs labels;
-	struct raw_policy policy;
+	struct raw_traffic_policy policy;
 	struct place at;
 };
 
@@ -52,7 +35,7 @@ struct raw_dr_spec {
 	struct str host;
 	struct strs export_to;
 	struct raw_selector *selector;
-	struct raw_policy policy;
+	struct raw_traffic_policy policy;
 	struct list subsets;
 	struct place host_at;
 };
@@ -62,45 +45,7 @@ struct raw_dr {
 	struct raw_dr_spec spec;
 };
 
-static const char *const simple_names[] = { "UNSPECIFIED", "RANDOM",	    "PASSTHROUGH", "LEAST_CONN",
-					    "ROUND_ROBIN", "LEAST_REQUEST", NULL };
-enum {
-	SIMPLE_UNSPECIFIED = 1,
-	SIMPLE_RANDOM,
-	SIMPLE_PASSTHROUGH,
-	SIMPLE_LEAST_CONN,
-	SIMPLE_ROUND_ROBIN,
-	SIMPLE_LEAST_REQUEST
-};
 static const char *const tls_modes[] = { "DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL", NULL };
-enum { TLS_DISABLE = 1 };
-
-static const struct field locality_fields[] = {
-	/* Istio's locality setting acts only with outlierDetection, which is refused. */
-	F_BOOL("enabled", struct raw_locality, enabled),
-	F_REFUSED("distribute", "balancing by locality"),
-	F_REFUSED("failover", "balancing by locality"),
-	F_REFUSED("failoverPriority", "balancing by locality"),
-	F_END,
-};
-static const struct schema locality_schema = {
-	.name = "LocalityLoadBalancerSetting",
-	.size = sizeof(struct raw_locality),
-	.fields = locality_fields,
-};
-
-static const struct field lb_fields[] = {
-	F_ENUM("simple", struct raw_lb, simple, simple_names),
-	F_OBJECT("localityLbSetting", struct raw_lb, locality, locality_schema),
-	F_REFUSED("consistentHash", "balancing by hash"),
-	F_REFUSED("zoneAwareLbSetting", "balancing by zone"),
-	F_REFUSED("warmup", "warm-up of new endpoints"),
-	F_REFUSED("warmupDurationSecs", "warm-up of new endpoints"),
-	F_END,
-};
-static const struct schema lb_schema = { .name = "LoadBalancerSettings",
-					 .size = sizeof(struct raw_lb),
-					 .fields = lb_fields };
 
 static const struct field tls_fields[] = {
 	F_ENUM("mode", struct raw_tls, mode, tls_modes),
@@ -129,15 +74,12 @@ static const struct schema port_number_schema = {
 	.fields = port_number_fields,
 };
 
-#define POOL_WHY "limits and timeouts of connections"
-#define OUTLIER_WHY "ejection of failing endpoints"
-
 static const struct field port_policy_fields[] = {
 	F_OBJECT_PTR("port", struct raw_port_policy, port, port_number_schema, .flags = FIELD_REQUIRED),
-	F_OBJECT("loadBalancer", struct raw_port_policy, lb, lb_schema),
-	F_OBJECT("tls", struct raw_port_policy, tls, tls_schema),
-	F_REFUSED("connectionPool", POOL_WHY),
-	F_REFUSED("outlierDetection", OUTLIER_WHY),
+	F_OBJECT_PTR("loadBalancer", struct raw_port_policy, policy.lb, lb_schema),
+	F_OBJECT_PTR("connectionPool", struct raw_port_policy, policy.pool, pool_schema),
+	F_OBJECT_PTR("outlierDetection", struct raw_port_policy, policy.outlier, outlier_schema),
+	F_OBJECT("tls", struct raw_port_policy, policy.tls, tls_schema),
 	F_END,
 };
 static const struct schema port_policy_schema = {
@@ -147,11 +89,11 @@ static const struct schema port_policy_schema = {
 };
 
 static const struct field policy_fields[] = {
-	F_OBJECT("loadBalancer", struct raw_policy, lb, lb_schema),
-	F_OBJECT("tls", struct raw_policy, tls, tls_schema),
-	F_LIST("portLevelSettings", struct raw_policy, ports, port_policy_schema, .max = 4096),
-	F_REFUSED("connectionPool", POOL_WHY),
-	F_REFUSED("outlierDetection", OUTLIER_WHY),
+	F_OBJECT_PTR("loadBalancer", struct raw_traffic_policy, all.lb, lb_schema),
+	F_OBJECT_PTR("connectionPool", struct raw_traffic_policy, all.pool, pool_schema),
+	F_OBJECT_PTR("outlierDetection", struct raw_traffic_policy, all.outlier, outlier_schema),
+	F_OBJECT("tls", struct raw_traffic_policy, all.tls, tls_schema),
+	F_LIST("portLevelSettings", struct raw_traffic_policy, ports, port_policy_schema, .max = 4096),
 	F_REFUSED("tunnel", "tunnels"),
 	F_REFUSED("proxyProtocol", "the PROXY protocol"),
 	F_REFUSED("retryBudget", "retries of requests need their bytes"),
@@ -159,8 +101,9 @@ static const struct field policy_fields[] = {
 };
 static const struct schema policy_schema = {
 	.name = "TrafficPolicy",
-	.size = sizeof(struct raw_policy),
+	.size = sizeof(struct raw_traffic_policy),
 	.fields = policy_fields,
+	.place_offset_plus1 = offsetof(struct raw_traffic_policy, at) + 1,
 };
 
 static const struct field subset_fields[] = {
@@ -212,35 +155,6 @@ static const struct schema dr_schema = { .name = "DestinationRule",
 					 .size = sizeof(struct raw_dr),
 					 .fields = dr_fields };
 
-static enum lb_policy fill_lb(const struct check *c, const struct raw_lb *raw, const char *base)
-{
-	const char *why = NULL;
-
-	switch (raw->simple) {
-	case SIMPLE_RANDOM:
-		return LB_RANDOM;
-	case SIMPLE_PASSTHROUGH:
-		return LB_PASSTHROUGH;
-	case SIMPLE_LEAST_CONN:
-	case SIMPLE_LEAST_REQUEST:
-		why = "least-request balancing is not enforced yet";
-		break;
-	case SIMPLE_ROUND_ROBIN:
-		why = "round-robin balancing is not enforced yet";
-		break;
-	}
-	if (why)
-		check_fail(c, str_of(why), "RANDOM and PASSTHROUGH are enforced", "%s.loadBalancer.simple", base);
-	return LB_UNSET;
-}
-
-static void check_tls(const struct check *c, const struct raw_tls *raw, const char *base)
-{
-	if (raw->mode > TLS_DISABLE)
-		check_fail(c, CHECK_TEXT(c, "TLS (mode %s) is not enforced yet", tls_modes[raw->mode - 1]), NULL,
-			   "%s.tls.mode", base);
-}
-
 /* One of these is given under base. */
 static bool has_any(const struct check *c, const char *base, const char *const *names)
 {
@@ -250,8 +164,8 @@ static bool has_any(const struct check *c, const char *base, const char *const *
 	return false;
 }
 
-static void fill_policy(const struct check *c, const struct raw_policy *raw, const char *base,
-			struct m_traffic_policy *p)
+static void fill_traffic(struct filling *f, const struct raw_traffic_policy *raw, const char *base,
+			 struct m_traffic_policy *p)
 {
 	static const char *const some[] = { "loadBalancer",
 					    "tls",
@@ -263,13 +177,15 @@ static void fill_policy(const struct check *c, const struct raw_policy *raw, con
 					    "retryBudget",
 					    NULL };
 	static const char *const port_some[] = { "loadBalancer", "tls", "connectionPool", "outlierDetection", NULL };
+	const struct check *c = f->c;
 
 	if (!check_has(c, "%s", base))
 		return;
 	if (!has_any(c, base, some))
 		check_fail(c, STR("a traffic policy must have at least one field"), NULL, "%s", base);
-	p->lb = fill_lb(c, &raw->lb, base);
-	check_tls(c, &raw->tls, base);
+	p->given = true;
+	p->at = raw->at;
+	policy_fill(f, &raw->all, base, &p->all);
 	p->ports = arena_array(c->d->arena, raw->ports.nr, sizeof(*p->ports));
 	p->port_nr = raw->ports.nr;
 	for (uint32_t i = 0; i < raw->ports.nr; i++) {
@@ -284,13 +200,14 @@ static void fill_policy(const struct check *c, const struct raw_policy *raw, con
 			check_fail(c, STR("the traffic policy of a port must have at least one field"), NULL, "%s",
 				   path);
 		p->ports[i].port = r->port ? r->port->number : 0;
-		p->ports[i].lb = fill_lb(c, &r->lb, path);
-		check_tls(c, &r->tls, path);
+		policy_fill(f, &r->policy, path, &p->ports[i].policy);
 	}
 }
 
-static void fill_subsets(const struct check *c, const struct list *raw, struct m_destination_rule *dr)
+static void fill_subsets(struct filling *f, const struct list *raw, struct m_destination_rule *dr)
 {
+	const struct check *c = f->c;
+
 	dr->subsets = arena_array(c->d->arena, raw->nr, sizeof(*dr->subsets));
 	dr->subset_nr = raw->nr;
 	for (uint32_t i = 0; i < raw->nr; i++) {
@@ -312,7 +229,7 @@ static void fill_subsets(const struct check *c, const struct list *raw, struct m
 		snprintf(path, sizeof(path), "spec.subsets[%u].labels", i);
 		check_labels(c, &r->labels, path);
 		snprintf(path, sizeof(path), "spec.subsets[%u].trafficPolicy", i);
-		fill_policy(c, &r->policy, path, &dr->subsets[i].policy);
+		fill_traffic(f, &r->policy, path, &dr->subsets[i].policy);
 	}
 }
 
@@ -325,11 +242,46 @@ static void check_selector_export(const struct check *c, const struct strs *expo
 				   NULL, "spec.exportTo[%u]", i);
 }
 
+/* ---- ejection by latency, which upstream does not have ---- */
+#define ANNOTATION_LATENCY "tulle.dev/latency-ejection"
+#define ANNOTATION_FLOOR "tulle.dev/latency-ejection-floor"
+#define LATENCY_FLOOR_US 10000
+
+static void fill_latency(struct filling *f, const struct kvs *annotations)
+{
+	const struct str *factor = kvs_get(annotations, STR(ANNOTATION_LATENCY));
+	const struct str *floor = kvs_get(annotations, STR(ANNOTATION_FLOOR));
+	const struct check *c = f->c;
+	struct ynode number = { .kind = YNODE_SCALAR };
+	double times = 0;
+	int64_t ns = 0;
+
+	if (factor)
+		number.scalar = *factor;
+	if (factor && (!ynode_double(&number, &times) || !(times > 1 && times <= 1000)))
+		check_fail_key(c, STR("must be a number over 1, up to 1000"), NULL, STR(ANNOTATION_LATENCY),
+			       "metadata.annotations");
+	else if (factor)
+		f->latency_factor = (uint32_t)lround(times * 1000);
+	if (!floor) {
+		f->latency_floor_us = factor ? LATENCY_FLOOR_US : 0;
+		return;
+	}
+	if (!factor)
+		check_fail_key(c, STR("means nothing without " ANNOTATION_LATENCY), NULL, STR(ANNOTATION_FLOOR),
+			       "metadata.annotations");
+	if (!duration_parse(*floor, false, &ns) || ns < 1000 || ns > 60000000000ll)
+		check_fail_key(c, STR("must be a duration from 1us to 60s"), NULL, STR(ANNOTATION_FLOOR),
+			       "metadata.annotations");
+	f->latency_floor_us = (uint32_t)(ns / 1000);
+}
+
 bool decode_destination_rule(struct decode *d, const struct ynode *root, struct doc *doc)
 {
 	struct raw_dr raw = { 0 };
 	struct m_destination_rule *dr = arena_new(d->arena, struct m_destination_rule);
 	uint32_t before = d->errors;
+	struct filling f = { 0 };
 	const char *bad;
 	struct check c;
 
@@ -342,8 +294,13 @@ bool decode_destination_rule(struct decode *d, const struct ynode *root, struct 
 	bad = wildcard_domain_bad(dr->host);
 	if (bad)
 		check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(dr->host), bad), NULL, "spec.host");
-	fill_policy(&c, &raw.spec.policy, "spec.trafficPolicy", &dr->policy);
-	fill_subsets(&c, &raw.spec.subsets, dr);
+	f.c = &c;
+	fill_latency(&f, &raw.meta.annotations);
+	fill_traffic(&f, &raw.spec.policy, "spec.trafficPolicy", &dr->policy);
+	fill_subsets(&f, &raw.spec.subsets, dr);
+	if (f.latency_factor && !f.outlier)
+		check_fail_key(&c, STR("needs an outlierDetection, whose times and shares it goes by"), NULL,
+			       STR(ANNOTATION_LATENCY), "metadata.annotations");
 	check_export_to(&c, &dr->export_to, false);
 	if (raw.spec.selector) {
 		dr->workload_selector = raw.spec.selector->labels;

@@ -57,6 +57,7 @@ struct raw_service {
 
 enum { TYPE_CLUSTER_IP = 1, TYPE_NODE_PORT, TYPE_LOAD_BALANCER, TYPE_EXTERNAL_NAME };
 enum { POLICY_CLUSTER = 1, POLICY_LOCAL };
+enum { AFFINITY_NONE = 1, AFFINITY_CLIENT_IP };
 enum { MODE_VIP = 1, MODE_PROXY };
 
 static const char *const type_names[] = { "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", NULL };
@@ -478,10 +479,13 @@ static void check_families(const struct check *c, const struct raw_service_spec 
 	}
 }
 
-static void check_policies(const struct check *c, const struct raw_service_spec *spec)
+/* 10800 is Kubernetes' default. */
+static void fill_affinity(const struct check *c, const struct raw_service_spec *spec, struct m_service *s)
 {
-	if (spec->affinity == 2)
-		check_fail(c, STR("session affinity is not enforced yet"), NULL, "spec.sessionAffinity");
+	int64_t given = spec->affinity_config ? spec->affinity_config->client_ip.timeout_s : 0;
+
+	if (spec->affinity == AFFINITY_CLIENT_IP)
+		s->affinity_s = given ? (uint32_t)given : 10800;
 	else if (spec->affinity_config)
 		check_fail(c, STR("must not be set when the session affinity is None"), NULL,
 			   "spec.sessionAffinityConfig");
@@ -561,7 +565,7 @@ bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc)
 	check_ports(&c, &raw.spec);
 	check_type(&c, &raw.spec, s);
 	fill_externals(&c, &raw, s);
-	check_policies(&c, &raw.spec);
+	fill_affinity(&c, &raw.spec, s);
 	check_families(&c, &raw.spec, s);
 	check_annotations(&c, &raw.meta.annotations, raw.spec.selector.nr);
 	check_labels(&c, &raw.spec.selector, "spec.selector");

@@ -47,6 +47,14 @@ struct meta {
 	struct place name_at;
 };
 
+/* Labels of nodes, and as failoverPriority has them of endpoints and clients. */
+#define LABEL_REGION "topology.kubernetes.io/region"
+#define LABEL_ZONE "topology.kubernetes.io/zone"
+#define LABEL_SUBZONE "topology.istio.io/subzone"
+#define LABEL_HOSTNAME "kubernetes.io/hostname"
+/* A pod's own locality, "region.zone.subzone", in place of its node's. */
+#define LABEL_LOCALITY "istio-locality"
+
 /* ---- v1 ---- */
 enum service_type {
 	SERVICE_TYPE_NONE,
@@ -77,6 +85,7 @@ struct m_service {
 	bool headless;
 	bool has_selector;
 	bool publish_not_ready;
+	uint32_t affinity_s; /* sessionAffinity ClientIP: its timeout; 0: None */
 	struct str external_name;
 	struct kvs selector;
 	struct m_port *ports;
@@ -185,13 +194,75 @@ enum lb_policy {
 	LB_PASSTHROUGH,
 };
 
+/* "region/zone/subzone", what is not given is empty; of a rule, "*" is any. */
+struct m_locality {
+	struct str region, zone, subzone;
+};
+
+struct m_locality_share {
+	struct m_locality to;
+	uint32_t percent;
+};
+
+struct m_distribute {
+	struct m_locality from;
+	struct m_locality_share *to;
+	uint32_t to_nr;
+};
+
+struct m_failover {
+	struct str from, to; /* regions */
+};
+
+/* Which endpoints go first. */
+struct m_locality_lb {
+	bool off; /* enabled: false */
+	struct m_distribute *distribute;
+	uint32_t distribute_nr;
+	struct m_failover *failover;
+	uint32_t failover_nr;
+	struct kv *
+		priority; /* failoverPriority: labels, each with the value that counts as the client's; empty p: its own */
+	uint32_t priority_nr;
+};
+
+/* What is not given is 0, here and in the next two. */
+struct m_lb {
+	enum lb_policy policy;
+	uint32_t table_size;
+	uint32_t warmup_ms, warmup_aggression;
+	uint16_t warmup_min;
+	const struct m_locality_lb *locality; /* NULL: not given */
+};
+
+struct m_pool {
+	uint32_t max_connections, connect_timeout_ms, idle_timeout_ms, max_duration_ms;
+	bool keepalive;
+	uint32_t keepalive_probes, keepalive_time_s, keepalive_interval_s;
+};
+
+struct m_outlier {
+	uint32_t connect_failures, resets, interval_ms, base_ejection_ms; /* with upstream's defaults */
+	uint8_t max_ejection_percent, min_health_percent;
+	uint32_t latency_factor, latency_floor_us; /* annotations of the rule */
+};
+
+/* NULL: not given, which for a subset means the rule's. */
+struct m_policy {
+	const struct m_lb *lb;
+	const struct m_pool *pool;
+	const struct m_outlier *outlier;
+};
+
 struct m_traffic_policy {
-	enum lb_policy lb;
-	struct {
+	bool given;
+	struct m_policy all;
+	struct m_port_policy {
 		int64_t port;
-		enum lb_policy lb;
-	} * ports;
+		struct m_policy policy;
+	} * ports; /* in place of the others */
 	uint32_t port_nr;
+	struct place at;
 };
 
 struct m_subset {

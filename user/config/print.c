@@ -48,6 +48,124 @@ static void print_row(const struct unit *u, const struct u_row *r, struct buf *o
 	}
 }
 
+/* ---- traffic policies ---- */
+
+static void print_ms(struct buf *out, uint32_t ms)
+{
+	if (ms % 1000)
+		buf_printf(out, "%ums", ms);
+	else
+		buf_printf(out, "%us", ms / 1000);
+}
+
+/* 1234 thousandths: "1.234". */
+static void print_thousandths(struct buf *out, uint32_t v)
+{
+	buf_printf(out, "%u", v / 1000);
+	if (v % 1000)
+		buf_printf(out, v % 100 ? v % 10 ? ".%03u" : ".%02u" : ".%u",
+			   v % 100 ? v % 10 ? v % 1000 : v % 1000 / 10 : v % 1000 / 100);
+}
+
+static void print_time(struct buf *out, const char *what, uint32_t ms)
+{
+	if (!ms)
+		return;
+	buf_printf(out, "; %s ", what);
+	print_ms(out, ms);
+}
+
+static void print_lb(const struct u_traffic *t, struct buf *out)
+{
+	static const char *const names[] = {
+		[LB_LEAST_REQUEST] = "LEAST_REQUEST", [LB_RANDOM] = "RANDOM",	 [LB_ROUND_ROBIN] = "ROUND_ROBIN",
+		[LB_RING] = "hash ring of",	      [LB_MAGLEV] = "Maglev of",
+	};
+
+	buf_printf(out, "%s", names[t->lb]);
+	if (t->table_size)
+		buf_printf(out, " %u, by client address", t->table_size);
+	if (t->affinity_s)
+		buf_printf(out, "; client affinity %us", t->affinity_s);
+	if (!t->warmup_ms)
+		return;
+	print_time(out, "warm-up", t->warmup_ms);
+	buf_printf(out, " from ");
+	print_thousandths(out, t->warmup_min * 100u);
+	buf_printf(out, "%%, aggression ");
+	print_thousandths(out, t->warmup_aggression);
+}
+
+static void print_pool(const struct u_traffic *t, struct buf *out)
+{
+	if (t->max_connections != UINT32_MAX)
+		buf_printf(out, "; at most %u connections", t->max_connections);
+	print_time(out, "connect timeout", t->connect_timeout_ms);
+	print_time(out, "idle timeout", t->idle_timeout_ms);
+	print_time(out, "at most open for", t->max_duration_ms);
+	if (!t->keepalive)
+		return;
+	buf_printf(out, "; keepalive");
+	if (t->keepalive_time_s)
+		buf_printf(out, " after %us", t->keepalive_time_s);
+	if (t->keepalive_interval_s)
+		buf_printf(out, " every %us", t->keepalive_interval_s);
+	if (t->keepalive_probes)
+		buf_printf(out, " %u times", t->keepalive_probes);
+}
+
+static void print_outlier(const struct u_traffic *t, struct buf *out)
+{
+	if (!t->outlier)
+		return;
+	buf_printf(out, "; ejected");
+	if (t->connect_failures)
+		buf_printf(out, " after %u failures", t->connect_failures);
+	if (t->resets)
+		buf_printf(out, "%s %u resets", t->connect_failures ? " or" : " after", t->resets);
+	if (!t->connect_failures && !t->resets)
+		buf_printf(out, " by nothing in a row");
+	buf_printf(out, " for ");
+	print_ms(out, t->base_ejection_ms);
+	buf_printf(out, ", at most %u%%, interval ", t->max_ejection_percent);
+	print_ms(out, t->interval_ms);
+	if (t->min_health_percent)
+		buf_printf(out, ", not below %u%% available", t->min_health_percent);
+	if (!t->latency_factor)
+		return;
+	buf_printf(out, "; ejected when ");
+	print_thousandths(out, t->latency_factor);
+	buf_printf(out, " times as slow as the others and over ");
+	print_thousandths(out, t->latency_floor_us);
+	buf_printf(out, "ms");
+}
+
+bool traffic_is_default(const struct u_traffic *t)
+{
+	return !memcmp(t, &traffic_default, offsetof(struct u_traffic, origin));
+}
+
+void traffic_print(const struct u_traffic *t, struct buf *out)
+{
+	print_lb(t, out);
+	print_pool(t, out);
+	print_outlier(t, out);
+}
+
+static void print_traffic(const struct unit *u, const struct u_traffic *t, struct buf *out)
+{
+	const struct u_origin *o = t->origin ? &u->origins[t->origin - 1] : NULL;
+
+	if (traffic_is_default(t))
+		return;
+	buf_printf(out, "    policy ");
+	traffic_print(t, out);
+	if (o)
+		buf_printf(out, " by %.*s %.*s/%.*s %.*s", STR_ARG(o->kind), STR_ARG(o->ns), STR_ARG(o->name),
+			   STR_ARG(o->field));
+	buf_printf(out, "\n");
+}
+
 void unit_print(const struct unit *u, struct buf *out)
 {
 	buf_printf(out, "%.*s %.*s/%.*s\n", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
@@ -61,6 +179,7 @@ void unit_print(const struct unit *u, struct buf *out)
 			   c->endpoint_nr ? ""
 			   : c->elsewhere ? " with endpoints of other nodes only"
 					  : " without endpoints");
+		print_traffic(u, &c->traffic, out);
 		for (uint32_t k = 0; k < c->endpoint_nr; k++) {
 			const struct u_endpoint *e = &u->endpoints[c->endpoint + k];
 

@@ -3,6 +3,7 @@
  * What the files that turn a model into a snapshot share; private to them (snapshot.h is the interface). In the order of use:
  *   world.c      indexes over the model: hosts with their ports, workloads by address, name and label, rules by host
  *   dests.c      names: hosts, ports, subsets and DestinationRules as one client sees them
+ *   traffic.c    the traffic policy of a destination as one client has it
  *   route.c      which rule a client meets at {host, address, port}
  *   view.c       what one client sees of a host: rows with destinations
  *   sidecar.c    what a client's Sidecar leaves of that
@@ -185,10 +186,49 @@ struct drs {
 };
 
 void drs_find(const struct world *w, const struct host *h, const struct who *who, struct drs *ret);
-const struct m_subset *drs_subset(const struct drs *drs, struct str name);
-/* *ret_by: the document that decides, NULL: none. */
-enum lb_policy drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port,
-			  const struct doc **ret_by);
+/* *ret_by: the rule that has it. */
+const struct m_subset *drs_subset(const struct drs *drs, struct str name, const struct doc **ret_by);
+
+/* The parts of the policy of {rule, subset, port}, and who says so. */
+struct policy {
+	struct m_policy parts;
+	const struct doc *by; /* NULL: nobody */
+	const struct m_traffic_policy *from;
+	const struct m_port_policy *port; /* of `from`, NULL: its own parts */
+};
+
+void drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t port, struct policy *ret);
+
+/* ---- traffic policies (traffic.c) ---- */
+
+/* How the endpoints of a destination are balanced for one client. */
+struct balance {
+	struct u_traffic traffic; /* but for its origin */
+	const struct doc *by;	  /* NULL: no rule says anything */
+	const struct m_traffic_policy *from;
+	const struct m_port_policy *port;
+};
+
+/* A destination as one client has it. */
+struct target {
+	const struct m_subset *subset; /* NULL: the whole host, or there is no such subset */
+	const struct doc *subset_by;
+	struct balance balance;
+	bool pass;		   /* the dialled address is kept instead */
+	const struct doc *pass_by; /* by this rule, NULL: the host is such */
+	uint32_t variant; /* 0: as clients without special visibility have it; else a hash of what is different */
+};
+
+/* subset: its name, empty for the whole host. */
+void target_find(const struct world *w, const struct host *h, const struct port *port, struct str subset,
+		 const struct who *who, struct target *ret);
+/* What clients from outside have, for whom no rule of the mesh holds. */
+void target_outer(const struct world *w, const struct host *h, const struct port *port, struct target *ret);
+/* A copy that lives as long as the world. */
+const struct balance *balance_keep(struct world *w, const struct balance *b);
+bool balance_same(const struct balance *a, const struct balance *b);
+/* The path of its policy in its document. */
+struct str balance_field(struct arena *a, const struct balance *b);
 
 /* ---- Sidecars (sidecar.c) ---- */
 
@@ -215,6 +255,9 @@ struct spec {
 	const struct host *host; /* NULL: nowhere, connections are refused */
 	const struct port *port;
 	const struct m_subset *subset; /* NULL: all */
+	const struct balance *balance; /* as long as the world */
+	uint32_t origin;	       /* of its policy, as in struct u_traffic */
+	uint32_t variant;	       /* as in struct target */
 	bool v6;
 	bool local; /* endpoints of this node only */
 };

@@ -60,8 +60,8 @@ struct u_traffic {
 	bool keepalive;		      /* probes of idle connections are asked for */
 	uint8_t max_ejection_percent; /* of the cluster's endpoints, 0..100; one may always be ejected */
 	uint8_t min_health_percent;   /* with fewer available than this, ejection is overlooked (panic); 0: never */
-	uint8_t warmup_min_percent;   /* of its weight, from the beginning of the warm-up */
-	uint16_t pad;		      /* 0: these structs are compared as bytes */
+	uint8_t pad;		      /* 0, as these structs are compared as bytes */
+	uint16_t warmup_min;	      /* in 1/1000 of its weight, from the beginning of the warm-up */
 
 	uint32_t table_size; /* LB_RING: least number of positions; LB_MAGLEV: size of the table, a prime */
 	/*
@@ -69,7 +69,7 @@ struct u_traffic {
 	 * connection. Goes before lb.
 	 */
 	uint32_t affinity_s;
-	/* Slow start as in Envoy: weight * max(min_percent / 100, (age / warmup) ^ (1 / aggression)). */
+	/* Slow start as in Envoy: weight * max(min, (age / warmup) ^ (1 / aggression)). */
 	uint32_t warmup_ms;
 	uint32_t warmup_aggression; /* in 1/1000, >= 1 */
 
@@ -230,6 +230,9 @@ void unit_unref(struct unit *u);
 /* The snapshot as text, sorted and stable: what golden tests compare, and `meshctl diff` prints. */
 void snapshot_print(const struct snapshot *s, struct buf *out);
 void unit_print(const struct unit *u, struct buf *out);
+bool traffic_is_default(const struct u_traffic *t);
+/* For people, on a line: "ROUND_ROBIN; at most 100 connections; ...", what is not the default, and how an endpoint is chosen. */
+void traffic_print(const struct u_traffic *t, struct buf *out);
 
 /* The row a client with `scope` meets when it dials addr:port, as the kernel decides (exact row of the scope, then of scope
  * 0, then CIDR rows of the scope, then of scope 0); NULL: none. *ret_unit is its unit. */

@@ -75,6 +75,9 @@ bool unit_same(const struct unit *a, const struct unit *b)
 	    a->row_nr != b->row_nr || !str_eq(a->file, b->file) || !str_eq(a->source_kind, b->source_kind) ||
 	    a->service_nr != b->service_nr)
 		return false;
+	for (uint32_t i = 0; i < a->cluster_nr; i++)
+		if (a->clusters[i].traffic.origin != b->clusters[i].traffic.origin)
+			return false;
 	for (uint32_t i = 0; i < a->row_nr; i++)
 		if (a->rows[i].origin != b->rows[i].origin ||
 		    a->rows[i].http_per_connection != b->rows[i].http_per_connection)
@@ -251,6 +254,9 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 		clusters[i] = (struct u_cluster){
 			.v6 = p->specs[i].v6, .local = p->specs[i].local, .endpoint = e->nr, .traffic = traffic_default
 		};
+		if (p->specs[i].balance)
+			clusters[i].traffic = p->specs[i].balance->traffic;
+		clusters[i].traffic.origin = p->specs[i].origin;
 		endpoints_add(e, w, m, &p->specs[i]);
 		clusters[i].endpoint_nr = e->nr - clusters[i].endpoint;
 		clusters[i].elsewhere = e->elsewhere && !clusters[i].endpoint_nr;

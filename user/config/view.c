@@ -62,23 +62,43 @@ static uint32_t origin_of(struct making *mk, const struct doc *doc, struct str f
 	return mk->origin_nr;
 }
 
+static void spec_name(struct build *b, struct spec *s, struct str host, int64_t port, struct str subset)
+{
+	struct buf text = { 0 };
+
+	buf_printf(&text, "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset), STR_ARG(host));
+	if (s->variant)
+		buf_printf(&text, "|%08x", s->variant);
+	s->name = arena_str(&b->temp, (struct str){ text.data, (uint32_t)text.len });
+	buf_release(&text);
+}
+
+static bool same_balance(const struct spec *a, const struct spec *b)
+{
+	return a->balance == b->balance || balance_same(a->balance, b->balance);
+}
+
 /* The destination's number; its name is made when it is new. Only what is nowhere is told apart by its name. */
 static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int64_t port, struct str subset_name,
 			struct spec *want)
 {
 	if (!want->host)
-		want->name = arena_printf(&b->temp, "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset_name),
-					  STR_ARG(host));
+		spec_name(b, want, host, port, subset_name);
 	for (uint32_t i = 0; i < mk->spec_nr; i++) {
 		const struct spec *s = &mk->specs[i];
 
 		if (s->host == want->host && s->port == want->port && s->subset == want->subset && s->v6 == want->v6 &&
-		    s->local == want->local && (want->host || str_eq(s->name, want->name)))
+		    s->local == want->local && s->variant == want->variant &&
+		    (want->host ? same_balance(s, want) : str_eq(s->name, want->name)))
 			return i;
 	}
 	if (want->host)
-		want->name = arena_printf(&b->temp, "outbound|%u|%.*s|%.*s", (unsigned int)port, STR_ARG(subset_name),
-					  STR_ARG(host));
+		spec_name(b, want, host, port, subset_name);
+	if (want->host && want->balance->by)
+		want->origin = origin_of(mk, want->balance->by, balance_field(&b->temp, want->balance),
+					 want->balance->from->at);
+	if (want->host)
+		want->balance = balance_keep(b->world, want->balance);
 	GROW(mk->specs, mk->spec_nr, &mk->spec_cap);
 	mk->specs[mk->spec_nr] = *want;
 	return mk->spec_nr++;
@@ -89,20 +109,6 @@ static void dest_add(struct making *mk, struct view_row *row, uint32_t spec, uin
 	GROW(mk->dests, mk->dest_nr, &mk->dest_cap);
 	mk->dests[mk->dest_nr++] = (struct view_dest){ spec, weight };
 	row->dest_nr++;
-}
-
-/* The policy of {host, subset, port}, and whether it keeps the original destination. */
-static bool keeps_address(const struct build *b, const struct host *d, const struct port *port, struct str subset,
-			  const struct who *who, const struct m_subset **ret_subset, const struct doc **ret_by)
-{
-	struct drs drs;
-
-	drs_find(b->world, d, who, &drs);
-	*ret_subset = subset.len ? drs_subset(&drs, subset) : NULL;
-	if (drs_policy(&drs, *ret_subset, port->number, ret_by) == LB_PASSTHROUGH)
-		return true;
-	*ret_by = NULL;
-	return d->kind == HOST_ENTRY && d->doc->se->resolution == RESOLUTION_NONE;
 }
 
 static bool external(const struct host *h)
@@ -116,6 +122,16 @@ static bool internal_local(const struct host *h)
 	return h->kind == HOST_SERVICE && h->doc->service->internal_local;
 }
 
+static void spec_aim(struct spec *s, const struct host *h, const struct port *port, const struct target *t)
+{
+	s->host = h;
+	s->port = port;
+	s->subset = t->subset;
+	s->balance = &t->balance;
+	s->variant = t->variant;
+	s->local = internal_local(h);
+}
+
 static void destination(struct build *b, struct making *mk, struct view_row *row, const struct m_destination *to,
 			uint64_t weight, const struct doc *doc, const struct who *who, uint32_t *pass)
 {
@@ -124,7 +140,7 @@ static void destination(struct build *b, struct making *mk, struct view_row *row
 	struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
 	int64_t number = to->port ? to->port : row->port;
 	const struct port *port = NULL;
-	const struct doc *by;
+	struct target t;
 
 	if (d && !external(d)) {
 		if (!to->port && d->port_nr == 1)
@@ -132,12 +148,10 @@ static void destination(struct build *b, struct making *mk, struct view_row *row
 		port = host_port(d, number, false);
 	}
 	if (port) {
-		*pass += keeps_address(b, d, port, to->subset, who, &spec.subset, &by);
-		if (!to->subset.len || spec.subset) {
-			spec.host = d;
-			spec.port = port;
-			spec.local = internal_local(d);
-		}
+		target_find(b->world, d, port, to->subset, who, &t);
+		*pass += t.pass;
+		if (!to->subset.len || t.subset)
+			spec_aim(&spec, d, port, &t);
 	}
 	dest_add(mk, row, spec_of(b, mk, full, number, to->subset, &spec), weight);
 }
@@ -215,16 +229,19 @@ static void gateway_route(struct build *b, struct making *mk, struct view_row *r
 	for (uint32_t i = 0; i < r->backend_nr; i++) {
 		const struct m_backend_ref *to = &r->backends[i];
 		struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
-		const struct doc *by;
+		const struct port *port;
+		const struct host *d;
+		struct target t;
 		struct str full;
 
 		if (!to->weight)
 			continue;
 		full = arena_printf(&b->temp, "%.*s.%.*s%.*s", STR_ARG(to->name), STR_ARG(to->ns),
 				    STR_ARG(b->world->suffix));
-		if (!backend_bad(b->world, c->doc, to, &spec.host, &spec.port)) {
-			pass += keeps_address(b, spec.host, spec.port, (struct str){ 0 }, who, &spec.subset, &by);
-			spec.local = internal_local(spec.host);
+		if (!backend_bad(b->world, c->doc, to, &d, &port)) {
+			target_find(b->world, d, port, (struct str){ 0 }, who, &t);
+			pass += t.pass;
+			spec_aim(&spec, d, port, &t);
 		}
 		dest_add(mk, row, spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec), (uint64_t)to->weight);
 	}
@@ -245,16 +262,18 @@ static void own_default(struct build *b, struct making *mk, struct view_row *row
 			const struct who *who)
 {
 	const struct host *h = mk->host;
-	struct spec spec = { .host = h, .port = port, .v6 = !addr_is_v4(&row->net.addr), .local = internal_local(h) };
-	const struct doc *by;
+	struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
+	struct target t;
 
-	if (keeps_address(b, h, port, (struct str){ 0 }, who, &spec.subset, &by)) {
+	target_find(b->world, h, port, (struct str){ 0 }, who, &t);
+	if (t.pass) {
 		row->state = VIEW_PASS;
-		if (by)
-			row->origin = origin_of(mk, by, STR("spec.trafficPolicy.loadBalancer"),
-						(struct place){ by->at.line, by->at.column });
+		if (t.pass_by)
+			row->origin = origin_of(mk, t.pass_by, STR("spec.trafficPolicy.loadBalancer"),
+						(struct place){ t.pass_by->at.line, t.pass_by->at.column });
 		return;
 	}
+	spec_aim(&spec, h, port, &t);
 	dest_add(mk, row, spec_of(b, mk, h->name, port->number, (struct str){ 0 }, &spec), 1);
 }
 
@@ -263,11 +282,12 @@ static void outer_default(struct build *b, struct making *mk, struct view_row *r
 			  const struct who *who)
 {
 	const struct host *h = mk->host;
-	struct spec spec = { .host = h,
-			     .port = port,
-			     .v6 = !addr_is_v4(&row->net.addr),
-			     .local = who->outside && h->doc->service->external_local };
+	struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
+	struct target t;
 
+	target_outer(b->world, h, port, &t);
+	spec_aim(&spec, h, port, &t);
+	spec.local = who->outside && h->doc->service->external_local;
 	dest_add(mk, row, spec_of(b, mk, h->name, port->number, (struct str){ 0 }, &spec), 1);
 }
 

@@ -216,6 +216,15 @@ struct {
 	__type(value, struct mesh_tuple);
 } mesh_nats_new __weak SEC(".maps");
 
+/* mesh_shortcuts: directions of connections between pods of the node whose packets may go straight from link to link. One that is pushed out
+ * takes the long way. Key: source as client, destination as server. Writer: tc. Reader: tc, user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_shortcut);
+} mesh_shortcuts __weak SEC(".maps");
+
 /* mesh_frags: ports of datagrams that come in fragments. Writer, reader: tc. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

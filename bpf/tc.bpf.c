@@ -26,14 +26,13 @@ static __always_inline int pod_enter(struct __sk_buff *skb, struct work *w, __u3
 
 	if (!iface || !ctl || iface->kind != MESH_IFACE_POD)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
-	if (hook == MESH_HOOK_TO_POD && (ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, iface, NULL))
-		return *ret = pass(hook, MESH_REASON_NOT_TRACKED), 1;
+	if ((ctl->flags & MESH_CONTROL_SOCKETS) &&
+	    (hook == MESH_HOOK_TO_POD ? fast_to_pod(skb, iface, ctl, ret) : fast_from_pod(skb, iface, ctl, ret)))
+		return 1;
 	live = *(volatile __u64 *)&ctl->live;
 	pod = pod_find(iface->netns_cookie, live);
 	if (!pod)
 		return *ret = pass(hook, MESH_REASON_NOT_ENROLLED), 1;
-	if (hook == MESH_HOOK_FROM_POD && (ctl->flags & MESH_CONTROL_SOCKETS) && fast_midstream(skb, iface, pod))
-		return *ret = pass(hook, MESH_REASON_NOT_TRACKED), 1;
 	work_begin(w, hook, ifindex);
 	w->live = live;
 	w->pod_id = pod->workload_id;
@@ -206,6 +205,17 @@ static __always_inline int cuts(void)
 	return ctl && ctl->flags & MESH_CONTROL_CUT;
 }
 
+/* Lets a packet in that its policy allows. From a pod of the node, a SYN begins what may become a shortcut. */
+static __always_inline int pass_direct(const struct work *w, int foreign, __u16 reason)
+{
+	struct mesh_control *ctl = mesh_control_get();
+
+	if (!foreign && w->kind == PKT_L4 && w->p.t.proto == MESH_PROTO_TCP && ctl &&
+	    (ctl->flags & MESH_CONTROL_SHORTCUTS))
+		tc_shortcut_begin();
+	return pass(w->hook, reason);
+}
+
 /* A packet to the pod that belongs to no connection: its policy is asked about all that may begin one, and about other protocols. */
 __noinline int tc_to_pod_new(struct __sk_buff *skb)
 {
@@ -224,7 +234,7 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 	foreign = !source || !(source->flags & MESH_WORKLOAD_LOCAL);
 	guarded = guard && (guard->policy | guard->shadow);
 	if (!guarded && (!foreign || w->kind != PKT_L4))
-		return pass(w->hook, MESH_REASON_NOT_TRACKED);
+		return pass_direct(w, foreign, MESH_REASON_NOT_TRACKED);
 	if (from_host(skb))
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim_direct(w);
@@ -233,10 +243,10 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 		return w->kind == PKT_L4 ? tc_refuse_new(skb, reason) : drop(w->hook, reason);
 	/* Only a SYN is asked about, so that a TCP connection needs to be kept for its record alone, unless it may be cut. */
 	if (w->kind != PKT_L4 || (!foreign && w->p.t.proto == MESH_PROTO_TCP && !cuts()))
-		return pass(w->hook, MESH_REASON_NOT_TRACKED);
+		return pass_direct(w, foreign, MESH_REASON_NOT_TRACKED);
 	if (!tc_begin(MESH_CONN_ASKED | (foreign ? MESH_CONN_RECORD : 0)))
 		return pass(w->hook, MESH_REASON_CONN_TABLE_FULL);
-	return pass(w->hook, MESH_REASON_TRACKED);
+	return pass_direct(w, foreign, MESH_REASON_TRACKED);
 }
 
 /* A connection that the client's link tracks without having asked the server's policy. 0: denied. */

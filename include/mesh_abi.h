@@ -199,7 +199,10 @@ struct mesh_iface {
 	struct mesh_addr link_local; /* POD: the IPv6 link-local address that it may claim */
 	__u8 mac[6];		     /* POD: the pod's own */
 	__u8 kind;		     /* enum mesh_iface_kind */
-	__u8 pad;
+	__u8 flags;		     /* enum mesh_iface_flag */
+};
+enum mesh_iface_flag {
+	MESH_IFACE_ALONE = 1 /* POD: nobody else has programs or a queue there, which a shortcut would go round */
 };
 _Static_assert(sizeof(struct mesh_iface) == 64, "mesh_iface");
 
@@ -243,6 +246,7 @@ _Static_assert(sizeof(struct mesh_control) == 40, "mesh_control");
 enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
 	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */
+	MESH_CONTROL_SHORTCUTS = 4, /* packets may go straight to the link of another pod of the node */
 };
 
 /* clang-format off */
@@ -305,7 +309,8 @@ enum mesh_control_flag {
 	X(SPOOFED_ICMP,    "spoofed_icmp",      "an ICMP error about a packet that was not for the pod, or a redirect") \
 	X(TAGGED,          "tagged",            "VLAN tags hide what the frame holds")                \
 	X(FLOODED,         "flooded",           "for another link address: a bridge did not know where that is")                      \
-	X(CUT,             "cut",               "a policy that came later forbids it")
+	X(CUT,             "cut",               "a policy that came later forbids it")              \
+	X(SHORTCUT,        "shortcut",          "went straight to the other pod's link, past the node's own stack")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -519,6 +524,37 @@ struct mesh_conn {
 };
 _Static_assert(sizeof(struct mesh_conn) == 336, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
+
+/*
+ * One direction of a TCP connection between two pods of the node: value of mesh_shortcuts; the key is the source as client, the destination
+ * as server, proto and kind 0. It comes with the SYN (answer: with the SYN-ACK) that has arrived at the destination's link, and so has
+ * come through whatever the node forbids.
+ */
+enum mesh_shortcut_state {
+	MESH_SHORTCUT_SYN = 1,	    /* the SYN is at the server's link */
+	MESH_SHORTCUT_ANSWERED = 2, /* and its answer at the client's */
+	MESH_SHORTCUT_TRACKED =
+		3,		/* established; the node's netfilter tracks it, and would miss what does not pass it */
+	MESH_SHORTCUT_OPEN = 4, /* established: packets may go straight to the destination's link */
+	MESH_SHORTCUT_CLOSED = 5, /* one side has ended */
+};
+struct mesh_shortcut {
+	struct mesh_addr destination;  /* as in the key: an element may be recycled while it is read */
+	__u64 near_cookie, far_cookie; /* namespaces of source and destination */
+	__u64 born_ns;		       /* CLOCK_BOOTTIME, the same in both directions */
+	__u64 seen_ns;	      /* last packet at the destination's link by the long way, CLOCK_MONOTONIC, coarse */
+	__u64 verdict_epoch;  /* live epoch when the policy was asked */
+	__u64 packets, bytes; /* that went straight */
+	__u32 far_ifindex;
+	__u32 seq;  /* of the SYN, or of its answer */
+	__u8 state; /* enum mesh_shortcut_state */
+	__u8 reply; /* 1: from the server */
+	__u16 pad;
+	__u32 pad2;
+};
+_Static_assert(sizeof(struct mesh_shortcut) == 88, "mesh_shortcut");
+/* For so long the long way is taken to be open as it was. */
+#define MESH_SHORTCUT_LEASE_S 10
 
 /* First fragments name the ports for the rest. Key and value of mesh_frags. */
 struct mesh_frag_key {

@@ -47,6 +47,10 @@ struct sock {
 	__u16 sk_protocol;
 };
 
+struct sk_buff {
+	unsigned long _nfct; /* connection tracking's entry, and in the lowest three bits how it belongs to it */
+};
+
 struct inet_connection_sock;
 
 struct tcp_sock {

@@ -238,8 +238,10 @@ static void show(struct reading *r, const struct mesh_flow *flow)
 		.policy = name_text(r->p, flow->policy_id),
 	};
 
-	if (!r->stopped && wanted(r->filter, &v))
-		r->stopped = !r->fn(r->data, &v);
+	if (r->stopped || !wanted(r->filter, &v))
+		return;
+	shortcut_counts(r->p, flow, &v.straight);
+	r->stopped = !r->fn(r->data, &v);
 }
 
 /* Copies the record of one sequence number; false: it is being written, or was overwritten. */
@@ -373,6 +375,8 @@ void flow_json(struct json *j, const struct flow_view *v)
 	json_kuint(j, "bytes_sent", f->bytes_sent);
 	json_kuint(j, "bytes_received", f->bytes_received);
 	json_kuint(j, "bytes_redirected", f->bytes_redirected);
+	json_kuint(j, "bytes_shortcut", v->straight.bytes);
+	json_kuint(j, "packets_shortcut", v->straight.packets);
 	json_ktime(j, "opened", v->opened_realtime_ns);
 	json_ktime(j, "closed", v->closed_realtime_ns);
 	json_kstr(j, "state", str_of(state_label(f->state)));

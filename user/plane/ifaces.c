@@ -181,6 +181,7 @@ static void pod_want(struct plane *p, const struct pod *pod)
 {
 	struct mesh_iface row = { .netns_cookie = pod->cookie, .kind = MESH_IFACE_POD };
 
+	row.flags = shortcut_alone(p, pod->link.host) ? MESH_IFACE_ALONE : 0;
 	memcpy(row.mac, pod->link.mac, sizeof(row.mac));
 	memcpy(&row.link_local, &pod->link.link_local, sizeof(row.link_local));
 	if (addr_is_zero(&pod->link.link_local))
@@ -205,6 +206,21 @@ void ifaces_prune(struct plane *p)
 		return;
 	p->ifaces.pods_due = false;
 	ifaces_end(p, MESH_IFACE_POD);
+}
+
+void iface_company(struct plane *p, uint32_t ifindex)
+{
+	struct iface *f = iface_find(p, ifindex);
+	uint8_t flags;
+
+	if (!f || f->row.kind != MESH_IFACE_POD)
+		return;
+	flags = shortcut_alone(p, ifindex) ? MESH_IFACE_ALONE : 0;
+	if (flags == f->row.flags)
+		return;
+	f->row.flags = flags;
+	if (write_row(p, f))
+		log_warn("cannot write mesh_ifaces ifindex=%u error=%s", ifindex, strerror(errno));
 }
 
 /* ---- start and end ---- */

@@ -25,7 +25,7 @@ struct ifaces {
 	struct mesh_addr *locals; /* what mesh_locals holds, sorted */
 	uint32_t local_nr;
 	char *node_links; /* setting node-interfaces, owned */
-	int event_fd;	  /* rtnetlink: links, addresses, routes */
+	int event_fd;	  /* rtnetlink: links, addresses, routes, queues and filters */
 	bool pods_due;	  /* pods or their links changed since programs were last put on */
 };
 
@@ -46,6 +46,8 @@ void ifaces_begin(struct plane *p, enum mesh_iface_kind kind);
 void ifaces_end(struct plane *p, enum mesh_iface_kind kind);
 /* The interface does not exist any more. */
 void iface_gone(struct plane *p, uint32_t ifindex);
+/* Programs or queues at the interface may be others than before. */
+void iface_company(struct plane *p, uint32_t ifindex);
 struct iface *iface_find(struct plane *p, uint32_t ifindex);
 /* The interface that the pod of this namespace is at; 0: none is known. */
 uint32_t iface_of(const struct plane *p, uint64_t netns_cookie);

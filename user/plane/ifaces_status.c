@@ -62,6 +62,7 @@ static void iface_json(struct json *j, struct plane *p, const struct iface *f)
 	json_kstr(j, "pod", f->row.kind == MESH_IFACE_POD ? pod_of(p, f->row.netns_cookie) : (struct str){ 0 });
 	json_kstr(j, "programs", str_of(how_text(f->how)));
 	json_kuint(j, "connections", load.established);
+	json_kbool(j, "shortcuts", f->row.flags & MESH_IFACE_ALONE);
 	json_object_end(j);
 }
 
@@ -107,32 +108,26 @@ static void apart_json(struct json *j, const struct plane *p)
 struct foreign {
 	struct json *j;
 	struct plane *p;
-	uint32_t ifindex, own[PLANE_TC_NR];
+	uint32_t ifindex;
 	bool egress;
 };
-
-static uint32_t prog_id(int fd, struct bpf_prog_info *info)
-{
-	uint32_t len = sizeof(*info);
-
-	memset(info, 0, sizeof(*info));
-	return fd < 0 || bpf_obj_get_info_by_fd(fd, info, &len) ? 0 : info->id;
-}
 
 static void foreign_one(void *data, enum tc_how how, uint32_t id)
 {
 	struct foreign *f = data;
-	struct bpf_prog_info info;
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
 	char name[IF_NAMESIZE];
 	int fd;
 
 	for (uint32_t i = 0; i < PLANE_TC_NR; i++)
-		if (id && f->own[i] == id)
+		if (id && f->p->tc_id[i] == id)
 			return;
 	fd = id ? bpf_prog_get_fd_by_id(id) : -1;
-	prog_id(fd, &info);
-	if (fd >= 0)
+	if (fd >= 0) {
+		bpf_obj_get_info_by_fd(fd, &info, &len);
 		close(fd);
+	}
 	json_object(f->j);
 	json_kstr(f->j, "name", str_of(name_of(f->ifindex, name)));
 	json_kstr(f->j, "direction", f->egress ? STR("egress") : STR("ingress"));
@@ -145,10 +140,7 @@ static void foreign_one(void *data, enum tc_how how, uint32_t id)
 static void foreign_json(struct json *j, struct plane *p)
 {
 	struct foreign f = { .j = j, .p = p };
-	struct bpf_prog_info info;
 
-	for (uint32_t i = 0; i < PLANE_TC_NR; i++)
-		f.own[i] = prog_id(p->tc_fd[i], &info);
 	json_key(j, "foreign_programs");
 	json_array(j);
 	for (uint32_t i = 0; i < p->ifaces.nr; i++) {
@@ -172,6 +164,7 @@ void ifaces_json(struct json *j, struct plane *p)
 	json_array_end(j);
 	apart_json(j, p);
 	foreign_json(j, p);
+	shortcuts_json(j, p);
 	json_key(j, "connections");
 	json_object(j);
 	json_kuint(j, "established", count(p, PLANE_MAP_CONNS));

@@ -152,9 +152,11 @@ static void take_off(const char *pin)
 /* While both decide, tc finds the connection's endpoint in the packets already: so the sockets may begin early and end late. */
 static void say_sockets(struct plane *p, bool on)
 {
-	uint32_t flags = p->control->flags & ~(uint32_t)MESH_CONTROL_SOCKETS;
+	uint32_t flags = p->control->flags & ~(uint32_t)(MESH_CONTROL_SOCKETS | MESH_CONTROL_SHORTCUTS);
 
-	__atomic_store_n(&p->control->flags, flags | (on ? MESH_CONTROL_SOCKETS : 0), __ATOMIC_RELEASE);
+	flags |= on ? MESH_CONTROL_SOCKETS : 0;
+	flags |= on && p->shortcut ? MESH_CONTROL_SHORTCUTS : 0;
+	__atomic_store_n(&p->control->flags, flags, __ATOMIC_RELEASE);
 }
 
 int links_attach(struct plane *p, struct buf *err)

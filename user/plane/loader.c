@@ -280,6 +280,14 @@ static int arrays_map(struct plane *p, struct buf *err)
 
 /* ---- programs ---- */
 
+static uint32_t prog_id(int fd)
+{
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &len) ? 0 : info.id;
+}
+
 /* Takes the fds out of the skeleton, so that libbpf's copy of the object can go. */
 static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, struct bpf_program **progs)
 {
@@ -303,6 +311,7 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 		p->tc_fd[i] = fcntl(bpf_program__fd(tc[i]), F_DUPFD_CLOEXEC, 3);
 		if (p->tc_fd[i] < 0)
 			return -errno;
+		p->tc_id[i] = prog_id(p->tc_fd[i]);
 	}
 	skel_iters(skel, iters);
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
@@ -404,6 +413,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->ifaces.node_links = xstrdup(s->node_interfaces ? s->node_interfaces : "none");
 	p->ifaces.event_fd = -1;
 	p->cut = s->cut;
+	p->shortcut = s->shortcut && s->tc && s->socket_hooks;
 	p->sock_diag = s->sock_diag;
 	p->accel.mode = s->accelerate;
 	p->accel.loopback = s->accelerate_loopback;

@@ -244,8 +244,8 @@ int nodelinks_sync(struct plane *p)
 
 int nodelinks_init(struct plane *p)
 {
-	static const uint32_t groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-					   RTNLGRP_IPV6_ROUTE };
+	static const uint32_t groups[] = { RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+					   RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,  RTNLGRP_TC };
 	struct ifaces *s = &p->ifaces;
 	const struct sockaddr_nl any = { .nl_family = AF_NETLINK };
 	struct epoll_event e = { .events = EPOLLIN };
@@ -296,6 +296,12 @@ static void event(struct plane *p, const struct nlmsghdr *h, struct due *due)
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
 		due->node = true;
+		break;
+	case RTM_NEWQDISC:
+	case RTM_DELQDISC:
+	case RTM_NEWTFILTER:
+	case RTM_DELTFILTER:
+		iface_company(p, (uint32_t)((const struct tcmsg *)NLMSG_DATA(h))->tcm_ifindex);
 		break;
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:

@@ -52,12 +52,17 @@ void plane_idle(struct plane *p);
 
 /* Flows, oldest first: closed ones still in the ring, then live ones (refreshed by iterators over sockets first). fn returns false
  * to stop. Names are resolved: texts live until fn returns. */
+struct shortcut_counts {
+	uint64_t packets, bytes;
+};
+
 struct flow_view {
 	const struct mesh_flow *flow;
 	uint64_t opened_realtime_ns, closed_realtime_ns; /* 0: open */
 	struct str client, server;			 /* "namespace/pod/serviceaccount", empty: unknown */
 	struct str service, cluster;			 /* "namespace/host", "outbound|..."; empty: none */
 	struct str policy;				 /* "namespace/name" that gave the verdict; empty: none did */
+	struct shortcut_counts straight;		 /* what went straight from pod to pod, both ways */
 };
 
 struct flow_filter {

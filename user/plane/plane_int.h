@@ -13,6 +13,7 @@
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
  *   flows.c   flow records       status.c  plane_status
  *   accel.c   who is accelerated
+ *   shortcuts.c  packets straight from pod to pod
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
  */
 #ifndef PLANE_PLANE_INT_H
@@ -50,6 +51,7 @@
 	X(CONNS_NEW, mesh_conns_new) \
 	X(NATS, mesh_nats)           \
 	X(NATS_NEW, mesh_nats_new)   \
+	X(SHORTCUTS, mesh_shortcuts) \
 	X(FRAGS, mesh_frags)         \
 	X(NAMES, mesh_names)         \
 	X(COUNTERS, mesh_counters)   \
@@ -269,10 +271,12 @@ struct plane {
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
 	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
-	bool sockets, tc;	/* what is to be attached */
-	bool udp_counted;	/* nothing is left to attach for it */
-	bool cut;		/* connections that a policy comes to forbid */
-	bool sock_diag;		/* sockets are cut by it, whatever the kernel has */
+	uint32_t tc_id[PLANE_TC_NR];
+	bool sockets, tc; /* what is to be attached */
+	bool udp_counted; /* nothing is left to attach for it */
+	bool cut;	  /* connections that a policy comes to forbid */
+	bool shortcut;	  /* packets straight from pod to pod */
+	bool sock_diag;	  /* sockets are cut by it, whatever the kernel has */
 	enum cut_by cut_by;
 	int iter_fd[PLANE_ITER_NR]; /* links of iterators; -1: this kernel has none, or it is not wanted */
 	bool adopted_pins;
@@ -479,6 +483,14 @@ struct podsocks {
 /* Runs iterators in the network namespaces of the pods that are wanted: each over all pods, before the next. 0, or the last -errno; pods
  * that are gone are none. */
 int podsocks_run(struct plane *p, const struct podsocks *what);
+
+/* ---- shortcuts.c ---- */
+/* Nothing of others is at the link of a pod that a packet which goes straight would not meet: programs, a queue. */
+bool shortcut_alone(const struct plane *p, uint32_t ifindex);
+/* What of a flow has gone straight, both ways, as far as is remembered. */
+void shortcut_counts(const struct plane *p, const struct mesh_flow *f, struct shortcut_counts *ret);
+/* Member of the status object. */
+void shortcuts_json(struct json *j, const struct plane *p);
 
 /* ---- sockdiag.c ---- */
 /* This kernel destroys sockets on request (CONFIG_INET_DIAG_DESTROY, and the handlers of TCP and UDP). */

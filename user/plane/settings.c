@@ -101,6 +101,8 @@ static const struct option_row options[] = {
 	{ "accelerate-pod-bytes", OPTION_NUMBER, AT(accelerate_pod), "67108864", "the same of all connections of a pod", 65536,
 	  2147483647, false },
 	{ "max-accelerated", OPTION_NUMBER, AT(max_accelerated), "16384", "sockets of this node that are accelerated", 16, 1048576, false },
+	{ "shortcut", OPTION_SWITCH, AT(shortcut), "on",
+	  "on or off: packets of established connections between pods of the node go straight from link to link", 0, 0, false },
 	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",
 	  "the node's links to the outside: names with commas between them; auto: those of default routes; none", 1, 1024, false },
 	{ "log-level", OPTION_LEVEL, AT(log_level), "info", "err, warn, info or debug", 1, 0, false },

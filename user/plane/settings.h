@@ -38,6 +38,7 @@ struct settings {
 	uint32_t accelerate_flow;     /* accelerate-flow-bytes: of a direction that wait for their reader: 131072 */
 	uint32_t accelerate_pod;      /* accelerate-pod-bytes: of all connections of a pod: 67108864 */
 	uint32_t max_accelerated;     /* sockets: 16384 */
+	bool shortcut;		      /* packets straight from pod to pod of the node: on */
 	char *node_interfaces;	      /* links to the outside, by name, "auto": those of default routes; "none": auto */
 	char *log_level;	      /* info */
 	bool unload, version, help;   /* flags only */

@@ -33,6 +33,7 @@ static uint32_t pow2(uint32_t n)
  *   interfaces of pods and the node: max-pods + 64
  *   conns      max-connections; each has up to three other views in nats (dialled, and two of a masquerade); those that are not
  *              confirmed have half as much room, which nobody else's can be pushed out of
+ *   shortcuts  both directions of max-flows connections
  *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods + max-workloads, of policies as many as
  *              there may be, and 32768 of the past
  * With the defaults 75 MB of kernel memory, half of it flows; tables and names allocate as they fill.
@@ -65,6 +66,7 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_CONNS_NEW] = fresh;
 	max[PLANE_MAP_NATS] = 3 * p->max_conns;
 	max[PLANE_MAP_NATS_NEW] = 3 * fresh;
+	max[PLANE_MAP_SHORTCUTS] = 2 * p->max_flows;
 	max[PLANE_MAP_FRAGS] = FRAGS_MAX;
 	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + p->max_workloads +
 			       max[PLANE_MAP_POLICIES] + 32768;

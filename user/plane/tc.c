@@ -104,11 +104,16 @@ static void detach_link(const struct tc_place *at)
 /* Calls back for what one message tells. */
 struct clsact_look {
 	uint32_t ifindex, filters;
-	bool qdisc;
+	bool qdisc, queues;
 	uint32_t priority, handle, at_place; /* at_place: program of the filter there, ~0: not a program */
 	tc_prog_fn fn;
 	void *data;
 };
+
+static bool is_kind(const struct rtattr *a, const char *kind)
+{
+	return RTA_PAYLOAD(a) == strlen(kind) + 1 && !memcmp(RTA_DATA(a), kind, strlen(kind));
+}
 
 static void qdisc_message(void *data, const struct nlmsghdr *h)
 {
@@ -119,8 +124,10 @@ static void qdisc_message(void *data, const struct nlmsghdr *h)
 	if (h->nlmsg_type != RTM_NEWQDISC || (uint32_t)t->tcm_ifindex != l->ifindex)
 		return;
 	kind = netlink_attr(TCA_RTA(t), TCA_PAYLOAD(h), TCA_KIND);
-	l->qdisc |=
-		kind && RTA_PAYLOAD(kind) == sizeof("clsact") && !memcmp(RTA_DATA(kind), "clsact", sizeof("clsact"));
+	if (!kind)
+		return;
+	l->qdisc |= is_kind(kind, "clsact");
+	l->queues |= !is_kind(kind, "clsact") && !is_kind(kind, "ingress") && !is_kind(kind, "noqueue");
 }
 
 /* A classifier is listed by itself, with handle 0, and then each of its filters. */
@@ -275,6 +282,13 @@ void tc_release(const char *pin, uint32_t ifindex)
 	if (!look_filters(&l, false) && !look_filters(&l, true) && !l.filters)
 		bpf_tc_hook_destroy(&hook);
 	unlink(path);
+}
+
+bool tc_queues(uint32_t ifindex)
+{
+	struct clsact_look l = { .ifindex = ifindex };
+
+	return ask(&l, RTM_GETQDISC, 0, qdisc_message) || l.queues;
 }
 
 /* ---- either ---- */

@@ -37,4 +37,7 @@ bool tc_pin_parse(const char *file, const char **ret_name, uint32_t *ret_name_le
 typedef void (*tc_prog_fn)(void *data, enum tc_how how, uint32_t prog_id);
 int tc_list(uint32_t ifindex, bool egress, tc_prog_fn fn, void *data);
 
+/* The interface has a queue discipline that may hold packets back, or drop them. */
+bool tc_queues(uint32_t ifindex);
+
 #endif

@@ -99,6 +99,8 @@ static bool flow_row(void *data, const struct flow_view *v)
 	table_cell(t, str_of(f->state < MESH_STATE_NR ? state_texts[f->state] : "unknown"));
 	table_cellf(t, "%llu", (unsigned long long)f->bytes_sent);
 	table_cellf(t, "%llu", (unsigned long long)f->bytes_received);
+	if (l->q->output == OUTPUT_WIDE)
+		table_cellf(t, "%llu", (unsigned long long)v->straight.bytes);
 	duration_cell(t, l, v);
 	if (l->q->output == OUTPUT_WIDE) {
 		table_cellf(t, "%.3fms", f->srtt_us / 1e3);
@@ -127,10 +129,9 @@ static void flow_heads(struct listing *l)
 {
 	static const char *const narrow[] = { "CLIENT", "SERVICE", "DIALLED",  "ENDPOINT", "SERVER", "PROTO",
 					      "STATE",	"SENT",	   "RECEIVED", "DURATION", "REASON" };
-	static const char *const wide[] = { "CLIENT",	   "CLIENT-ADDRESS", "SERVICE",	 "DIALLED",
-					    "ENDPOINT",	   "SERVER",	     "PROTO",	 "STATE",
-					    "SENT",	   "RECEIVED",	     "DURATION", "SRTT",
-					    "RETRANSMITS", "EPOCH",	     "CLUSTER",	 "REASON" };
+	static const char *const wide[] = { "CLIENT", "CLIENT-ADDRESS", "SERVICE", "DIALLED",  "ENDPOINT", "SERVER",
+					    "PROTO",  "STATE",		"SENT",	   "RECEIVED", "SHORTCUT", "DURATION",
+					    "SRTT",   "RETRANSMITS",	"EPOCH",   "CLUSTER",  "REASON" };
 
 	if (l->q->output == OUTPUT_WIDE)
 		table_head(&l->table, wide, sizeof(wide) / sizeof(*wide));

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "config/tables.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection in which every bit depends on all. */
+static uint64_t mix(uint64_t z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+/* Of an endpoint's address and port; `salt` makes another one of it. */
+static uint64_t entry_hash(const struct table_entry *e, uint64_t salt)
+{
+	uint64_t w[2];
+
+	memcpy(w, &e->addr, sizeof(w));
+	return mix(mix(mix(w[0] + 0x9e3779b97f4a7c15ull) ^ w[1]) ^ ((uint64_t)e->port << 32 | salt));
+}
+
+/* What does not depend on the order in which the endpoints were given. */
+static int by_address(const void *a, const void *b)
+{
+	const struct table_entry *const *x = a, *const *y = b;
+	int c = memcmp(&(*x)->addr, &(*y)->addr, sizeof((*x)->addr));
+
+	return c ? c : (int)(*x)->port - (int)(*y)->port;
+}
+
+static const struct table_entry **sorted(const struct table_entry *entries, uint32_t nr)
+{
+	const struct table_entry **s = nr ? malloc(nr * sizeof(*s)) : NULL;
+
+	for (uint32_t i = 0; s && i < nr; i++)
+		s[i] = &entries[i];
+	if (s)
+		qsort(s, nr, sizeof(*s), by_address);
+	return s;
+}
+
+static uint64_t weight_sum(const struct table_entry *entries, uint32_t nr)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		sum += entries[i].weight;
+	return sum;
+}
+
+/* ---- round robin ---- */
+
+struct turn {
+	uint64_t at; /* when it is due: (2k + 1) / (2 share), as a fraction of the whole in 2^-63 */
+	uint32_t rank, id;
+};
+
+static int by_time(const void *a, const void *b)
+{
+	const struct turn *x = a, *y = b;
+
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+struct remainder {
+	uint64_t rest;
+	uint32_t rank;
+};
+
+static int by_rest(const void *a, const void *b)
+{
+	const struct remainder *x = a, *y = b;
+
+	if (x->rest != y->rest)
+		return x->rest > y->rest ? -1 : 1;
+	return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+/* Shares of `total` turns, largest remainders first, nobody with less than one. */
+static bool apportion(const struct table_entry **s, uint32_t nr, uint64_t sum, uint32_t total, uint32_t *shares)
+{
+	struct remainder *rests = malloc(nr * sizeof(*rests));
+	uint32_t left = total - nr;
+
+	if (!rests)
+		return false;
+	/* One turn each, the others in proportion: no share is more than one turn off. */
+	for (uint32_t i = 0; i < nr; i++) {
+		unsigned __int128 part = (unsigned __int128)(total - nr) * s[i]->weight;
+
+		shares[i] = 1 + (uint32_t)(part / sum);
+		rests[i] = (struct remainder){ (uint64_t)(part % sum), i };
+		left -= shares[i] - 1;
+	}
+	qsort(rests, nr, sizeof(*rests), by_rest);
+	for (uint32_t i = 0; i < left; i++)
+		shares[rests[i].rank]++;
+	free(rests);
+	return true;
+}
+
+static uint32_t shares_of(const struct table_entry **s, uint32_t nr, uint32_t max, uint64_t sum, uint32_t *shares)
+{
+	uint64_t divisor = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t a = divisor, b = s[i]->weight;
+
+		while (b) {
+			uint64_t rest = a % b;
+
+			a = b;
+			b = rest;
+		}
+		divisor = a;
+	}
+	if (sum / divisor > max) {
+		uint32_t total = max > nr ? max : nr;
+
+		return apportion(s, nr, sum, total, shares) ? total : 0;
+	}
+	for (uint32_t i = 0; i < nr; i++)
+		shares[i] = (uint32_t)(s[i]->weight / divisor);
+	return (uint32_t)(sum / divisor);
+}
+
+uint32_t table_turns(const struct table_entry *entries, uint32_t nr, uint32_t max, uint32_t **ret)
+{
+	const struct table_entry **s = sorted(entries, nr);
+	uint32_t *shares = s ? malloc(nr * sizeof(*shares)) : NULL, total = 0, n = 0;
+	struct turn *turns = NULL;
+
+	*ret = NULL;
+	if (shares)
+		total = shares_of(s, nr, max, weight_sum(entries, nr), shares);
+	if (total) {
+		turns = malloc(total * sizeof(*turns));
+		*ret = malloc(total * sizeof(**ret));
+	}
+	if (!turns || !*ret) {
+		free(*ret);
+		*ret = NULL;
+		total = 0;
+	}
+	for (uint32_t i = 0; total && i < nr; i++)
+		for (uint32_t k = 0; k < shares[i]; k++)
+			turns[n++] = (struct turn){ (uint64_t)(((unsigned __int128)(2 * (uint64_t)k + 1) << 63) /
+							       (2 * (uint64_t)shares[i])),
+						    i, s[i]->id };
+	if (total)
+		qsort(turns, total, sizeof(*turns), by_time);
+	for (uint32_t i = 0; i < total; i++)
+		(*ret)[i] = turns[i].id;
+	free(turns);
+	free(shares);
+	free(s);
+	return total;
+}
+
+/* ---- ring ---- */
+
+static int by_hash(const void *a, const void *b)
+{
+	const struct table_position *x = a, *y = b;
+
+	if (x->hash != y->hash)
+		return x->hash < y->hash ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Positions of an endpoint of this weight. */
+static uint32_t ring_share(uint32_t weight, uint64_t sum, uint64_t size)
+{
+	uint64_t n = (weight * size + sum / 2) / sum;
+
+	return n ? (uint32_t)n : 1;
+}
+
+uint32_t table_ring(const struct table_entry *entries, uint32_t nr, uint32_t min, struct table_position **ret)
+{
+	uint64_t sum = weight_sum(entries, nr), size, n = 0;
+	uint32_t least = UINT32_MAX;
+
+	*ret = NULL;
+	if (!nr)
+		return 0;
+	for (uint32_t i = 0; i < nr; i++)
+		if (entries[i].weight < least)
+			least = entries[i].weight;
+	/* A whole number for the least one: (min * least / sum, rounded up) * sum / least. */
+	size = ((uint64_t)min * least + sum - 1) / sum;
+	size = (uint64_t)((unsigned __int128)size * sum / least);
+	if (size > TABLE_RING_MAX)
+		size = TABLE_RING_MAX;
+	for (uint32_t i = 0; i < nr; i++)
+		n += ring_share(entries[i].weight, sum, size);
+	*ret = malloc(n * sizeof(**ret));
+	if (!*ret)
+		return 0;
+	n = 0;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t share = ring_share(entries[i].weight, sum, size);
+
+		for (uint32_t k = 0; k < share; k++)
+			(*ret)[n++] = (struct table_position){ entry_hash(&entries[i], k), entries[i].id };
+	}
+	qsort(*ret, n, sizeof(**ret), by_hash);
+	return (uint32_t)n;
+}
+
+/* ---- Maglev ---- */
+
+struct walk {
+	uint32_t at, skip; /* the next place that it would like, and the step to the one after */
+	uint64_t behind;   /* it takes a place when round * weight has reached this */
+};
+
+int table_maglev(const struct table_entry *entries, uint32_t nr, uint32_t size, uint32_t *table)
+{
+	const struct table_entry **s;
+	struct walk *walks;
+	uint8_t *taken;
+	uint32_t most = 0, filled = 0;
+	int rc = -ENOMEM;
+
+	if (!nr || nr > size || size < 2)
+		return -EINVAL;
+	s = sorted(entries, nr);
+	walks = malloc(nr * sizeof(*walks));
+	taken = calloc(size, 1);
+	if (!s || !walks || !taken)
+		goto out;
+	for (uint32_t i = 0; i < nr; i++) {
+		walks[i].at = (uint32_t)(entry_hash(s[i], 1ull << 48) % size);
+		walks[i].skip = (uint32_t)(entry_hash(s[i], 2ull << 48) % (size - 1)) + 1;
+		walks[i].behind = 0;
+		if (s[i]->weight > most)
+			most = s[i]->weight;
+	}
+	for (uint64_t round = 1; filled < size; round++) {
+		for (uint32_t i = 0; i < nr && filled < size; i++) {
+			struct walk *w = &walks[i];
+
+			if (round * s[i]->weight < w->behind)
+				continue;
+			w->behind += most;
+			while (taken[w->at])
+				w->at = (uint32_t)(((uint64_t)w->at + w->skip) % size);
+			taken[w->at] = 1;
+			table[w->at] = s[i]->id;
+			filled++;
+		}
+	}
+	rc = 0;
+out:
+	free(taken);
+	free(walks);
+	free(s);
+	return rc;
+}

@@ -2,9 +2,10 @@
 #include "config/tables.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/arena.h"
 
 /* The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection in which every bit depends on all. */
 static uint64_t mix(uint64_t z)
@@ -34,12 +35,11 @@ static int by_address(const void *a, const void *b)
 
 static const struct table_entry **sorted(const struct table_entry *entries, uint32_t nr)
 {
-	const struct table_entry **s = nr ? malloc(nr * sizeof(*s)) : NULL;
+	const struct table_entry **s = xcalloc(nr, sizeof(*s));
 
-	for (uint32_t i = 0; s && i < nr; i++)
+	for (uint32_t i = 0; i < nr; i++)
 		s[i] = &entries[i];
-	if (s)
-		qsort(s, nr, sizeof(*s), by_address);
+	qsort(s, nr, sizeof(*s), by_address);
 	return s;
 }
 
@@ -83,13 +83,11 @@ static int by_rest(const void *a, const void *b)
 }
 
 /* Shares of `total` turns, largest remainders first, nobody with less than one. */
-static bool apportion(const struct table_entry **s, uint32_t nr, uint64_t sum, uint32_t total, uint32_t *shares)
+static void apportion(const struct table_entry **s, uint32_t nr, uint64_t sum, uint32_t total, uint32_t *shares)
 {
-	struct remainder *rests = malloc(nr * sizeof(*rests));
+	struct remainder *rests = xcalloc(nr, sizeof(*rests));
 	uint32_t left = total - nr;
 
-	if (!rests)
-		return false;
 	/* One turn each, the others in proportion: no share is more than one turn off. */
 	for (uint32_t i = 0; i < nr; i++) {
 		unsigned __int128 part = (unsigned __int128)(total - nr) * s[i]->weight;
@@ -102,7 +100,6 @@ static bool apportion(const struct table_entry **s, uint32_t nr, uint64_t sum, u
 	for (uint32_t i = 0; i < left; i++)
 		shares[rests[i].rank]++;
 	free(rests);
-	return true;
 }
 
 static uint32_t shares_of(const struct table_entry **s, uint32_t nr, uint32_t max, uint64_t sum, uint32_t *shares)
@@ -123,7 +120,8 @@ static uint32_t shares_of(const struct table_entry **s, uint32_t nr, uint32_t ma
 	if (sum / divisor > max) {
 		uint32_t total = max > nr ? max : nr;
 
-		return apportion(s, nr, sum, total, shares) ? total : 0;
+		apportion(s, nr, sum, total, shares);
+		return total;
 	}
 	for (uint32_t i = 0; i < nr; i++)
 		shares[i] = (uint32_t)(s[i]->weight / divisor);
@@ -132,29 +130,25 @@ static uint32_t shares_of(const struct table_entry **s, uint32_t nr, uint32_t ma
 
 uint32_t table_turns(const struct table_entry *entries, uint32_t nr, uint32_t max, uint32_t **ret)
 {
-	const struct table_entry **s = sorted(entries, nr);
-	uint32_t *shares = s ? malloc(nr * sizeof(*shares)) : NULL, total = 0, n = 0;
-	struct turn *turns = NULL;
+	const struct table_entry **s;
+	uint32_t *shares, total, n = 0;
+	struct turn *turns;
 
 	*ret = NULL;
-	if (shares)
-		total = shares_of(s, nr, max, weight_sum(entries, nr), shares);
-	if (total) {
-		turns = malloc(total * sizeof(*turns));
-		*ret = malloc(total * sizeof(**ret));
-	}
-	if (!turns || !*ret) {
-		free(*ret);
-		*ret = NULL;
-		total = 0;
-	}
-	for (uint32_t i = 0; total && i < nr; i++)
-		for (uint32_t k = 0; k < shares[i]; k++)
-			turns[n++] = (struct turn){ (uint64_t)(((unsigned __int128)(2 * (uint64_t)k + 1) << 63) /
-							       (2 * (uint64_t)shares[i])),
-						    i, s[i]->id };
-	if (total)
-		qsort(turns, total, sizeof(*turns), by_time);
+	if (!nr)
+		return 0;
+	s = sorted(entries, nr);
+	shares = xcalloc(nr, sizeof(*shares));
+	total = shares_of(s, nr, max, weight_sum(entries, nr), shares);
+	turns = xcalloc(total, sizeof(*turns));
+	*ret = xcalloc(total, sizeof(**ret));
+	for (uint32_t i = 0; i < nr; i++)
+		for (uint64_t k = 0; k < shares[i]; k++) {
+			unsigned __int128 middle = (unsigned __int128)(2 * k + 1) << 63;
+
+			turns[n++] = (struct turn){ (uint64_t)(middle / (2 * (uint64_t)shares[i])), i, s[i]->id };
+		}
+	qsort(turns, total, sizeof(*turns), by_time);
 	for (uint32_t i = 0; i < total; i++)
 		(*ret)[i] = turns[i].id;
 	free(turns);
@@ -200,9 +194,7 @@ uint32_t table_ring(const struct table_entry *entries, uint32_t nr, uint32_t min
 		size = TABLE_RING_MAX;
 	for (uint32_t i = 0; i < nr; i++)
 		n += ring_share(entries[i].weight, sum, size);
-	*ret = malloc(n * sizeof(**ret));
-	if (!*ret)
-		return 0;
+	*ret = xcalloc(n, sizeof(**ret));
 	n = 0;
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t share = ring_share(entries[i].weight, sum, size);
@@ -227,15 +219,12 @@ int table_maglev(const struct table_entry *entries, uint32_t nr, uint32_t size, 
 	struct walk *walks;
 	uint8_t *taken;
 	uint32_t most = 0, filled = 0;
-	int rc = -ENOMEM;
 
 	if (!nr || nr > size || size < 2)
 		return -EINVAL;
 	s = sorted(entries, nr);
-	walks = malloc(nr * sizeof(*walks));
-	taken = calloc(size, 1);
-	if (!s || !walks || !taken)
-		goto out;
+	walks = xcalloc(nr, sizeof(*walks));
+	taken = xcalloc(size, 1);
 	for (uint32_t i = 0; i < nr; i++) {
 		walks[i].at = (uint32_t)(entry_hash(s[i], 1ull << 48) % size);
 		walks[i].skip = (uint32_t)(entry_hash(s[i], 2ull << 48) % (size - 1)) + 1;
@@ -257,10 +246,8 @@ int table_maglev(const struct table_entry *entries, uint32_t nr, uint32_t size, 
 			filled++;
 		}
 	}
-	rc = 0;
-out:
 	free(taken);
 	free(walks);
 	free(s);
-	return rc;
+	return 0;
 }

@@ -62,25 +62,23 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow 
 	return full ? MESH_REASON_FLOW_TABLE_FULL : reason;
 }
 
-static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct dial *d, const struct mesh_row *row,
+static __always_inline int route(struct bpf_sock_addr *ctx, int v6, struct dial *d, const struct mesh_row *row,
 				 __u16 *ret_reason)
 {
-	struct mesh_flow flow;
-	__u32 backend = 0;
-	int verdict = dial_route(ctx, d, row, &flow, &backend, ret_reason);
+	int verdict = dial_route(ctx, d, row, ret_reason);
 
 	if (verdict != ALLOW)
 		return verdict;
 	if (*ret_reason == MESH_REASON_ROUTED)
-		ctx_set_user_addr(ctx, v6, &flow.chosen, flow.chosen_port_be);
-	*ret_reason = record(ctx, &flow, *ret_reason);
+		ctx_set_user_addr(ctx, v6, &d->flow.chosen, d->flow.chosen_port_be);
+	*ret_reason = record(ctx, &d->flow, *ret_reason);
 	return ALLOW;
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
 {
 	struct mesh_row *row = NULL;
-	struct dial d = {};
+	struct dial d;
 	int found;
 
 	*ret_reason = dial_begin(ctx, v6, &d);

@@ -23,6 +23,7 @@ struct dial {
 	__u64 live;
 	struct mesh_key key;	/* what was dialled; scope is the row's */
 	struct mesh_addr local; /* the socket's own; the any-address: not bound to one */
+	struct mesh_flow flow;	/* what becomes of it: here because two of them are more than the stack has room for */
 };
 
 /* Refuses with ECONNREFUSED, with EPERM on kernels that cannot say which (before 5.18). */
@@ -46,9 +47,10 @@ static __always_inline void pod_addr(const struct mesh_pod *pod, const struct me
 }
 
 /* Fills what a flow record says of the dial, before anything is chosen. */
-static __always_inline void flow_begin(struct bpf_sock_addr *ctx, const struct dial *d, __u32 service_id,
-				       struct mesh_flow *flow)
+static __always_inline void flow_begin(struct bpf_sock_addr *ctx, struct dial *d, __u32 service_id)
 {
+	struct mesh_flow *flow = &d->flow;
+
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->cookie = bpf_get_socket_cookie(ctx);
 	flow->netns_cookie = d->pod->netns_cookie;
@@ -105,10 +107,10 @@ static __always_inline __u16 flow_policy(const struct dial *d, struct mesh_flow 
 }
 
 /* Chooses an endpoint into the flow. MESH_REASON_ROUTED: there is one; otherwise the reason why not. */
-static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh_flow *flow, __u32 *ret_backend)
+static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh_flow *flow)
 {
 	struct mesh_backend *backend = NULL;
-	__u16 reason = choose(row, &flow->cluster_id, ret_backend, &backend);
+	__u16 reason = choose(row, &flow->cluster_id, &flow->backend, &backend);
 
 	if (reason != MESH_REASON_ROUTED)
 		return reason;
@@ -175,10 +177,9 @@ static __always_inline int dial_answers(const struct bpf_sock_addr *ctx, const s
 }
 
 /* No service: the address itself. Nothing is recorded but a refusal. A pod's own address is never off the pod. */
-static __always_inline int dial_direct(struct bpf_sock_addr *ctx, const struct dial *d, __u16 *ret_reason)
+static __always_inline int dial_direct(struct bpf_sock_addr *ctx, struct dial *d, __u16 *ret_reason)
 {
 	struct mesh_workload *server = workload_find(&d->key.addr, d->live);
-	struct mesh_flow flow;
 	__u32 policy_id = 0;
 	__u16 reason;
 
@@ -194,23 +195,24 @@ static __always_inline int dial_direct(struct bpf_sock_addr *ctx, const struct d
 		reason = off_limits(&d->key.addr) ? MESH_REASON_REGISTRY_ONLY : MESH_REASON_NONE;
 	if (reason == MESH_REASON_NONE)
 		return ALLOW;
-	flow_begin(ctx, d, 0, &flow);
-	flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
-	flow.server_id = server ? server->workload_id : 0;
-	flow_fail(&flow, reason);
+	flow_begin(ctx, d, 0);
+	d->flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
+	d->flow.server_id = server ? server->workload_id : 0;
+	flow_fail(&d->flow, reason);
 	*ret_reason = reason;
 	return DENY;
 }
 
 /* A service: chooses an endpoint into the flow and asks its policy. *ret_reason: ROUTED or PASSED with ALLOW, else why not. */
-static __always_inline int dial_route(struct bpf_sock_addr *ctx, const struct dial *d, const struct mesh_row *row,
-				      struct mesh_flow *flow, __u32 *ret_backend, __u16 *ret_reason)
+static __always_inline int dial_route(struct bpf_sock_addr *ctx, struct dial *d, const struct mesh_row *row,
+				      __u16 *ret_reason)
 {
 	__u16 reason = MESH_REASON_PASSED, denied;
+	struct mesh_flow *flow = &d->flow;
 
-	flow_begin(ctx, d, row->service_id, flow);
+	flow_begin(ctx, d, row->service_id);
 	if (row->action == MESH_ROUTE)
-		reason = flow_choose(row, flow, ret_backend);
+		reason = flow_choose(row, flow);
 	*ret_reason = reason;
 	if (reason != MESH_REASON_ROUTED && reason != MESH_REASON_PASSED) {
 		flow_fail(flow, reason);

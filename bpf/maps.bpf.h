@@ -78,6 +78,42 @@ struct {
 	__type(value, struct mesh_backend);
 } mesh_backends __weak SEC(".maps");
 
+/* mesh_tables: of lb kinds that need more than columns, each a run. Writer: user/plane. Reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} mesh_tables __weak SEC(".maps");
+
+/* mesh_states: how endpoints fare. Index: that of mesh_backends. Writer: connect, sockops, tc, user/plane. Reader: the same. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_health);
+} mesh_states __weak SEC(".maps");
+
+/* mesh_pools: policy and counts of clusters. Index: slot given by user/plane. Writer: user/plane (policy), connect, sockops, tc (counts).
+ * Reader: the same. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_pool);
+} mesh_pools __weak SEC(".maps");
+
+/* mesh_affinities: where clients of services with session affinity went last. Writer, reader: connect, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_affinity_key);
+	__type(value, struct mesh_affinity);
+} mesh_affinities __weak SEC(".maps");
+
 /* mesh_netns: which pod a network namespace is. Key: netns cookie; value: index in mesh_pods.
  * Writer: user/plane. Reader: connect, sockops. */
 struct {

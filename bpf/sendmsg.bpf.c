@@ -85,8 +85,7 @@ static __always_inline __u16 connected(struct bpf_sock_addr *ctx, int v6, const 
 }
 
 /* Takes an entry for what the flow has chosen, and opens its record. */
-static __always_inline __u16 record(struct bpf_sock_addr *ctx, int v6, struct mesh_flow *flow, __u32 backend,
-				    __u16 reason)
+static __always_inline __u16 record(struct bpf_sock_addr *ctx, int v6, struct mesh_flow *flow, __u16 reason)
 {
 	struct mesh_peers *peers = bpf_sk_storage_get(&mesh_peers, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	struct mesh_peer *e;
@@ -103,7 +102,7 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, int v6, struct me
 	e->chosen = flow->chosen;
 	e->dialled_port_be = flow->dialled_port_be;
 	e->chosen_port_be = flow->chosen_port_be;
-	e->backend = backend;
+	e->backend = flow->backend;
 	e->server_id = flow->server_id;
 	e->bytes_sent = e->bytes_received = 0;
 	e->owed = e->answered = 0;
@@ -117,22 +116,20 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, int v6, struct me
 	return reason;
 }
 
-static __always_inline int route(struct bpf_sock_addr *ctx, int v6, const struct dial *d, const struct mesh_row *row,
+static __always_inline int route(struct bpf_sock_addr *ctx, int v6, struct dial *d, const struct mesh_row *row,
 				 __u16 *ret_reason)
 {
-	struct mesh_flow flow;
-	__u32 backend = 0;
-	int verdict = dial_route(ctx, d, row, &flow, &backend, ret_reason);
+	int verdict = dial_route(ctx, d, row, ret_reason);
 
 	if (verdict == ALLOW)
-		*ret_reason = record(ctx, v6, &flow, backend, *ret_reason);
+		*ret_reason = record(ctx, v6, &d->flow, *ret_reason);
 	return verdict;
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
 {
 	struct mesh_row *row = NULL;
-	struct dial d = {};
+	struct dial d;
 	int found;
 
 	*ret_reason = MESH_REASON_NOT_HANDLED;

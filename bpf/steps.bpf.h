@@ -22,7 +22,7 @@ __noinline int tc_find(const struct mesh_tuple *t)
 	w->wire = found.conn->wire;
 	w->conn_dialled = found.conn->dialled;
 	w->conn_ifindex = found.conn->ifindex;
-	w->conn_backend = found.conn->backend;
+	w->conn_backend = found.conn->flow.backend;
 	w->conn_server_id = found.conn->flow.server_id;
 	w->conn_view = found.view;
 	w->conn_reply = found.reply;
@@ -208,7 +208,7 @@ static __always_inline void describe(struct work *w, struct mesh_conn *conn, __u
 	conn->dialled = w->dialled;
 	conn->flags = (__u8)flags;
 	conn->ifindex = w->ifindex;
-	conn->backend = w->backend;
+	conn->flow.backend = w->backend;
 	conn->verdict_epoch = w->live;
 	conn->flow.netns_cookie = w->netns_cookie;
 	conn->flow.epoch = w->live;

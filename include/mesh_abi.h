@@ -97,29 +97,129 @@ struct mesh_choice {
 };
 _Static_assert(sizeof(struct mesh_choice) == 16, "mesh_choice");
 
-/* Element of mesh_clusters: one destination {host, subset, port} as one row version sees it. Owned by one row's unit. */
+/* How an endpoint is chosen. */
+enum mesh_lb {
+	MESH_LB_RANDOM = 0,
+	MESH_LB_LEAST_REQUEST = 1, /* fewest active connections of a few that are drawn */
+	MESH_LB_ROUND_ROBIN = 2,   /* in turn: the columns, or where weights differ the schedule in mesh_tables */
+	MESH_LB_RING =
+		3, /* the client's address on a ring of hashes: pairs {hash, backend} in mesh_tables, ascending */
+	MESH_LB_MAGLEV = 4, /* the client's address in a table of backends in mesh_tables */
+};
+
+/*
+ * Element of mesh_clusters: one level of priority of a destination {host, subset, port} as one row version sees it. Owned by one row's
+ * unit. A row leads to the first level; `next` leads on, for when nobody in a level is available.
+ */
 struct mesh_cluster {
 	__u64 weight_sum;
-	__u32 choice;	  /* first column in mesh_choices, over mesh_backends */
+	__u32 choice; /* first column in mesh_choices, over mesh_backends; their primaries are the endpoints, each once */
 	__u32 choice_nr;  /* columns; 0: no endpoint, refuse */
+	__u32 table;	  /* first in mesh_tables, of lb kinds that have one */
+	__u32 table_nr;	  /* turns, positions or entries; 0: none */
 	__u32 cluster_id; /* mesh_names, stable across rule changes */
-	__u32 flags;	  /* enum mesh_cluster_flag */
+	__u32 pool;	  /* mesh_pools; 0: none */
+	__u32 next;	  /* in mesh_clusters, 0: this is the last level */
+	__u32 share; /* of the connections, in percent, that begin their search here; the last level has the rest. In place */
+	__u16 lb;    /* enum mesh_lb */
+	__u16 flags; /* enum mesh_cluster_flag */
+	__u32 pad;
 };
 enum mesh_cluster_flag {
-	MESH_CLUSTER_ELSEWHERE = 1 /* its endpoints are on other nodes, and it may use this node's only */
+	MESH_CLUSTER_ELSEWHERE = 1, /* its endpoints are on other nodes, and it may use this node's only */
+	MESH_CLUSTER_WEIGHTED = 2,  /* endpoints differ in weight */
+	MESH_CLUSTER_LOCAL = 4,	    /* has endpoints of this node only */
 };
-_Static_assert(sizeof(struct mesh_cluster) == 24, "mesh_cluster");
+_Static_assert(sizeof(struct mesh_cluster) == 48, "mesh_cluster");
 
-/* Element of mesh_backends: one endpoint address; its index is the stable backend id. Backend 0 is never used. */
+/* Element of mesh_backends: one endpoint of one cluster; its index is the stable backend id. Backend 0 is never used. */
 struct mesh_backend {
 	struct mesh_addr addr;
 	__be16 port_be;
 	__u8 proto;
-	__u8 used;	   /* 1: slot taken */
+	__u8 used; /* 1: some rules lead to it. 0 and still not free: connections from before are left (mesh_states) */
 	__u32 workload_id; /* mesh_names, 0: unknown */
-	__u64 pad;
+	__u32 pool;	   /* whose endpoint it is */
+	__u32 pad;
 };
 _Static_assert(sizeof(struct mesh_backend) == 32, "mesh_backend");
+
+/*
+ * Element of mesh_states: how an endpoint of mesh_backends fares; one cache line. Survives rule changes and restarts of user space. Times
+ * are CLOCK_BOOTTIME nanoseconds. Changed by several at once: counts by atomic operations, flags by user/plane alone.
+ */
+struct mesh_health {
+	__u64 ejected_until_ns; /* 0: not ejected. Whoever exchanges it for 0 gives back its place in the pool's `ejected` */
+	__u64 since_ns; /* when it came, or came back: warm-up begins; when it went, for one that drains. 0: always there */
+	__u64 opened;		/* connections established */
+	__u32 active;		/* TCP connections, the ones that are being opened too */
+	__u32 flags;		/* enum mesh_health_flag */
+	__u32 connect_failures; /* in a row: refused, timed out, unreachable, reset before they were established */
+	__u32 resets;		/* in a row: established ones that the endpoint reset */
+	__u32 ejections;	/* how often it was ejected, less one for each interval that it was well */
+	__u32 latency_us;	/* round trip, smoothed over connections */
+	__u32 latency_nr;	/* samples in it */
+	__u32 failed;		/* connections never established, by the endpoint's fault */
+	__u32 reset;		/* established ones that it reset */
+	__u32 pad;
+};
+enum mesh_health_flag {
+	MESH_HEALTH_FAILS = 1,	/* an active check says so */
+	MESH_HEALTH_DRAINS = 2, /* no new connections */
+};
+_Static_assert(sizeof(struct mesh_health) == 64, "mesh_health");
+
+/*
+ * Element of mesh_pools: a cluster by its name, whichever rows lead to it: the policy that user/plane writes when rules become live, and
+ * the counts that belong to all of its endpoints. A pool keeps its place for as long as a cluster or a connection needs it. Pool 0 is
+ * never used. Two cache lines: what is read, and what is written all the time.
+ */
+#define MESH_WARMUP_STEPS 16
+struct mesh_pool {
+	__u32 cluster_id;						/* mesh_names */
+	__u32 max_connections;						/* UINT32_MAX: any number */
+	__u32 connect_timeout_ms;					/* 0: none */
+	__u32 keepalive_time_s, keepalive_interval_s, keepalive_probes; /* 0: as the system has it */
+	__u32 affinity_s;	/* a client's address keeps its endpoint for so long; 0: not */
+	__u32 warmup_ms;	/* 0: none */
+	__u32 connect_failures; /* so many in a row eject, 0: never */
+	__u32 resets;		/* the same */
+	__u32 base_ejection_ms, max_ejection_ms;
+	__u32 endpoint_nr;	   /* that take connections */
+	__u8 flags;		   /* enum mesh_pool_flag */
+	__u8 max_ejection_percent; /* of endpoint_nr; one may always be ejected */
+	__u8 min_health_percent;   /* with fewer than this available, ejections and checks are overlooked; 0: never */
+	__u8 pad[9];
+
+	__u32 active;			 /* TCP connections, the ones that are being opened too */
+	__u32 cursor;			 /* of round robin */
+	__u32 ejected;			 /* endpoints that are at this moment */
+	__u32 unhealthy;		 /* endpoints that fail an active check; by user/plane */
+	__u64 overflow;			 /* connections refused for max_connections */
+	__u16 warmup[MESH_WARMUP_STEPS]; /* share of its weight, in 1/65536, less one, of each part of warmup_ms */
+	__u64 pad2;
+};
+enum mesh_pool_flag {
+	MESH_POOL_OUTLIER = 1,	 /* endpoints that fail are ejected */
+	MESH_POOL_KEEPALIVE = 2, /* idle connections are probed */
+};
+_Static_assert(sizeof(struct mesh_pool) == 128, "mesh_pool");
+
+/* mesh_affinities: where a client's address went last. */
+struct mesh_affinity_key {
+	struct mesh_addr client;
+	__u32 pool;
+	__u8 proto;
+	__u8 local; /* of a cluster with this node's endpoints only */
+	__u16 pad;
+};
+_Static_assert(sizeof(struct mesh_affinity_key) == 24, "mesh_affinity_key");
+struct mesh_affinity {
+	__u64 seen_ns; /* when it was last asked for */
+	__u32 backend;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct mesh_affinity) == 16, "mesh_affinity");
 
 /* Element of mesh_pods: who a network namespace of this node is, from `epoch` on. Row 0 is never used. */
 struct mesh_pod {
@@ -247,6 +347,7 @@ enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
 	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */
 	MESH_CONTROL_SHORTCUTS = 4, /* packets may go straight to the link of another pod of the node */
+	MESH_CONTROL_HASTE = 8,	    /* some pool's connect_timeout_ms is shorter than TCP's first */
 };
 
 /* clang-format off */
@@ -310,7 +411,12 @@ enum mesh_control_flag {
 	X(TAGGED,          "tagged",            "VLAN tags hide what the frame holds")                \
 	X(FLOODED,         "flooded",           "for another link address: a bridge did not know where that is")                      \
 	X(CUT,             "cut",               "a policy that came later forbids it")              \
-	X(SHORTCUT,        "shortcut",          "went straight to the other pod's link, past the node's own stack")
+	X(SHORTCUT,        "shortcut",          "went straight to the other pod's link, past the node's own stack") \
+	X(OVERFLOW,        "overflow",          "the destination has as many connections as it may")  \
+	X(NO_HEALTHY,      "no_healthy_endpoint", "every endpoint of the destination is ejected, unhealthy or draining") \
+	X(IDLE,            "idle_timeout",      "idle for longer than the destination allows")        \
+	X(MAX_DURATION,    "max_duration",      "open for longer than the destination allows")        \
+	X(DRAINED,         "drained",           "its endpoint was gone for longer than connections may last")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -395,9 +501,13 @@ struct mesh_flow {
 	__u32 srtt_us;
 	__u32 retransmits;
 	__u32 policy_id; /* that gave the verdict: a policy, or of what is REGISTRY_ONLY a Sidecar; 0: none did */
-	__u64 seq_end;	 /* equals seq in a whole record */
+	__u32 backend;	 /* in mesh_backends, 0: none chosen */
+	__u32 held; /* 1: it is one of the active connections of its backend. Whoever exchanges it for 0 counts it off */
+	__u32 user_timeout_ms; /* of the socket, before connect_timeout_ms took its place */
+	__u32 pad;
+	__u64 seq_end; /* equals seq in a whole record */
 };
-_Static_assert(sizeof(struct mesh_flow) == 168, "mesh_flow");
+_Static_assert(sizeof(struct mesh_flow) == 184, "mesh_flow");
 
 /*
  * Socket storage: what a UDP socket dialled by connect(), so that the application keeps seeing it. Of a TCP socket its flow tells, and this
@@ -411,10 +521,12 @@ struct mesh_dial {
 	__u64 bytes_received;
 	__be16 dialled_port_be;
 	__be16 chosen_port_be;
-	__u8 sent; /* a datagram passed, the local end is known */
+	__u8 sent; /* a datagram, or the SYN, passed: the local end is known */
 	__u8 pad[3];
+	__u32 backend, held, user_timeout_ms; /* TCP: as in struct mesh_flow */
+	__u32 pad2;
 };
-_Static_assert(sizeof(struct mesh_dial) == 64, "mesh_dial");
+_Static_assert(sizeof(struct mesh_dial) == 80, "mesh_dial");
 
 /* What the iterators of cut.bpf.c write for each socket that user space is to destroy. */
 struct mesh_victim {
@@ -513,16 +625,14 @@ struct mesh_conn {
 	__u32 acked[2];	  /* of each direction */
 	__u32 ifindex;	  /* where it is tracked */
 	__u32 quota;	  /* interface whose mesh_loads counts it; 0: none */
-	__u32 backend;	  /* in mesh_backends, 0: none chosen */
 	__u8 state;	  /* enum mesh_conn_state */
 	__u8 flags;	  /* enum mesh_conn_flag */
 	__u8 fin;	  /* bit 0: client's FIN seen, bit 1: server's, bits 2 and 3: acknowledged */
 	__u8 pad;
 	__be16 masq_port_be;
 	__u16 pad2;
-	__u32 pad3;
 };
-_Static_assert(sizeof(struct mesh_conn) == 336, "mesh_conn");
+_Static_assert(sizeof(struct mesh_conn) == 344, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
 
 /*

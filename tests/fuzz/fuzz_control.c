@@ -311,7 +311,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 					.max_closed_flows = 16,
 					.max_connections = 64,
 					.max_workloads = 64,
-					.max_policy_terms = 64 };
+					.max_policy_terms = 64,
+					.max_table_entries = 64 };
 	m.verbs = (struct verbs){ .settings = &m.settings, .plane = &m.plane };
 	return 0;
 }

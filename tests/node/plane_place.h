@@ -289,6 +289,7 @@ static struct settings settings(void)
 		.accelerate_flow = 131072,
 		.accelerate_pod = 1 << 26,
 		.max_accelerated = 1024,
+		.max_table_entries = 65536,
 	};
 }
 

@@ -249,6 +249,9 @@ static int arrays_map(struct plane *p, struct buf *err)
 		{ &p->choices, PLANE_MAP_CHOICES, sizeof(struct mesh_choice) },
 		{ &p->clusters, PLANE_MAP_CLUSTERS, sizeof(struct mesh_cluster) },
 		{ &p->backends, PLANE_MAP_BACKENDS, sizeof(struct mesh_backend) },
+		{ &p->tables, PLANE_MAP_TABLES, sizeof(uint32_t) },
+		{ &p->states, PLANE_MAP_STATES, sizeof(struct mesh_health) },
+		{ &p->pools, PLANE_MAP_POOLS, sizeof(struct mesh_pool) },
 		{ &p->pods_rows, PLANE_MAP_PODS, sizeof(struct mesh_pod) },
 		{ &p->workload_rows, PLANE_MAP_WORKLOADS, sizeof(struct mesh_workload) },
 		{ &p->terms, PLANE_MAP_TERMS, sizeof(struct mesh_term) },
@@ -529,6 +532,9 @@ void plane_close(struct plane *p)
 	marray_release(&p->choices);
 	marray_release(&p->clusters);
 	marray_release(&p->backends);
+	marray_release(&p->tables);
+	marray_release(&p->states);
+	marray_release(&p->pools);
 	marray_release(&p->pods_rows);
 	marray_release(&p->workload_rows);
 	marray_release(&p->terms);

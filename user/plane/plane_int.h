@@ -28,38 +28,42 @@
 #include "plane/plane.h"
 
 /* Every map, in the order of pinning. */
-#define PLANE_MAPS(X)                \
-	X(CONTROL, mesh_control)     \
-	X(SERVICES, mesh_services)   \
-	X(CIDRS, mesh_cidrs)         \
-	X(ROWS, mesh_rows)           \
-	X(CHOICES, mesh_choices)     \
-	X(CLUSTERS, mesh_clusters)   \
-	X(BACKENDS, mesh_backends)   \
-	X(NETNS, mesh_netns)         \
-	X(PODS, mesh_pods)           \
-	X(MEMBERS, mesh_members)     \
-	X(WORKLOADS, mesh_workloads) \
-	X(TERMS, mesh_terms)         \
-	X(BITS, mesh_bits)           \
-	X(POLICIES, mesh_policies)   \
-	X(IFACES, mesh_ifaces)       \
-	X(LOADS, mesh_loads)         \
-	X(LOCALS, mesh_locals)       \
-	X(HOST_PODS, mesh_host_pods) \
-	X(CONNS, mesh_conns)         \
-	X(CONNS_NEW, mesh_conns_new) \
-	X(NATS, mesh_nats)           \
-	X(NATS_NEW, mesh_nats_new)   \
-	X(SHORTCUTS, mesh_shortcuts) \
-	X(FRAGS, mesh_frags)         \
-	X(NAMES, mesh_names)         \
-	X(COUNTERS, mesh_counters)   \
-	X(FLOWS, mesh_flows)         \
-	X(CLOSED, mesh_closed)       \
-	X(DIALS, mesh_dials)         \
-	X(PEERS, mesh_peers)         \
-	X(NOTES, mesh_notes)         \
+#define PLANE_MAPS(X)                  \
+	X(CONTROL, mesh_control)       \
+	X(SERVICES, mesh_services)     \
+	X(CIDRS, mesh_cidrs)           \
+	X(ROWS, mesh_rows)             \
+	X(CHOICES, mesh_choices)       \
+	X(CLUSTERS, mesh_clusters)     \
+	X(BACKENDS, mesh_backends)     \
+	X(TABLES, mesh_tables)         \
+	X(STATES, mesh_states)         \
+	X(POOLS, mesh_pools)           \
+	X(AFFINITIES, mesh_affinities) \
+	X(NETNS, mesh_netns)           \
+	X(PODS, mesh_pods)             \
+	X(MEMBERS, mesh_members)       \
+	X(WORKLOADS, mesh_workloads)   \
+	X(TERMS, mesh_terms)           \
+	X(BITS, mesh_bits)             \
+	X(POLICIES, mesh_policies)     \
+	X(IFACES, mesh_ifaces)         \
+	X(LOADS, mesh_loads)           \
+	X(LOCALS, mesh_locals)         \
+	X(HOST_PODS, mesh_host_pods)   \
+	X(CONNS, mesh_conns)           \
+	X(CONNS_NEW, mesh_conns_new)   \
+	X(NATS, mesh_nats)             \
+	X(NATS_NEW, mesh_nats_new)     \
+	X(SHORTCUTS, mesh_shortcuts)   \
+	X(FRAGS, mesh_frags)           \
+	X(NAMES, mesh_names)           \
+	X(COUNTERS, mesh_counters)     \
+	X(FLOWS, mesh_flows)           \
+	X(CLOSED, mesh_closed)         \
+	X(DIALS, mesh_dials)           \
+	X(PEERS, mesh_peers)           \
+	X(NOTES, mesh_notes)           \
 	X(BARRIER, mesh_barrier)
 
 /* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
@@ -281,7 +285,8 @@ struct plane {
 	int iter_fd[PLANE_ITER_NR]; /* links of iterators; -1: this kernel has none, or it is not wanted */
 	bool adopted_pins;
 
-	struct marray rows, choices, clusters, backends, pods_rows, workload_rows, terms, bits, control_array;
+	struct marray rows, choices, clusters, backends, tables, states, pools, pods_rows, workload_rows, terms, bits,
+		control_array;
 	struct mesh_control *control;
 	struct slots row_slots, cluster_slots, backend_slots, pod_slots, workload_slots;
 	uint32_t *backend_refs;

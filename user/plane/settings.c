@@ -84,6 +84,8 @@ static const struct option_row options[] = {
 	  false },
 	{ "max-policy-terms", OPTION_NUMBER, AT(max_policy_terms), "262144", "steps of policies, old and new ones together", 64,
 	  16777216, false },
+	{ "max-table-entries", OPTION_NUMBER, AT(max_table_entries), "2097152",
+	  "entries of hash rings, Maglev tables and turns by weight, old and new ones together", 64, 67108864, false },
 	{ "on-policy-change", OPTION_CHANGE, AT(cut), "keep",
 	  "keep or cut the established connections that a change of policies forbids", 0, 0, false },
 	{ "sock-diag", OPTION_SWITCH, AT(sock_diag), "off",

@@ -25,7 +25,10 @@ static uint32_t pow2(uint32_t n)
  *   clusters   two destinations a row: 2 x 2 x max-services
  *   choices    a column for each endpoint and one for each row, rounded up to a power of two (at most doubled), twice:
  *              4 x (max-endpoints + max-services)
- *   backends   2 x max-endpoints
+ *   backends   2 x max-endpoints, and their states
+ *   pools      a name for each of two destinations a row: 2 x max-services
+ *   tables     max-table-entries
+ *   affinities max-flows
  *   pods       old + new + going: 3 x max-pods; cookies old + new: 2 x max-pods
  *   workloads  old + new + going addresses: 3 x max-workloads; members old + new: 2 x max-workloads
  *   terms      max-policy-terms; programs that an apply leaves alone are there once. A word of identities and a policy that counts
@@ -51,6 +54,10 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_CLUSTERS] = 4 * p->max_services + 1;
 	max[PLANE_MAP_CHOICES] = 4 * (p->max_endpoints + p->max_services);
 	max[PLANE_MAP_BACKENDS] = 2 * p->max_endpoints + 1;
+	max[PLANE_MAP_TABLES] = s->max_table_entries;
+	max[PLANE_MAP_STATES] = max[PLANE_MAP_BACKENDS];
+	max[PLANE_MAP_POOLS] = 2 * p->max_services + 1;
+	max[PLANE_MAP_AFFINITIES] = p->max_flows;
 	max[PLANE_MAP_NETNS] = 2 * p->max_pods;
 	max[PLANE_MAP_PODS] = 3 * p->max_pods + 1;
 	max[PLANE_MAP_MEMBERS] = 2 * p->max_workloads;
@@ -90,6 +97,7 @@ int plane_check_settings(const struct settings *s, struct buf *err)
 		       { "max-flows", s->max_flows },
 		       { "max-closed-flows", s->max_closed_flows },
 		       { "max-connections", s->max_connections },
+		       { "max-table-entries", s->max_table_entries },
 		       { "max-workloads", s->max_workloads },
 		       { "max-policy-terms", s->max_policy_terms / 4 } };
 

@@ -29,6 +29,10 @@ def modes():
     return tuple(filter(None, os.environ.get("TULLE_TEST_MODES", "").split(","))) or own
 
 
+def mesh_modes():
+    return [mode for mode in modes() if mode != "plain"]
+
+
 @functools.cache
 def settings():
     """What meshd's --help says of each setting."""

@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 
+import accel # first: it finds tests/lib
+import peers
 from labs import Lab, run
 from suite import check, main, test
 
 APP = """
-{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}}
+{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080},
+ {name: pair, port: 9000}]}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}}
 ---
@@ -20,6 +23,7 @@ APP = """
 {apiVersion: v1, kind: Pod, metadata: {name: evil, labels: {app: evil}}, spec: {containers: [{name: c}]}}
 """
 
+PAIR = os.path.join(peers.PROGRAMS, "pair")
 FRAMES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "frames.py")
 
 # One connection; each line on standard input is sent, and its answer printed with the local port.
@@ -147,6 +151,40 @@ def what_is_not_its_own_gets_nowhere():
                 flow.talks()
                 flow.end()
             check(lab.conn("evil", lab.service("web")["ips"][0], 80, n=20)["answered"] == 20, "what is its own still works")
+
+
+def first_line(process):
+    return process.stdout.readline().strip()
+
+
+def exchange(process, messages):
+    process.stdin.write(f"{messages}\n")
+    process.stdin.flush()
+    check(first_line(process) == "ok", "every answer is what was asked")
+
+
+@test
+def lies_do_not_reach_what_is_accelerated():
+    """All of the attacks, while bytes go from socket to socket; messages of the victim go on between them, and arrive."""
+    for mode in accel.mesh_modes():
+        for shape in ("bridge", "routed") if accel.LONG else ("bridge", ):
+            with Lab(texts=[APP], shape=shape) as lab:
+                lab.mesh(*accel.accelerate(mode))
+                server = lab.popen("web", PAIR, "serve", 9000, stdin=subprocess.PIPE)
+                check(first_line(server) == "ready", "no server")
+                held = [lab.popen("victim", PAIR, "hold", peers.target(ip, 9000), stdin=subprocess.PIPE) for ip in lab.service("web")["ips"]]
+                for process in held:
+                    check(first_line(process), "the victim connects")
+                    exchange(process, 1000)
+                attack_all(lab, shape)
+                for process in held:
+                    exchange(process, 1000)
+                flows = [f for f in lab.flows() if f["dialled"]["port"] == 9000]
+                check(accel.carried(flows) == 2 * 2 * 2000 * 64, f"what the victim said is all: {flows}")
+                check(mode == "off" or all(f["bytes_redirected"] for f in flows), f"{mode}: redirected: {flows}")
+                for process in (*held, server):
+                    process.kill()
+                    process.wait()
 
 
 @test

@@ -29,9 +29,9 @@ def serve_soak(node):
     node.start("server", pairs.PORT, SOAK, "serve", pairs.PORT)
 
 
-def start_soak(node):
+def start_soak(node, size=BYTES):
     targets = [peers.target(node.to("server", six), pairs.PORT) for six in (False, True)]
-    return node.spawn(node.in_pod("client", SOAK, "run", "poll", 4, BYTES, 7, *targets))
+    return node.spawn(node.in_pod("client", SOAK, "run", "poll", 4, size, 7, *targets))
 
 
 def end_soak(child, what):
@@ -85,7 +85,7 @@ def no_byte_is_lost_when_the_mesh_is_taken_away():
     for mode in accel.mesh_modes():
         with accel.Node(mode) as node:
             serve_soak(node)
-            child = start_soak(node)
+            child = start_soak(node, 4 * BYTES)
             node.tool("unmesh", "--unload")
             check(child.poll() is None, f"{mode}: it was over before")
             end_soak(child, mode)

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Requests and answers of one size over a connection that is kept, and writes of one size in one direction, by programs that sleep in
+ * epoll_wait() only.
+ *
+ *   rtt serve PORT|PATH       answers each message with itself; a message begins with its size. PATH, which begins with '/': AF_UNIX
+ *   rtt sink PORT             reads all there is to read, and closes behind the client
+ *   rtt ask TARGET|PATH       for each line "SIZE MILLISECONDS" on standard input: exchanges messages for so long, after some to warm
+ *                             up; prints "<messages> <nanoseconds> <p50> <p99>"
+ *   rtt pour TARGET           for each line "SIZE MILLISECONDS": writes for so long over a new connection; prints "<bytes> <nanoseconds>"
+ * Servers say "ready".
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/un.h>
+
+#include "../node/peer.h"
+
+#define SIZE_MOST (1 << 20)
+#define WARM 500
+#define SAMPLES (1 << 20)
+
+struct conn {
+	int fd;
+	uint32_t size, have, put; /* of the message, which is not known before it has begun; read; sent back */
+	uint8_t *data;
+};
+
+static uint8_t data[SIZE_MOST];
+
+static void must(bool good, const char *what)
+{
+	if (!good)
+		die(what);
+}
+
+static socklen_t parse(const char *text, struct sockaddr_storage *ret)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)ret;
+
+	if (text[0] != '/')
+		return peer_parse(text, ret);
+	memset(ret, 0, sizeof(*ret));
+	un->sun_family = AF_UNIX;
+	snprintf(un->sun_path, sizeof(un->sun_path), "%s", text);
+	return sizeof(*un);
+}
+
+static int listen_at(const char *where)
+{
+	struct sockaddr_storage sa;
+	socklen_t len;
+	int fd;
+
+	if (where[0] != '/')
+		return peer_listen((uint16_t)atoi(where));
+	len = parse(where, &sa);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	must(fd >= 0 && !bind(fd, (struct sockaddr *)&sa, len) && !listen(fd, 128), where);
+	return fd;
+}
+
+static int dial(const char *target)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = parse(target, &sa);
+	int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+
+	must(fd >= 0 && !connect(fd, (struct sockaddr *)&sa, len), target);
+	if (sa.ss_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	must(!fcntl(fd, F_SETFL, O_NONBLOCK), "O_NONBLOCK");
+	return fd;
+}
+
+/* ---- servers ---- */
+
+/* What of the message is there goes back when it is whole. False: the connection is over. */
+static bool echo(struct conn *c)
+{
+	for (;;) {
+		uint32_t most = c->size ? c->size : SIZE_MOST;
+		ssize_t n;
+
+		if (!c->size || c->have < c->size) {
+			n = recv(c->fd, c->data + c->have, most - c->have, 0);
+			if (n <= 0)
+				return n < 0 && errno == EAGAIN;
+			c->have += (uint32_t)n;
+			if (c->have >= sizeof(c->size))
+				memcpy(&c->size, c->data, sizeof(c->size));
+			if (!c->size || c->have < c->size)
+				continue;
+		}
+		n = send(c->fd, c->data + c->put, c->size - c->put, MSG_NOSIGNAL);
+		if (n < 0)
+			return errno == EAGAIN;
+		c->put += (uint32_t)n;
+		if (c->put < c->size)
+			continue;
+		c->size = c->have = c->put = 0;
+		return true; /* there is one message at a time */
+	}
+}
+
+static bool swallow(struct conn *c)
+{
+	return recv(c->fd, data, sizeof(data), 0) > 0;
+}
+
+static _Noreturn void serve(const char *where, bool (*take)(struct conn *c))
+{
+	int l = listen_at(where), ep = epoll_create1(EPOLL_CLOEXEC), on = 1;
+	struct epoll_event events[64], e = { .events = EPOLLIN };
+
+	must(!epoll_ctl(ep, EPOLL_CTL_ADD, l, &e), "epoll_ctl");
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		int n = epoll_wait(ep, events, 64, -1);
+
+		for (int i = 0; i < n; i++) {
+			struct conn *c = events[i].data.ptr;
+
+			if (c && !take(c)) {
+				close(c->fd);
+				free(c->data);
+				free(c);
+			}
+			if (c)
+				continue;
+			c = calloc(1, sizeof(*c));
+			c->data = malloc(SIZE_MOST);
+			c->fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+			must(c->fd >= 0, "accept");
+			setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+			/* The echo of a large message may have to wait for room; edges tell of that. */
+			e = (struct epoll_event){ .events = take == echo ? EPOLLIN | EPOLLOUT | EPOLLET : EPOLLIN,
+						  .data.ptr = c };
+			must(!epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e), "epoll_ctl");
+		}
+	}
+}
+
+/* ---- clients ---- */
+
+static void exchange(int ep, int fd, uint32_t size)
+{
+	uint32_t put = 0, got = 0;
+	struct epoll_event e;
+
+	memcpy(data, &size, sizeof(size));
+	while (got < size) {
+		ssize_t n = put < size ? send(fd, data + put, size - put, MSG_NOSIGNAL) : 0;
+
+		must(n >= 0 || errno == EAGAIN, "send");
+		put += n > 0 ? (uint32_t)n : 0;
+		if (put == size || n < 0)
+			must(epoll_wait(ep, &e, 1, 20000) == 1, "no answer");
+		do {
+			n = recv(fd, data, sizeof(data), 0);
+			got += n > 0 ? (uint32_t)n : 0;
+		} while (n > 0 && got < size);
+		must(n > 0 || (n < 0 && errno == EAGAIN), "recv");
+	}
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int ask(const char *target)
+{
+	static uint32_t took[SAMPLES];
+	int fd = dial(target), ep = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLET };
+	uint32_t size, ms;
+
+	must(!epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e), "epoll_ctl");
+	while (scanf("%u %u", &size, &ms) == 2) {
+		uint64_t start, now, until;
+		uint32_t nr = 0;
+
+		must(size >= sizeof(size) && size <= SIZE_MOST, "SIZE");
+		for (uint32_t i = 0; i < WARM; i++)
+			exchange(ep, fd, size);
+		start = now = peer_now_ns();
+		for (until = start + ms * 1000000ull; now < until && nr < SAMPLES; nr++) {
+			uint64_t begin = now;
+
+			exchange(ep, fd, size);
+			now = peer_now_ns();
+			took[nr] = (uint32_t)(now - begin);
+		}
+		qsort(took, nr, sizeof(*took), by_value);
+		printf("%u %lu %u %u\n", nr, now - start, took[nr / 2], took[(uint64_t)nr * 99 / 100]);
+		fflush(stdout);
+	}
+	return 0;
+}
+
+static int pour(const char *target)
+{
+	uint32_t size, ms;
+
+	while (scanf("%u %u", &size, &ms) == 2) {
+		uint64_t start = peer_now_ns(), until = start + ms * 1000000ull, sent = 0;
+		int fd = dial(target), ep = epoll_create1(EPOLL_CLOEXEC);
+		struct epoll_event e = { .events = EPOLLOUT };
+
+		must(size <= SIZE_MOST && !epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e), "epoll_ctl");
+		while (peer_now_ns() < until) {
+			ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
+
+			must(n > 0 || errno == EAGAIN, "send");
+			sent += n > 0 ? (uint64_t)n : 0;
+			if (n < 0)
+				must(epoll_wait(ep, &e, 1, 20000) == 1, "no room");
+		}
+		/* The other end closes when it has read all. */
+		e.events = EPOLLIN;
+		must(!epoll_ctl(ep, EPOLL_CTL_MOD, fd, &e) && !shutdown(fd, SHUT_WR), "shutdown");
+		must(epoll_wait(ep, &e, 1, 20000) == 1 && recv(fd, data, 1, 0) == 0, "the other end's close");
+		close(fd);
+		close(ep);
+		printf("%lu %lu\n", sent, peer_now_ns() - start);
+		fflush(stdout);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 3 && !strcmp(argv[1], "serve"))
+		serve(argv[2], echo);
+	if (argc == 3 && !strcmp(argv[1], "sink"))
+		serve(argv[2], swallow);
+	if (argc == 3 && !strcmp(argv[1], "ask"))
+		return ask(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "pour"))
+		return pour(argv[2]);
+	fprintf(stderr, "usage: rtt serve PORT|PATH | rtt sink PORT | rtt ask TARGET|PATH | rtt pour TARGET\n");
+	return 2;
+}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The table of a bench, its clients, and how they are compared: in turn, within one run."""
+import json
 import os
 import statistics
 import sys
@@ -9,7 +10,7 @@ import peers
 
 QUICK = "--quick" in sys.argv
 ROUNDS, ROUND_MS = (3, 200) if QUICK else (15, 500)
-RR = os.path.join(labs.BUILD, "tests", "bench", "rr")
+RR, OPS = (os.path.join(labs.BUILD, "tests", "bench", name) for name in ("rr", "ops"))
 ROWS = []
 
 
@@ -19,6 +20,10 @@ def row(name, unit, value, spread=None, relative_to=None, ratio=None, note=""):
     shown = f"{value:,.4g}" if isinstance(value, float) and value < 100 else f"{value:,.0f}" if value is not None else "-"
     print(f"{name:<46} {shown:>12} {unit:<8} {'x%.3f' % ratio if ratio else '':<8} "
           f"{'[%.4g, %.4g]' % tuple(spread) if spread else '':<22} {note}", flush=True)
+
+
+def ops(*args, within=()):
+    return json.loads(labs.run(*within, OPS, *map(str, args), timeout=600))
 
 
 class Clients:
@@ -72,3 +77,28 @@ def compare(name, plain, other, against):
     for child in (plain, other):
         child.stdin.close()
         child.wait()
+
+
+def program_costs(lab, clients, target):
+    """Of each program while connections are made, from the kernel's own statistics, which cost something themselves: two clock reads a
+    run. What the kernel says of the programs, and {program: (nanoseconds a run, runs)}."""
+    def show():
+        return {p["name"]: p for p in ops("programs", lab.path("bpf", "tulle", "mesh_counters"))}
+
+    before_setting = labs.run("sysctl", "-n", "kernel.bpf_stats_enabled").strip()
+    labs.run("sysctl", "-qw", "kernel.bpf_stats_enabled=1")
+    try:
+        before = show()
+        client = clients.client("client", target, 1, True)
+        for _ in range(ROUNDS):
+            rate(client)
+        client.stdin.close()
+        after = show()
+    finally:
+        labs.run("sysctl", "-qw", f"kernel.bpf_stats_enabled={before_setting}")
+    costs = {}
+    for name, info in after.items():
+        runs = info["runs"] - before[name]["runs"]
+        if runs:
+            costs[name] = (float(info["ns"] - before[name]["ns"]) / runs, runs)
+    return after, costs

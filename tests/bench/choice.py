@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What choosing an endpoint costs, by policy and by how many there are: the connect program's own time, and connections a second; and what
+each endpoint takes of memory. All endpoints are addresses of one pod that no program of the mesh sees."""
+import json
+import os
+import statistics
+
+import labs
+import peers
+from table import QUICK, ROUNDS, Clients, program_costs, rate, row
+
+CLIENT, SERVER = "10.244.1.1", "10.244.1.2"
+NETWORK = "10.250.0.0/16"
+PORT = 8081
+SIZES = (2, 10000) if QUICK else (2, 10, 100, 1000, 10000)
+POLICIES = {"random": {"simple": "RANDOM"}, "least request": {"simple": "LEAST_REQUEST"}, "round robin": {"simple": "ROUND_ROBIN"},
+            "ring": {"consistentHash": {"useSourceIp": True, "ringHash": {"minimumRingSize": 1024}}},
+            "maglev": {"consistentHash": {"useSourceIp": True, "maglev": {"tableSize": 65537}}}}
+SLICE = 1000 # endpoints of an EndpointSlice, at most
+UNLIKE = 4000 # a ServiceEntry has 4096 at most
+GROWING = ("mesh_choices", "mesh_tables", "mesh_clusters", "mesh_backends", "mesh_states", "mesh_names")
+
+
+def vip(at):
+    return f"10.96.0.{at + 1}"
+
+
+def addresses(size):
+    return [f"10.250.{i >> 8}.{i & 255}" for i in range(size)]
+
+
+def equal(name, ip, size):
+    """A Service whose endpoints are alike."""
+    docs = [peers.service(name, [ip], [("tcp", 80, PORT)])]
+    for first in range(0, size, SLICE):
+        docs.append(peers.endpoints(name, addresses(size)[first:first + SLICE], [("tcp", PORT)]))
+        docs[-1]["metadata"]["name"] += f"-{first}"
+    return docs
+
+
+def unlike(name, ip, size):
+    """A ServiceEntry whose endpoints have two weights."""
+    return [{"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": name},
+             "spec": {"hosts": [f"{name}.default.svc.cluster.local"], "addresses": [ip], "resolution": "STATIC",
+                      "ports": [{"number": 80, "name": "tcp", "protocol": "TCP", "targetPort": PORT}],
+                      "endpoints": [{"address": a, "weight": 1 + i % 2} for i, a in enumerate(addresses(size))]}}]
+
+
+def documents(kind, size, policies):
+    """The same endpoints for each of these policies."""
+    docs = []
+    for name in policies:
+        at = list(POLICIES).index(name)
+        docs += [*kind(f"choice{at}", vip(at), size),
+                 {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": f"choice{at}"},
+                  "spec": {"host": f"choice{at}.default.svc.cluster.local", "trafficPolicy": {"loadBalancer": POLICIES[name]}}}]
+    return docs
+
+
+def replace_rules(lab, docs):
+    path = os.path.join(lab.folder.name, "choice.yaml")
+    if os.path.exists(path):
+        lab.ctl("delete", "-f", path)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(peers.text(docs))
+    lab.ctl("apply", "-f", path)
+
+
+def of_size(lab, clients, kind, size):
+    """Rates take turns, policy by policy; programs have their time taken apart from that."""
+    replace_rules(lab, documents(kind, size, POLICIES))
+    label = f"{size} endpoints{' of two weights' if kind == unlike else ''}"
+    children = {name: clients.client("client", peers.target(vip(at), 80), 1, True) for at, name in enumerate(POLICIES)}
+    rounds = {name: [] for name in POLICIES}
+    for child in children.values():
+        rate(child)
+    for _ in range(ROUNDS):
+        for name, child in children.items():
+            rounds[name].append(rate(child)[0])
+    for child in children.values():
+        child.stdin.close()
+        child.wait()
+    for at, name in enumerate(POLICIES):
+        row(f"choice: {name}, {label}", "conn/s", statistics.median(rounds[name]), [min(rounds[name]), max(rounds[name])])
+        ns, runs = program_costs(lab, clients, peers.target(vip(at), 80))[1]["mesh_connect4"]
+        row(f"choice: mesh_connect4, {name}, {label}", "ns", ns, note=f"{runs} runs")
+
+
+def used(lab):
+    """Bytes of the elements in use, of the pinned maps that grow with endpoints."""
+    sizes = {m: json.loads(labs.run("bpftool", "-j", "map", "show", "pinned", lab.path("bpf", "tulle", m)))["bytes_value"] for m in GROWING}
+    # An endpoint's state is at its place in mesh_backends.
+    count = lab.status()["plane"]["maps"] | {"mesh_states": lab.status()["plane"]["maps"]["mesh_backends"]}
+    return {m: count[m]["used"] * size for m, size in sizes.items() if m in count}
+
+
+def memory(lab):
+    """One service, of two endpoints and of the most; the difference, an endpoint."""
+    for name in POLICIES:
+        found = []
+        for size in (2, max(SIZES)):
+            replace_rules(lab, documents(equal, size, [name]))
+            found.append(used(lab))
+        each = {m: (found[1][m] - found[0][m]) / (max(SIZES) - 2) for m in found[0]}
+        row(f"memory: maps, an endpoint, {name}", "bytes", sum(each.values()),
+            note=", ".join(f"{m} {v:.0f}" for m, v in each.items() if v))
+
+
+def measure(leave_out):
+    docs = [peers.pod("client", [CLIENT]), peers.pod("bare-client", ["10.244.1.3"]), peers.pod("bare-server", [SERVER])]
+    with peers.PeerLab(docs, shape="routed") as lab:
+        leave_out(lab)
+        clients = Clients(lab)
+        lab.exec("@node", "ip", "route", "add", NETWORK, "via", SERVER)
+        lab.ip("bare-server", "route", "add", "local", NETWORK, "dev", "lo")
+        for pod in ("client", "bare-server"):
+            lab.sysctl(pod, "net.ipv4.tcp_congestion_control=reno", "net.ipv4.tcp_max_tw_buckets=20000")
+        clients.server("bare-server", PORT, False)
+        lab.mesh("--log-level", "warn")
+        memory(lab)
+        for size in SIZES:
+            of_size(lab, clients, equal, size)
+        of_size(lab, clients, unlike, UNLIKE)

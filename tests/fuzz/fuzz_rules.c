@@ -68,14 +68,17 @@ static void check_cluster(const struct unit *u, const struct u_cluster *c)
 	struct mesh_choice columns[64];
 	uint32_t ids[64];
 
-	MUST(c->endpoint <= u->endpoint_nr && c->endpoint_nr <= u->endpoint_nr - c->endpoint);
+	MUST(c->endpoint <= u->endpoint_nr && c->endpoint_nr + c->draining_nr <= u->endpoint_nr - c->endpoint);
+	MUST(c->traffic.lb > LB_UNSET && c->traffic.lb < LB_PASSTHROUGH && c->traffic.origin <= u->origin_nr);
 	MUST(!c->elsewhere || (c->local && !c->endpoint_nr));
-	for (uint32_t i = 0; i < c->endpoint_nr; i++) {
+	for (uint32_t i = 0; i < c->endpoint_nr + c->draining_nr; i++) {
 		const struct u_endpoint *e = &u->endpoints[c->endpoint + i];
 
+		MUST(e->draining == (i >= c->endpoint_nr) && e->level < U_LEVELS_MAX && e->locality <= u->locality_nr);
+		MUST(e->draining || (i ? e->level - e[-1].level <= 1 && e->level >= e[-1].level : !e->level));
 		MUST(e->weight && e->port && e->workload <= u->workload_nr);
 		MUST(addr_is_v4(&e->addr) == !c->v6);
-		if (i < 64) {
+		if (i < 64 && i < c->endpoint_nr) {
 			weights[i] = e->weight;
 			ids[i] = i;
 		}

@@ -475,10 +475,12 @@ TEST(service_more_refusals)
 	       "{networking.istio.io/traffic-distribution: PreferClose,\n"
 	       "  service.kubernetes.io/topology-mode: Auto, networking.istio.io/exportTo: \". , , b \"}}\nspec: "
 	       "{ports: [{port: 80}]}\n",
-	       "3:35: metadata.annotations[networking.istio.io/traffic-distribution]: choosing endpoints by zone or "
-	       "node is not enforced "
-	       "yet\nwarning: 3:21: metadata.annotations: topology-aware routing is not enforced: all endpoints are "
-	       "used\n");
+	       "");
+	expect("apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: "
+	       "{networking.istio.io/traffic-distribution: x}}\nspec: {ports: [{port: 80}]}\n",
+	       "warning: 3:21: metadata.annotations: networking.istio.io/traffic-distribution is none of "
+	       "PreferSameZone, "
+	       "PreferSameNode and PreferClose: endpoints are chosen wherever they are\n");
 }
 
 TEST(endpoint_refusals)

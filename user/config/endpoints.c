@@ -14,25 +14,40 @@ static uint64_t addr_hash(const struct addr *a)
 	return str_hash((struct str){ (const char *)a->b, sizeof(a->b) });
 }
 
-/* here: it is on this node. */
-static void add(struct endpoints *e, const struct spec *spec, const struct addr *addr, int64_t port, int64_t weight,
-		const struct str *who, bool here)
+/* An endpoint whose node nobody names is on none. */
+static bool is_here(const struct world *w, struct str node)
 {
-	if (addr_is_v4(addr) == spec->v6 || port < 1 || port > 65535 || addr_is_zero(addr))
+	return node.len && str_eq(node, w->node);
+}
+
+struct adding {
+	struct endpoints *e;
+	const struct world *w;
+	const struct spec *spec;
+	bool draining;
+};
+
+static void add(const struct adding *a, const struct addr *addr, int64_t port, int64_t weight,
+		const struct candidate *more)
+{
+	struct endpoints *e = a->e;
+
+	if (addr_is_v4(addr) == a->spec->v6 || port < 1 || port > 65535 || addr_is_zero(addr))
 		return;
-	if (spec->local && !here) {
-		e->elsewhere = true;
+	if (a->spec->local && !is_here(a->w, more->node)) {
+		e->elsewhere |= !a->draining;
 		return;
 	}
 	if (e->nr == e->cap) {
 		e->cap = e->cap ? e->cap * 2 : 64;
 		e->v = xrealloc(e->v, e->cap * sizeof(*e->v));
-		e->who = xrealloc(e->who, e->cap * sizeof(*e->who));
+		e->more = xrealloc(e->more, e->cap * sizeof(*e->more));
 	}
 	e->v[e->nr] = (struct u_endpoint){ .addr = *addr,
 					   .port = (uint16_t)port,
+					   .draining = a->draining,
 					   .weight = weight > 0 ? (uint32_t)weight : 1 };
-	e->who[e->nr++] = who;
+	e->more[e->nr++] = *more;
 }
 
 static const struct workload *workload_at(const struct world *w, const struct addr *a)
@@ -61,12 +76,6 @@ static const struct workload *workload_named(const struct world *w, struct str n
 			return &w->workloads[i];
 	}
 	return NULL;
-}
-
-/* An endpoint whose node nobody names is on none. */
-static bool is_here(const struct world *w, struct str node)
-{
-	return node.len && str_eq(node, w->node);
 }
 
 static bool in_subset(const struct spec *spec, const struct kvs *labels)
@@ -120,9 +129,7 @@ void workloads_each(const struct world *w, struct str ns, const struct kvs *sele
 }
 
 struct selecting {
-	struct endpoints *e;
-	const struct world *w;
-	const struct spec *spec;
+	struct adding adding;
 	bool pods, not_ready;
 };
 
@@ -150,55 +157,66 @@ static int64_t entry_port(const struct m_workload_entry *we, const struct port *
 static void selected(void *data, const struct workload *wl)
 {
 	const struct selecting *s = data;
+	const struct spec *spec = s->adding.spec;
+	struct adding adding = s->adding;
 	const struct doc *d = wl->doc;
+	struct candidate more = { .who = &wl->text, .at = wl->at, .labels = wl->labels };
 
-	if (!in_subset(s->spec, wl->labels))
+	if (!in_subset(spec, wl->labels))
 		return;
 	if (d->kind == KIND_WORKLOAD_ENTRY) {
-		add(s->e, s->spec, &d->we->address, entry_port(d->we, s->spec->port), d->we->weight, &wl->text, false);
+		add(&adding, &d->we->address, entry_port(d->we, spec->port), d->we->weight, &more);
 		return;
 	}
 	if (!s->pods || d->pod->finished)
 		return;
-	if (!s->not_ready && (!d->pod->ready || d->meta.deleting))
-		return;
+	adding.draining = !s->not_ready && (!d->pod->ready || d->meta.deleting);
+	more.serving = d->pod->ready;
+	more.node = d->pod->node;
 	for (uint32_t i = 0; i < d->pod->ip_nr; i++)
-		add(s->e, s->spec, &d->pod->ips[i], pod_port(d, s->spec->port), 1, &wl->text,
-		    is_here(s->w, d->pod->node));
+		add(&adding, &d->pod->ips[i], pod_port(d, spec->port), 1, &more);
 }
 
 /* ---- slices ---- */
 
-static void slice_endpoint(struct endpoints *e, const struct world *w, const struct spec *spec,
-			   const struct m_slice_endpoint *ep, int64_t port)
+static void slice_endpoint(const struct adding *a, const struct m_slice_endpoint *ep, int64_t port)
 {
+	struct candidate more = { .ep = ep, .node = ep->node, .serving = ep->serving && ep->terminating };
 	const struct workload *wl = NULL;
-	const struct str *who = NULL;
-	struct str node = ep->node;
+	const struct locale *named = NULL;
+	struct arena *texts = &a->e->texts;
 
 	if (ep->pod.len)
-		wl = workload_named(w, ep->pod_ns, ep->pod);
+		wl = workload_named(a->w, ep->pod_ns, ep->pod);
 	for (uint32_t i = 0; i < ep->addr_nr; i++) {
 		if (!wl)
-			wl = workload_at(w, &ep->addrs[i]);
-		if (!in_subset(spec, wl ? wl->labels : NULL))
+			wl = workload_at(a->w, &ep->addrs[i]);
+		if (!in_subset(a->spec, wl ? wl->labels : NULL))
 			continue;
-		if (!wl && ep->pod.len && !who) {
-			struct str *text = arena_new(&e->texts, struct str);
+		if (!wl && ep->pod.len && !more.who) {
+			struct str *text = arena_new(texts, struct str);
 
-			*text = workload_text(&e->texts, ep->pod_ns, ep->pod, STR(""));
-			who = text;
+			*text = workload_text(texts, ep->pod_ns, ep->pod, STR(""));
+			more.who = text;
 		}
-		if (!node.len && wl && wl->doc->kind == KIND_POD)
-			node = wl->doc->pod->node;
-		add(e, spec, &ep->addrs[i], port, 1, wl ? &wl->text : who, is_here(w, node));
+		if (!more.node.len && wl && wl->doc->kind == KIND_POD)
+			more.node = wl->doc->pod->node;
+		if (wl)
+			more.who = &wl->text;
+		more.labels = wl ? wl->labels : NULL;
+		more.at = wl ? wl->at : NULL;
+		if (!more.at && more.node.len)
+			more.at = locale_of_node(a->w, more.node);
+		if (!more.at && ep->zone.len)
+			more.at = named = named ? named : locale_of_zone(a->w, texts, ep->zone);
+		add(a, &ep->addrs[i], port, 1, &more);
 	}
 }
 
-static void slice(struct endpoints *e, const struct world *w, const struct spec *spec, const struct m_slice *s,
-		  bool not_ready)
+static void slice(const struct adding *a, const struct m_slice *s, bool not_ready)
 {
-	const struct port *p = spec->port;
+	const struct port *p = a->spec->port;
+	struct adding adding = *a;
 	int64_t port = -1;
 
 	for (uint32_t i = 0; i < s->port_nr && port < 0; i++)
@@ -209,16 +227,15 @@ static void slice(struct endpoints *e, const struct world *w, const struct spec 
 	for (uint32_t i = 0; i < s->endpoint_nr; i++) {
 		const struct m_slice_endpoint *ep = &s->endpoints[i];
 
-		if ((ep->ready && !ep->terminating) || not_ready)
-			slice_endpoint(e, w, spec, ep, port);
+		adding.draining = !not_ready && (!ep->ready || ep->terminating);
+		slice_endpoint(&adding, ep, port);
 	}
 }
 
 /* True when the Service has slices of the kind asked for. */
-static bool slices(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec,
-		   bool from_endpoints)
+static bool slices(const struct adding *a, const struct model *m, bool from_endpoints)
 {
-	const struct doc *service = spec->host->doc, *last = NULL;
+	const struct doc *service = a->spec->host->doc, *last = NULL;
 	bool not_ready = service->service->publish_not_ready, any = false;
 	uint32_t nr;
 	struct doc *const *docs = model_slices_of(m, service->meta.ns, service->meta.name, &nr);
@@ -230,42 +247,48 @@ static bool slices(struct endpoints *e, const struct world *w, const struct mode
 			if (s->from_endpoints != from_endpoints || !str_eq(s->service, service->meta.name))
 				continue;
 			any = true;
-			slice(e, w, spec, s, not_ready);
+			slice(a, s, not_ready);
 		}
 	}
 	return any;
 }
 
-static void service(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec)
+static void service(const struct adding *a, const struct model *m)
 {
-	const struct m_service *s = spec->host->doc->service;
-	struct selecting selecting = { .e = e, .w = w, .spec = spec, .not_ready = s->publish_not_ready };
+	const struct host *h = a->spec->host;
+	const struct m_service *s = h->doc->service;
+	struct selecting selecting = { .adding = *a, .not_ready = s->publish_not_ready };
 
-	selecting.pods = !slices(e, w, m, spec, false) && !slices(e, w, m, spec, true);
-	if (s->has_selector && (selecting.pods || w->workload_nr > w->pod_nr))
-		workloads_each(w, spec->host->ns, &s->selector, selected, &selecting);
+	selecting.pods = !slices(a, m, false) && !slices(a, m, true);
+	if (s->has_selector && (selecting.pods || a->w->workload_nr > a->w->pod_nr))
+		workloads_each(a->w, h->ns, &s->selector, selected, &selecting);
 }
 
-static void entry(struct endpoints *e, const struct world *w, const struct spec *spec)
+static void entry(const struct adding *a)
 {
-	const struct m_service_entry *se = spec->host->doc->se;
-	struct selecting selecting = { .e = e, .w = w, .spec = spec, .pods = true };
+	const struct host *h = a->spec->host;
+	const struct m_service_entry *se = h->doc->se;
+	struct selecting selecting = { .adding = *a, .pods = true };
 
 	for (uint32_t i = 0; i < se->endpoint_nr; i++) {
 		const struct m_workload_entry *we = &se->endpoints[i];
-		const struct workload *wl = workload_at(w, &we->address);
+		const struct workload *wl = workload_at(a->w, &we->address);
+		struct candidate more = { .who = wl ? &wl->text : NULL, .labels = &we->labels };
 
-		if (in_subset(spec, &we->labels))
-			add(e, spec, &we->address, entry_port(we, spec->port), we->weight, wl ? &wl->text : NULL,
-			    false);
+		if (!in_subset(a->spec, &we->labels))
+			continue;
+		more.at = we->locality.len ? locale_new(&a->e->texts, locality_parse(we->locality)) : NULL;
+		add(a, &we->address, entry_port(we, a->spec->port), we->weight, &more);
 	}
 	if (se->has_selector)
-		workloads_each(w, spec->host->ns, &se->selector, selected, &selecting);
+		workloads_each(a->w, h->ns, &se->selector, selected, &selecting);
 }
+
+/* ---- order ---- */
 
 struct order {
 	struct u_endpoint ep;
-	const struct str *who;
+	struct candidate more;
 };
 
 static int by_address(const void *a, const void *b)
@@ -278,34 +301,75 @@ static int by_address(const void *a, const void *b)
 	if (x->ep.port != y->ep.port)
 		return x->ep.port < y->ep.port ? -1 : 1;
 	/* One of two duplicates must win whatever order they came in. */
+	if (x->ep.draining != y->ep.draining)
+		return x->ep.draining - y->ep.draining;
 	if (x->ep.weight != y->ep.weight)
 		return x->ep.weight > y->ep.weight ? -1 : 1;
-	if (!x->who || !y->who)
-		return !x->who - !y->who;
-	return str_cmp(*x->who, *y->who);
+	if (!x->more.who || !y->more.who)
+		return !x->more.who - !y->more.who;
+	return str_cmp(*x->more.who, *y->more.who);
 }
 
-static void sort(struct endpoints *e, uint32_t from)
+static int by_level(const void *a, const void *b)
 {
-	uint32_t nr = e->nr - from, out = from;
+	const struct order *x = a, *y = b;
+
+	if (x->ep.draining != y->ep.draining)
+		return x->ep.draining - y->ep.draining;
+	if (x->ep.level != y->ep.level)
+		return x->ep.level - y->ep.level;
+	return by_address(a, b);
+}
+
+/* Duplicates stay. */
+static void sort(struct endpoints *e, uint32_t from, int (*cmp)(const void *, const void *))
+{
+	uint32_t nr = e->nr - from;
 	struct order small[64], *v = nr <= 64 ? small : xmalloc(nr * sizeof(*v));
 	bool sorted = true;
 
 	for (uint32_t i = 0; i < nr; i++) {
-		v[i] = (struct order){ e->v[from + i], e->who[from + i] };
-		sorted &= !i || by_address(&v[i - 1], &v[i]) < 0;
+		v[i] = (struct order){ e->v[from + i], e->more[from + i] };
+		sorted &= !i || cmp(&v[i - 1], &v[i]) <= 0;
 	}
 	if (!sorted)
-		qsort(v, nr, sizeof(*v), by_address);
-	for (uint32_t i = 0; i < nr; i++) {
-		if (i && !addr_cmp(&v[i].ep.addr, &v[i - 1].ep.addr) && v[i].ep.port == v[i - 1].ep.port)
-			continue;
-		e->v[out] = v[i].ep;
-		e->who[out++] = v[i].who;
+		qsort(v, nr, sizeof(*v), cmp);
+	for (uint32_t i = 0; i < nr && !sorted; i++) {
+		e->v[from + i] = v[i].ep;
+		e->more[from + i] = v[i].more;
 	}
-	e->nr = out;
 	if (v != small)
 		free(v);
+}
+
+static void drop_duplicates(struct endpoints *e, uint32_t from)
+{
+	uint32_t out = from;
+
+	for (uint32_t i = from; i < e->nr; i++) {
+		if (i > from && !addr_cmp(&e->v[i].addr, &e->v[out - 1].addr) && e->v[i].port == e->v[out - 1].port)
+			continue;
+		e->v[out] = e->v[i];
+		e->more[out++] = e->more[i];
+	}
+	e->nr = out;
+}
+
+/* As kube-proxy has it: when nobody is ready, those take connections that are on their way out and still serve. */
+static void take_serving(struct endpoints *e, uint32_t from)
+{
+	for (uint32_t i = from; i < e->nr; i++)
+		if (!e->v[i].draining)
+			return;
+	for (uint32_t i = from; i < e->nr; i++)
+		e->v[i].draining = !e->more[i].serving;
+}
+
+static void count_draining(struct endpoints *e, uint32_t from)
+{
+	e->draining_nr = 0;
+	for (uint32_t i = from; i < e->nr; i++)
+		e->draining_nr += e->v[i].draining;
 }
 
 /* Halves all weights until their sum fits: only thousands of endpoints with weights near the largest come here. */
@@ -326,15 +390,23 @@ static void bound_weights(struct endpoints *e, uint32_t from)
 
 void endpoints_add(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec)
 {
+	const struct adding adding = { .e = e, .w = w, .spec = spec };
 	uint32_t from = e->nr;
 
 	e->elsewhere = false;
+	e->draining_nr = 0;
 	if (!spec->host)
 		return;
 	if (spec->host->kind == HOST_SERVICE)
-		service(e, w, m, spec);
+		service(&adding, m);
 	else if (spec->host->kind == HOST_ENTRY)
-		entry(e, w, spec);
-	sort(e, from);
+		entry(&adding);
+	sort(e, from, by_address);
+	drop_duplicates(e, from);
+	if (spec->host->kind == HOST_SERVICE)
+		take_serving(e, from);
+	levels_find(e, from, w, spec);
+	sort(e, from, by_level);
+	count_draining(e, from);
 	bound_weights(e, from);
 }

@@ -188,11 +188,12 @@ static double share(uint64_t weight, uint64_t sum)
 	return sum ? 100.0 * (double)weight / (double)sum : 0;
 }
 
+/* Of those that go first. */
 static uint64_t endpoint_sum(const struct unit *u, const struct u_cluster *c)
 {
 	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < c->endpoint_nr; i++)
+	for (uint32_t i = 0; i < c->endpoint_nr && !u->endpoints[c->endpoint + i].level; i++)
 		sum += u->endpoints[c->endpoint + i].weight;
 	return sum;
 }
@@ -208,7 +209,28 @@ static void json_endpoint(struct asking *q, const struct unit *u, const struct u
 	json_key(q->json, "share");
 	json_double(q->json, part);
 	json_kstr(q->json, "workload", e->workload ? u->workloads[e->workload - 1].text : STR(""));
+	json_kstr(q->json, "locality", e->locality ? u->localities[e->locality - 1] : STR(""));
+	json_kuint(q->json, "level", e->level);
+	json_kbool(q->json, "draining", e->draining);
 	json_object_end(q->json);
+}
+
+static void say_endpoint(struct asking *q, const struct unit *u, const struct u_endpoint *e, double part)
+{
+	if (e->draining)
+		buf_printf(q->text, "           draining ");
+	else if (e->level)
+		buf_printf(q->text, "           level %u  ", e->level);
+	else
+		buf_printf(q->text, "           %6.2f%%  ", part);
+	add_socket(q->text, &e->addr, e->port);
+	if (e->workload)
+		buf_printf(q->text, "  %.*s", STR_ARG(u->workloads[e->workload - 1].text));
+	if (e->locality)
+		buf_printf(q->text, "  %.*s", STR_ARG(u->localities[e->locality - 1]));
+	buf_printf(q->text, "\n");
+	if (q->json)
+		json_endpoint(q, u, e, part);
 }
 
 /* How its connections are balanced, where somebody says so. JSON: the key "policy". */
@@ -255,17 +277,10 @@ static void say_dest(struct asking *q, const struct unit *u, const struct u_dest
 		json_key(q->json, "endpoints");
 		json_array(q->json);
 	}
-	for (uint32_t i = 0; i < c->endpoint_nr; i++) {
+	for (uint32_t i = 0; i < c->endpoint_nr + c->draining_nr; i++) {
 		const struct u_endpoint *e = &u->endpoints[c->endpoint + i];
-		double effective = part * share(e->weight, own) / 100;
 
-		buf_printf(q->text, "           %6.2f%%  ", effective);
-		add_socket(q->text, &e->addr, e->port);
-		if (e->workload)
-			buf_printf(q->text, "  %.*s", STR_ARG(u->workloads[e->workload - 1].text));
-		buf_printf(q->text, "\n");
-		if (q->json)
-			json_endpoint(q, u, e, effective);
+		say_endpoint(q, u, e, e->level || e->draining ? 0 : part * share(e->weight, own) / 100);
 	}
 	if (q->json) {
 		json_array_end(q->json);

@@ -10,7 +10,6 @@
 
 #define RING_SIZE_MAX 8388608 /* of Envoy */
 #define MAGLEV_SIZE_LIMIT 5000011
-#define PRIORITIES_MAX 64
 
 #define KEY_WHY "a key in the bytes of a request"
 
@@ -351,7 +350,9 @@ static void fill_failover(const struct check *c, const struct list *raw, const c
 static void fill_priority(const struct check *c, const struct strs *raw, bool failover, const char *base,
 			  struct m_locality_lb *l)
 {
-	l->priority = arena_array(c->d->arena, raw->nr, sizeof(*l->priority));
+	struct kv *v = arena_array(c->d->arena, raw->nr, sizeof(*v));
+
+	l->priority = v;
 	for (uint32_t i = 0; i < raw->nr; i++) {
 		struct str text = raw->v[i], value = { 0 };
 		int at = str_find(text, '=');
@@ -366,7 +367,7 @@ static void fill_priority(const struct check *c, const struct strs *raw, bool fa
 			if (str_find(value, '=') >= 0)
 				value = (struct str){ 0 };
 		}
-		l->priority[l->priority_nr++] = (struct kv){ text, value };
+		v[l->priority_nr++] = (struct kv){ text, value };
 	}
 }
 

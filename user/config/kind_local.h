@@ -72,6 +72,9 @@ extern const char *const protocol_names[];
 uint8_t protocol_of(uint32_t choice);
 #define PROTO_SCTP 132
 
+/* Of the annotation networking.istio.io/traffic-distribution; a warning when Istio does not know the value. */
+enum distribution distribution_of(const struct check *c, const struct kvs *annotations);
+
 /* list -> array of another struct */
 #define LIST_AT(list, type, i) (&((type *)(list).v)[i])
 

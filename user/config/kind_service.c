@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* v1 Service. What Kubernetes' own validation refuses is refused here (pkg/apis/core/validation, ValidateService). */
 #include <stdio.h>
+#include <strings.h>
 
 #include "config/kind_local.h"
 
@@ -25,7 +26,7 @@ struct raw_affinity {
 };
 
 struct raw_service_spec {
-	uint32_t type, affinity, internal_policy, external_policy, family_policy;
+	uint32_t type, affinity, internal_policy, external_policy, family_policy, distribution;
 	struct str cluster_ip, external_name, balancer_class;
 	struct strs cluster_ips, families, external_ips, source_ranges;
 	struct raw_affinity *affinity_config;
@@ -64,6 +65,7 @@ static const char *const type_names[] = { "ClusterIP", "NodePort", "LoadBalancer
 static const char *const affinity_names[] = { "None", "ClientIP", NULL };
 static const char *const policy_names[] = { "Cluster", "Local", NULL };
 static const char *const mode_names[] = { "VIP", "Proxy", NULL };
+static const char *const distribution_names[] = { "PreferClose", "PreferSameZone", "PreferSameNode", NULL };
 static const char *const family_policy_names[] = { "SingleStack", "PreferDualStack", "RequireDualStack", NULL };
 
 static const struct field port_fields[] = {
@@ -117,7 +119,7 @@ static const struct field spec_fields[] = {
 	F_STRS("ipFamilies", struct raw_service_spec, families, .max = 2),
 	F_ENUM("ipFamilyPolicy", struct raw_service_spec, family_policy, family_policy_names),
 	F_STRS("externalIPs", struct raw_service_spec, external_ips, .max = ITEMS_MAX),
-	F_REFUSED("trafficDistribution", "choosing endpoints by zone or node"),
+	F_ENUM("trafficDistribution", struct raw_service_spec, distribution, distribution_names),
 	F_INT("healthCheckNodePort", struct raw_service_spec, health_port, 0, 65535),
 	F_STRS("loadBalancerSourceRanges", struct raw_service_spec, source_ranges, .max = ITEMS_MAX),
 	/* What the API server and the cloud's controller should do; what they did stands in nodePort and in the status. */
@@ -491,19 +493,27 @@ static void fill_affinity(const struct check *c, const struct raw_service_spec *
 			   "spec.sessionAffinityConfig");
 }
 
-static void check_annotations(const struct check *c, const struct kvs *annotations, bool selects)
+/* PreferClose is the old name of PreferSameZone. */
+static enum distribution distribution_at(uint32_t choice)
 {
-	const struct str *mode = kvs_get(annotations, STR("service.kubernetes.io/topology-mode"));
+	return !choice ? DISTRIBUTION_ANY : choice < 3 ? DISTRIBUTION_SAME_ZONE : DISTRIBUTION_SAME_NODE;
+}
 
-	if (kvs_get(annotations, STR("networking.istio.io/traffic-distribution")))
-		check_fail_key(c, STR("choosing endpoints by zone or node is not enforced yet"), NULL,
-			       STR("networking.istio.io/traffic-distribution"), "metadata.annotations");
-	if (kvs_get(annotations, STR(ACCELERATE_KEY)) && !selects)
-		check_fail_key(c, STR("a Service without a selector says nothing of pods"), NULL, STR(ACCELERATE_KEY),
-			       "metadata.annotations");
-	if (mode && !str_is(*mode, "Disabled") && !str_is(*mode, "disabled"))
-		check_warn(c, STR("topology-aware routing is not enforced: all endpoints are used"), NULL,
-			   "metadata.annotations");
+enum distribution distribution_of(const struct check *c, const struct kvs *annotations)
+{
+	const struct str *text = kvs_get(annotations, STR("networking.istio.io/traffic-distribution"));
+
+	if (!text)
+		return DISTRIBUTION_ANY;
+	for (uint32_t i = 0; distribution_names[i]; i++)
+		if (text->len == strlen(distribution_names[i]) &&
+		    !strncasecmp(text->p, distribution_names[i], text->len))
+			return distribution_at(i + 1);
+	check_warn(c,
+		   STR("networking.istio.io/traffic-distribution is none of PreferSameZone, PreferSameNode and "
+		       "PreferClose: endpoints are chosen wherever they are"),
+		   NULL, "metadata.annotations");
+	return DISTRIBUTION_ANY;
 }
 
 /* networking.istio.io/exportTo: a list with commas. */
@@ -567,7 +577,11 @@ bool decode_service(struct decode *d, const struct ynode *root, struct doc *doc)
 	fill_externals(&c, &raw, s);
 	fill_affinity(&c, &raw.spec, s);
 	check_families(&c, &raw.spec, s);
-	check_annotations(&c, &raw.meta.annotations, raw.spec.selector.nr);
+	if (kvs_get(&raw.meta.annotations, STR(ACCELERATE_KEY)) && !raw.spec.selector.nr)
+		check_fail_key(&c, STR("a Service without a selector says nothing of pods"), NULL, STR(ACCELERATE_KEY),
+			       "metadata.annotations");
+	s->distribution = raw.spec.distribution ? distribution_at(raw.spec.distribution)
+						: distribution_of(&c, &raw.meta.annotations);
 	check_labels(&c, &raw.spec.selector, "spec.selector");
 	if (!s->port_nr && !s->headless && s->type != SERVICE_EXTERNAL_NAME)
 		check_fail(&c, STR("at least one port is required"), NULL, "spec.ports");

@@ -11,7 +11,6 @@ static const struct field workload_fields[] = {
 	F_INERT("ports", FIELD_ANY),
 	F_KVS("labels", struct raw_workload, entry.labels),
 	F_STR("network", struct raw_workload, entry.network),
-	/* Only balancing by locality asks it, and every field that would turn that on is refused. */
 	F_STR("locality", struct raw_workload, entry.locality),
 	F_INT("weight", struct raw_workload, entry.weight, 0, U32_MAX_INT),
 	F_STR("serviceAccount", struct raw_workload, entry.service_account),
@@ -387,6 +386,7 @@ bool decode_service_entry(struct decode *d, const struct ynode *root, struct doc
 	se->hosts = raw.spec.hosts;
 	se->export_to = raw.spec.export_to;
 	se->internal = raw.spec.location == 2;
+	se->distribution = distribution_of(&c, &raw.meta.annotations);
 	none = raw.spec.resolution < RESOLVE_STATIC;
 	se->resolution = none ? RESOLUTION_NONE : RESOLUTION_STATIC;
 	if (raw.spec.resolution > RESOLVE_STATIC)

@@ -10,8 +10,16 @@ struct raw_target {
 };
 
 struct raw_conditions {
-	bool ready, terminating;
-	struct place ready_at;
+	bool ready, serving, terminating;
+	struct place ready_at, serving_at;
+};
+
+struct raw_hint {
+	struct str name;
+};
+
+struct raw_hints {
+	struct list zones, nodes;
 };
 
 struct raw_endpoint {
@@ -19,6 +27,7 @@ struct raw_endpoint {
 	struct raw_conditions conditions;
 	struct str node, zone;
 	struct raw_target target;
+	struct raw_hints hints;
 	struct place at;
 };
 
@@ -55,8 +64,7 @@ static const struct schema target_schema = {
 static const struct field conditions_fields[] = {
 	F_BOOL("ready", struct raw_conditions, ready, .place_offset = offsetof(struct raw_conditions, ready_at)),
 	F_BOOL("terminating", struct raw_conditions, terminating),
-	/* Only asked by kube-proxy when no endpoint is ready; Istio never asks it, and neither does the mesh. */
-	F_INERT("serving", FIELD_BOOL),
+	F_BOOL("serving", struct raw_conditions, serving, .place_offset = offsetof(struct raw_conditions, serving_at)),
 	F_END,
 };
 static const struct schema conditions_schema = {
@@ -65,6 +73,21 @@ static const struct schema conditions_schema = {
 	.fields = conditions_fields,
 };
 
+static const struct field hint_fields[] = {
+	F_STR("name", struct raw_hint, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),
+	F_END,
+};
+static const struct schema hint_schema = { .name = "Hint", .size = sizeof(struct raw_hint), .fields = hint_fields };
+
+static const struct field hints_fields[] = {
+	F_LIST("forZones", struct raw_hints, zones, hint_schema, .max = 8),
+	F_LIST("forNodes", struct raw_hints, nodes, hint_schema, .max = 8),
+	F_END,
+};
+static const struct schema hints_schema = { .name = "EndpointHints",
+					    .size = sizeof(struct raw_hints),
+					    .fields = hints_fields };
+
 static const struct field endpoint_fields[] = {
 	F_STRS("addresses", struct raw_endpoint, addresses, .flags = FIELD_REQUIRED | FIELD_NONEMPTY | FIELD_SCRATCH,
 	       .max = 100),
@@ -72,7 +95,7 @@ static const struct field endpoint_fields[] = {
 	F_STR("nodeName", struct raw_endpoint, node),
 	F_STR("zone", struct raw_endpoint, zone),
 	F_OBJECT("targetRef", struct raw_endpoint, target, target_schema),
-	F_REFUSED("hints", "choosing endpoints by zone or node"),
+	F_OBJECT("hints", struct raw_endpoint, hints, hints_schema),
 	/* For DNS only. */
 	F_INERT("hostname", FIELD_STR),
 	/* What was known of the node in v1beta1; zone and nodeName took its place. */
@@ -158,6 +181,16 @@ static bool endpoint_addr(const struct check *c, struct str text, struct addr *r
 	return false;
 }
 
+/* The names of a list of hints. */
+static struct strs hints_of(const struct check *c, const struct list *raw)
+{
+	struct strs names = { .v = arena_array(c->d->arena, raw->nr, sizeof(struct str)), .nr = raw->nr };
+
+	for (uint32_t i = 0; i < raw->nr; i++)
+		names.v[i] = LIST_AT(*raw, struct raw_hint, i)->name;
+	return names;
+}
+
 static void fill_endpoint(const struct check *c, const struct raw_slice *raw, uint32_t i, struct m_slice_endpoint *e)
 {
 	const struct raw_endpoint *r = LIST_AT(raw->endpoints, struct raw_endpoint, i);
@@ -165,7 +198,10 @@ static void fill_endpoint(const struct check *c, const struct raw_slice *raw, ui
 
 	*e = (struct m_slice_endpoint){
 		.ready = r->conditions.ready_at.line ? r->conditions.ready : true,
+		.serving = r->conditions.serving_at.line ? r->conditions.serving : true,
 		.terminating = r->conditions.terminating,
+		.for_zones = hints_of(c, &r->hints.zones),
+		.for_nodes = hints_of(c, &r->hints.nodes),
 		.node = r->node,
 		.zone = r->zone,
 		.at = r->at,

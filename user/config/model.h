@@ -51,6 +51,7 @@ struct meta {
 #define LABEL_REGION "topology.kubernetes.io/region"
 #define LABEL_ZONE "topology.kubernetes.io/zone"
 #define LABEL_SUBZONE "topology.istio.io/subzone"
+#define LABEL_NETWORK "topology.istio.io/network"
 #define LABEL_HOSTNAME "kubernetes.io/hostname"
 /* A pod's own locality, "region.zone.subzone", in place of its node's. */
 #define LABEL_LOCALITY "istio-locality"
@@ -74,6 +75,9 @@ struct m_port {
 	struct place at;
 };
 
+/* Which endpoints go first, as trafficDistribution says it. */
+enum distribution { DISTRIBUTION_ANY, DISTRIBUTION_SAME_ZONE, DISTRIBUTION_SAME_NODE };
+
 struct m_service {
 	enum service_type type;
 	struct addr *vips; /* clusterIP and clusterIPs, merged; empty when headless or not allocated yet */
@@ -85,6 +89,7 @@ struct m_service {
 	bool headless;
 	bool has_selector;
 	bool publish_not_ready;
+	enum distribution distribution;
 	uint32_t affinity_s; /* sessionAffinity ClientIP: its timeout; 0: None */
 	struct str external_name;
 	struct kvs selector;
@@ -97,10 +102,11 @@ struct m_service {
 struct m_slice_endpoint {
 	struct addr *addrs;
 	uint32_t addr_nr;
-	bool ready;	  /* conditions.ready, nil is true */
-	bool terminating; /* conditions.terminating */
+	bool ready, serving; /* conditions.ready, conditions.serving; nil is true */
+	bool terminating;    /* conditions.terminating */
 	struct str node, zone;
-	struct str pod, pod_ns; /* targetRef of kind Pod; empty otherwise */
+	struct strs for_zones, for_nodes; /* hints */
+	struct str pod, pod_ns;		  /* targetRef of kind Pod; empty otherwise */
 	struct place at;
 };
 
@@ -215,6 +221,7 @@ struct m_failover {
 };
 
 /* Which endpoints go first. */
+#define PRIORITIES_MAX 16
 struct m_locality_lb {
 	bool off; /* enabled: false */
 	struct m_distribute *distribute;
@@ -312,7 +319,8 @@ struct m_service_entry {
 	uint32_t address_nr;
 	struct m_se_port *ports;
 	uint32_t port_nr;
-	bool internal; /* MESH_INTERNAL */
+	bool internal;			/* MESH_INTERNAL */
+	enum distribution distribution; /* annotation */
 	enum resolution resolution;
 	struct m_workload_entry *endpoints;
 	uint32_t endpoint_nr;

@@ -166,6 +166,21 @@ static void print_traffic(const struct unit *u, const struct u_traffic *t, struc
 	buf_printf(out, "\n");
 }
 
+static void print_endpoint(const struct unit *u, const struct u_endpoint *e, struct buf *out)
+{
+	buf_printf(out, "    ");
+	if (e->level)
+		buf_printf(out, "level %u ", e->level);
+	print_net(out, &e->addr, e->port, 128);
+	if (e->weight != 1)
+		buf_printf(out, " weight %u", e->weight);
+	if (e->workload)
+		buf_printf(out, " %.*s", STR_ARG(u->workloads[e->workload - 1].text));
+	if (e->locality)
+		buf_printf(out, " in %.*s", STR_ARG(u->localities[e->locality - 1]));
+	buf_printf(out, "%s\n", e->draining ? " draining" : "");
+}
+
 void unit_print(const struct unit *u, struct buf *out)
 {
 	buf_printf(out, "%.*s %.*s/%.*s\n", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
@@ -180,17 +195,8 @@ void unit_print(const struct unit *u, struct buf *out)
 			   : c->elsewhere ? " with endpoints of other nodes only"
 					  : " without endpoints");
 		print_traffic(u, &c->traffic, out);
-		for (uint32_t k = 0; k < c->endpoint_nr; k++) {
-			const struct u_endpoint *e = &u->endpoints[c->endpoint + k];
-
-			buf_printf(out, "    ");
-			print_net(out, &e->addr, e->port, 128);
-			if (e->weight != 1)
-				buf_printf(out, " weight %u", e->weight);
-			if (e->workload)
-				buf_printf(out, " %.*s", STR_ARG(u->workloads[e->workload - 1].text));
-			buf_printf(out, "\n");
-		}
+		for (uint32_t k = 0; k < c->endpoint_nr + c->draining_nr; k++)
+			print_endpoint(u, &u->endpoints[c->endpoint + k], out);
 	}
 	for (uint32_t i = 0; i < u->note_nr; i++)
 		buf_printf(out, "  note %.*s\n", STR_ARG(u->notes[i]));

@@ -4,6 +4,7 @@
  *   world.c      indexes over the model: hosts with their ports, workloads by address, name and label, rules by host
  *   dests.c      names: hosts, ports, subsets and DestinationRules as one client sees them
  *   traffic.c    the traffic policy of a destination as one client has it
+ *   locality.c   where workloads are, and which endpoints go first because of it
  *   route.c      which rule a client meets at {host, address, port}
  *   view.c       what one client sees of a host: rows with destinations
  *   sidecar.c    what a client's Sidecar leaves of that
@@ -75,10 +76,22 @@ static inline const struct port *front_port(const struct host *h, const struct f
 	return &h->ports[f->port];
 }
 
+/* A place. Its text is "region/zone/subzone". */
+struct locale {
+	struct m_locality l;
+	struct str text;
+};
+
+struct node {
+	struct str name;
+	const struct locale *at, *zone; /* NULL: unknown; zone: without the subzone */
+};
+
 struct workload {
 	const struct doc *doc; /* Pod or WorkloadEntry */
 	const struct kvs *labels;
-	struct str text; /* "namespace/name/serviceaccount" */
+	const struct locale *at; /* NULL: unknown */
+	struct str text;	 /* "namespace/name/serviceaccount" */
 };
 
 /* One DestinationRule under its full host name. */
@@ -107,6 +120,11 @@ struct world {
 	uint32_t workload_nr, pod_nr;
 	struct index by_ip, by_pod, by_label; /* by_label: {namespace, key, value}; built on demand */
 	bool labelled;
+
+	struct node *nodes;
+	uint32_t node_nr;
+	struct index by_node, by_zone; /* names -> nodes */
+	const struct locale *here;     /* of `node`; NULL: unknown */
 
 	struct doc *const *vss;
 	uint32_t vs_nr;
@@ -201,10 +219,20 @@ void drs_policy(const struct drs *drs, const struct m_subset *subset, int64_t po
 
 /* ---- traffic policies (traffic.c) ---- */
 
+/* Which endpoints go first for one client. */
+struct ranking {
+	const struct m_locality_lb *lb;	   /* NULL: all are alike */
+	const struct m_distribute *shares; /* in place of it: shares of localities */
+	bool no_hints;			   /* hints of slices do not count */
+	struct m_locality client;
+	struct str values[PRIORITIES_MAX]; /* of the labels in lb->priority, which an endpoint must have */
+};
+
 /* How the endpoints of a destination are balanced for one client. */
 struct balance {
 	struct u_traffic traffic; /* but for its origin */
-	const struct doc *by;	  /* NULL: no rule says anything */
+	struct ranking ranking;
+	const struct doc *by; /* NULL: no rule says anything */
 	const struct m_traffic_policy *from;
 	const struct m_port_policy *port;
 };
@@ -220,15 +248,34 @@ struct target {
 };
 
 /* subset: its name, empty for the whole host. */
-void target_find(const struct world *w, const struct host *h, const struct port *port, struct str subset,
+void target_find(struct world *w, const struct host *h, const struct port *port, struct str subset,
 		 const struct who *who, struct target *ret);
 /* What clients from outside have, for whom no rule of the mesh holds. */
-void target_outer(const struct world *w, const struct host *h, const struct port *port, struct target *ret);
+void target_outer(struct world *w, const struct host *h, const struct port *port, struct target *ret);
 /* A copy that lives as long as the world. */
 const struct balance *balance_keep(struct world *w, const struct balance *b);
 bool balance_same(const struct balance *a, const struct balance *b);
 /* The path of its policy in its document. */
 struct str balance_field(struct arena *a, const struct balance *b);
+
+/* ---- localities (locality.c) ---- */
+
+/* Finds the places of nodes and workloads. */
+void localities_add(struct world *w, const struct model *m);
+struct m_locality locality_parse(struct str text);
+/* In `a`; NULL: it says nothing. */
+const struct locale *locale_new(struct arena *a, struct m_locality l);
+/* NULL: unknown. */
+const struct locale *locale_of_node(const struct world *w, struct str node);
+/* Nodes say in which region a zone is; one that no node is in is made in `a`. */
+const struct locale *locale_of_zone(const struct world *w, struct arena *a, struct str zone);
+/* What the host's own trafficDistribution stands for, or NULL. */
+const struct m_locality_lb *host_distribution(const struct host *h);
+/* policy NULL: no rule holds. */
+void ranking_find(struct world *w, const struct host *h, const struct policy *policy, const struct who *who,
+		  struct ranking *ret);
+bool ranking_same(const struct ranking *a, const struct ranking *b);
+uint64_t ranking_hash(const struct ranking *r);
 
 /* ---- Sidecars (sidecar.c) ---- */
 
@@ -380,16 +427,29 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 
 /* ---- endpoints ---- */
 
-struct endpoints {
-	struct u_endpoint *v;
-	const struct str **who; /* workload text of each, NULL: unknown */
-	uint32_t nr, cap;
-	bool elsewhere;	    /* the last endpoints_add() left out endpoints of other nodes */
-	struct arena texts; /* of workloads that have no document */
+/* What is known of an endpoint until it is packed. */
+struct candidate {
+	const struct str *who; /* workload text, NULL: unknown */
+	const struct locale *at;
+	const struct kvs *labels;	   /* NULL: unknown */
+	const struct m_slice_endpoint *ep; /* NULL: not of a slice */
+	struct str node;
+	bool serving; /* draining, but still there for clients that find nobody else */
 };
 
-/* Appends the endpoints of a destination, sorted by address and port, without duplicates. */
+struct endpoints {
+	struct u_endpoint *v;
+	struct candidate *more; /* of each */
+	uint32_t nr, cap;
+	uint32_t draining_nr; /* of the last endpoints_add() */
+	bool elsewhere;	      /* the last endpoints_add() left out endpoints of other nodes */
+	struct arena texts;   /* of workloads and zones that have no document */
+};
+
+/* Appends the endpoints of a destination as struct u_cluster has them, without duplicates. */
 void endpoints_add(struct endpoints *e, const struct world *w, const struct model *m, const struct spec *spec);
+/* Sets the levels of the endpoints behind `from`, or weighs them by shares of their localities and drops those without one. */
+void levels_find(struct endpoints *e, uint32_t from, const struct world *w, const struct spec *spec);
 /* Pods and WorkloadEntries of a namespace that carry all of `selector`: calls fn for each. */
 void workloads_each(const struct world *w, struct str ns, const struct kvs *selector,
 		    void (*fn)(void *data, const struct workload *wl), void *data);

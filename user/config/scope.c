@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Scopes. What a client sees depends on its namespace (exportTo, sourceNamespace, DestinationRules of its own, consumer routes) and
- * labels (sourceLabels, workloadSelector of DestinationRules), and on its Sidecar. Clients that no condition tells apart form a
+ * labels (sourceLabels, workloadSelector of DestinationRules, failoverPriority, its locality), and on its Sidecar. Clients that no condition tells apart form a
  * group; each host whose rules have conditions is resolved once for every group that they can tell apart; groups that see the same
  * of all hosts share a scope. Scope 0 is the view of a client without special visibility. Endpoints have no part in this, and numbers depend
  * on nothing but the model.
@@ -19,12 +19,14 @@ struct names {
 	uint32_t round;
 };
 
-/* Conditions that tell clients of one host apart: the namespaces named in this round, and labels. */
+/* Conditions that tell clients of one host apart: the namespaces named in this round, labels, and keys of labels whose values count. */
 struct conds {
 	struct names *names;
 	uint32_t ns_nr;
 	const struct kvs **labels;
 	uint32_t label_nr, label_cap;
+	struct str *keys;
+	uint32_t key_nr, key_cap;
 };
 
 struct group {
@@ -41,8 +43,6 @@ struct group {
 struct finding {
 	struct build *b;
 	struct names names;
-	const struct kvs **labels; /* of all hosts */
-	uint32_t label_nr, label_cap;
 	struct str *keys; /* of labels that conditions mention */
 	uint32_t key_nr, key_cap;
 	struct group *groups;
@@ -127,8 +127,42 @@ static void cond_export(struct conds *c, const struct strs *to, struct str owner
 		cond_ns(c, str_is(to->v[i], ".") ? owner : to->v[i]);
 }
 
+static void add_key(struct str **keys, uint32_t *nr, uint32_t *cap, struct str key)
+{
+	for (uint32_t i = 0; i < *nr; i++)
+		if (str_eq((*keys)[i], key))
+			return;
+	GROW(*keys, *nr, cap);
+	(*keys)[(*nr)++] = key;
+}
+
+/* What the order of endpoints depends on. */
+static void cond_locality(struct conds *c, const struct m_locality_lb *l)
+{
+	add_key(&c->keys, &c->key_nr, &c->key_cap, STR(LABEL_LOCALITY));
+	for (uint32_t i = 0; l && i < l->priority_nr; i++)
+		if (!l->priority[i].val.p)
+			add_key(&c->keys, &c->key_nr, &c->key_cap, l->priority[i].key);
+}
+
+static void cond_parts(struct conds *c, const struct m_policy *p)
+{
+	if (p->outlier || (p->lb && p->lb->locality))
+		cond_locality(c, p->lb ? p->lb->locality : NULL);
+}
+
+static void cond_policy(struct conds *c, const struct m_traffic_policy *p)
+{
+	cond_parts(c, &p->all);
+	for (uint32_t i = 0; i < p->port_nr; i++)
+		cond_parts(c, &p->ports[i].policy);
+}
+
 static void cond_dr(struct conds *c, const struct world *w, const struct host *h, const struct doc *doc)
 {
+	cond_policy(c, &doc->dr->policy);
+	for (uint32_t i = 0; i < doc->dr->subset_nr; i++)
+		cond_policy(c, &doc->dr->subsets[i].policy);
 	if (doc->dr->workload_selector.nr) {
 		cond_ns(c, doc->meta.ns);
 		cond_labels(c, &doc->dr->workload_selector);
@@ -151,6 +185,8 @@ static void cond_dest(struct conds *c, const struct world *w, struct str name)
 		if (!str_eq(h->name, name) || h->shadowed_by)
 			continue;
 		cond_export(c, h->export_to, h->ns);
+		if (host_distribution(h))
+			cond_locality(c, host_distribution(h));
 		if (at != index_first(&w->by_name, str_hash(name)))
 			cond_ns(c, h->ns);
 		for (index_each(&w->dr_exact, str_hash(name), k, d))
@@ -205,7 +241,7 @@ static void conds_of(struct finding *f, const struct host *h, struct conds *c)
 	const struct world *w = f->b->world;
 
 	c->names->round++;
-	c->ns_nr = c->label_nr = 0;
+	c->ns_nr = c->label_nr = c->key_nr = 0;
 	if (!h->front_nr)
 		return;
 	cond_export(c, h->export_to, h->ns);
@@ -234,18 +270,14 @@ static bool mentions(const struct finding *f, struct str key)
 	return false;
 }
 
-static void collect_keys(struct finding *f)
+/* Notes the keys of labels that the conditions of one host mention. */
+static void collect_keys(struct finding *f, const struct conds *c)
 {
-	for (uint32_t i = 0; i < f->label_nr; i++) {
-		for (uint32_t k = 0; k < f->labels[i]->nr; k++) {
-			struct str key = f->labels[i]->v[k].key;
-
-			if (mentions(f, key))
-				continue;
-			GROW(f->keys, f->key_nr, &f->key_cap);
-			f->keys[f->key_nr++] = key;
-		}
-	}
+	for (uint32_t i = 0; i < c->label_nr; i++)
+		for (uint32_t k = 0; k < c->labels[i]->nr; k++)
+			add_key(&f->keys, &f->key_nr, &f->key_cap, c->labels[i]->v[k].key);
+	for (uint32_t i = 0; i < c->key_nr; i++)
+		add_key(&f->keys, &f->key_nr, &f->key_cap, c->keys[i]);
 }
 
 static bool kvs_equal(const struct kvs *a, const struct kvs *b)
@@ -279,13 +311,13 @@ static uint32_t group_of(struct finding *f, const struct doc *pod, const struct 
 	c.ns_id = name_id(&f->names, pod->meta.ns, false);
 	if (c.ns_id)
 		c.ns = pod->meta.ns;
-	if (f->label_nr)
+	if (f->key_nr)
 		c.labels.v = arena_array(&f->b->temp, pod->meta.labels.nr, sizeof(*c.labels.v));
 	c.hash = str_hash(c.ns);
 	if (sidecar)
 		c.hash = c.hash * 31 + index_hash2(sidecar->meta.ns, sidecar->meta.name);
 	f->sidecars |= sidecar != NULL;
-	for (uint32_t i = 0; i < pod->meta.labels.nr && f->label_nr; i++) {
+	for (uint32_t i = 0; i < pod->meta.labels.nr && f->key_nr; i++) {
 		const struct kv *kv = &pod->meta.labels.v[i];
 
 		if (!mentions(f, kv->key))
@@ -316,7 +348,7 @@ static uint32_t group_of(struct finding *f, const struct doc *pod, const struct 
 struct answers {
 	uint32_t ns;   /* 0: not named */
 	uint32_t sees; /* enum sidecar_view */
-	uint64_t labels;
+	uint64_t labels, values;
 	const struct doc *sidecar; /* where it sees a part */
 	uint32_t view;
 };
@@ -335,6 +367,11 @@ static struct answers answers_of(const struct finding *f, const struct making *m
 		a.ns = group->ns_id;
 	for (uint32_t i = 0; i < c->label_nr && i < 64; i++)
 		a.labels |= (uint64_t)kvs_match(c->labels[i], &group->labels) << i;
+	for (uint32_t i = 0; i < c->key_nr; i++) {
+		const struct str *v = kvs_get(&group->labels, c->keys[i]);
+
+		a.values = a.values * 31 + (v ? str_hash(*v) | 1 : 0);
+	}
 	return a;
 }
 
@@ -348,7 +385,7 @@ static uint32_t view_of(struct finding *f, struct making *mk, const struct conds
 		const struct answers *known = &(*memo)[i];
 
 		if (known->sees == a.sees && known->ns == a.ns && known->labels == a.labels &&
-		    known->sidecar == a.sidecar)
+		    known->values == a.values && known->sidecar == a.sidecar)
 			return known->view;
 	}
 	a.view = view_add(f->b, mk, &who);
@@ -378,7 +415,7 @@ static struct making *resolve_host(struct finding *f, struct host *h, uint32_t p
 		struct group *group = &f->groups[i];
 		uint32_t view;
 
-		if (!c->label_nr && !in_ns(c, group->ns_id) && !group->sidecar)
+		if (!c->label_nr && !c->key_nr && !in_ns(c, group->ns_id) && !group->sidecar)
 			continue;
 		view = view_of(f, mk, c, group, &memo, &nr, &cap);
 		if (view)
@@ -572,7 +609,6 @@ static void finding_free(struct finding *f)
 	free(f->groups);
 	free(f->slots);
 	free(f->keys);
-	free(f->labels);
 	free(f->names.v);
 	free(f->names.asked);
 	free(f->names.slots);
@@ -602,17 +638,15 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 	*ret = (struct scopes){ .scope_nr = 1, .conditional = xcalloc(nr + 1, sizeof(struct making *)) };
 	for (uint32_t i = 0; i < nr; i++) {
 		conds_of(&f, hosts[i], &c);
-		for (uint32_t k = 0; k < c.label_nr; k++)
-			add_labels(&f.labels, &f.label_nr, &f.label_cap, c.labels[k]);
+		collect_keys(&f, &c);
 	}
-	collect_keys(&f);
 	sidecars = sidecars_of(&f, pods, pod_nr);
 	group_of_pod = xcalloc(pod_nr + 1, sizeof(*group_of_pod));
-	for (uint32_t i = 0; i < pod_nr && (f.names.nr || f.label_nr || b->world->sidecar_nr); i++)
+	for (uint32_t i = 0; i < pod_nr && (f.names.nr || f.key_nr || b->world->sidecar_nr); i++)
 		group_of_pod[i] = group_of(&f, pods[i], sidecars[i]);
 	for (uint32_t i = 0; i < nr && f.group_nr; i++) {
 		conds_of(&f, hosts[i], &c);
-		if (c.ns_nr || c.label_nr || f.sidecars)
+		if (c.ns_nr || c.label_nr || c.key_nr || f.sidecars)
 			ret->conditional[i] = resolve_host(&f, hosts[i], i, &c);
 	}
 	ret->scope_nr = number_scopes(&f, ret->conditional, nr);
@@ -627,5 +661,6 @@ void scopes_find(struct build *b, struct arena *arena, struct host **hosts, uint
 	free(sidecars);
 	free(pods);
 	free(c.labels);
+	free(c.keys);
 	finding_free(&f);
 }

@@ -241,7 +241,7 @@ static struct unit **make_units(struct build *b, struct plan *plan, const struct
 	making_free(&scratch);
 	free(scopes.conditional);
 	free(e.v);
-	free(e.who);
+	free(e.more);
 	arena_release(&e.texts);
 	return units;
 }
@@ -280,7 +280,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 	plan_unref(plan);
 	for (uint32_t i = 0; i < nr; i++) {
 		snap->s.row_nr += units[i]->row_nr;
-		snap->s.endpoint_nr += units[i]->endpoint_nr;
+		snap->s.endpoint_nr += units[i]->endpoint_nr - units[i]->draining_nr;
 	}
 	if (b.errors) {
 		snapshot_unref(&snap->s);
@@ -402,13 +402,13 @@ static struct snapshot *build_endpoints(const struct model *m, const struct snap
 			continue;
 		}
 		units[list[i]] = u;
-		snap->s.endpoint_nr += u->endpoint_nr - old->endpoint_nr;
+		snap->s.endpoint_nr += (u->endpoint_nr - u->draining_nr) - (old->endpoint_nr - old->draining_nr);
 		list[fresh++] = list[i];
 	}
 	hold_units(snap, prev, list, fresh);
 	free(list);
 	free(e.v);
-	free(e.who);
+	free(e.more);
 	arena_release(&e.texts);
 	return &snap->s;
 }

@@ -155,7 +155,7 @@ struct unit {
 	struct u_cluster *clusters;
 	uint32_t cluster_nr;
 	struct u_endpoint *endpoints;
-	uint32_t endpoint_nr;
+	uint32_t endpoint_nr, draining_nr; /* draining_nr: of these */
 	struct u_workload *workloads;
 	uint32_t workload_nr;
 	struct str *localities; /* "region/zone/subzone" */
@@ -197,7 +197,7 @@ struct snapshot {
 	uint32_t node_ip_nr;
 	struct access *access;	      /* a reference; never NULL */
 	uint32_t scope_nr;	      /* scopes are 0 .. scope_nr-1, but for the flag MESH_SCOPE_CLOSED */
-	uint32_t row_nr, endpoint_nr; /* sums */
+	uint32_t row_nr, endpoint_nr; /* sums; endpoints that take connections */
 };
 
 struct snapshot_options {

@@ -54,11 +54,13 @@ static void add_outlier(struct u_traffic *t, const struct m_outlier *o)
 }
 
 /* policy NULL: none. */
-static void fill_balance(struct balance *b, const struct host *h, const struct policy *policy)
+static void fill_balance(struct world *w, struct balance *b, const struct host *h, const struct policy *policy,
+			 const struct who *who)
 {
 	struct u_traffic before;
 
 	*b = (struct balance){ .traffic = traffic_default };
+	ranking_find(w, h, policy, who, &b->ranking);
 	if (h->kind == HOST_SERVICE)
 		b->traffic.affinity_s = h->doc->service->affinity_s;
 	if (!policy || !policy->by)
@@ -71,7 +73,7 @@ static void fill_balance(struct balance *b, const struct host *h, const struct p
 	if (policy->parts.outlier)
 		add_outlier(&b->traffic, policy->parts.outlier);
 	/* A policy that only says the defaults is no difference. */
-	if (!memcmp(&b->traffic, &before, sizeof(before)))
+	if (!memcmp(&b->traffic, &before, sizeof(before)) && !(policy->parts.lb && policy->parts.lb->locality))
 		return;
 	b->by = policy->by;
 	b->from = policy->from;
@@ -81,7 +83,7 @@ static void fill_balance(struct balance *b, const struct host *h, const struct p
 bool balance_same(const struct balance *a, const struct balance *b)
 {
 	return !memcmp(&a->traffic, &b->traffic, sizeof(a->traffic)) && a->by == b->by && a->from == b->from &&
-	       a->port == b->port;
+	       a->port == b->port && ranking_same(&a->ranking, &b->ranking);
 }
 
 const struct balance *balance_keep(struct world *w, const struct balance *b)
@@ -109,7 +111,7 @@ struct str balance_field(struct arena *a, const struct balance *b)
 	return arena_printf(a, "%.*s.portLevelSettings[%u]", STR_ARG(base), (uint32_t)(b->port - b->from->ports));
 }
 
-static void find(const struct world *w, const struct host *h, const struct port *port, struct str subset,
+static void find(struct world *w, const struct host *h, const struct port *port, struct str subset,
 		 const struct who *who, struct target *ret)
 {
 	struct policy policy;
@@ -126,7 +128,7 @@ static void find(const struct world *w, const struct host *h, const struct port 
 	} else if (h->kind == HOST_ENTRY && h->doc->se->resolution == RESOLUTION_NONE) {
 		ret->pass = true;
 	}
-	fill_balance(&ret->balance, h, &policy);
+	fill_balance(w, &ret->balance, h, &policy, who);
 }
 
 static uint64_t doc_hash(const struct doc *doc)
@@ -139,32 +141,33 @@ static void set_variant(struct target *t, const struct target *common, uint64_t 
 {
 	uint64_t v = (seed * 31 + doc_hash(t->balance.by)) * 31 + doc_hash(t->subset_by);
 
+	v = v * 31 + ranking_hash(&t->balance.ranking);
 	if (t->subset == common->subset && balance_same(&t->balance, &common->balance))
 		return;
 	t->variant = (uint32_t)(v ^ v >> 32);
 	t->variant += !t->variant;
 }
 
-void target_find(const struct world *w, const struct host *h, const struct port *port, struct str subset,
+void target_find(struct world *w, const struct host *h, const struct port *port, struct str subset,
 		 const struct who *who, struct target *ret)
 {
 	static const struct who everybody;
 	struct target common;
 
 	find(w, h, port, subset, who, ret);
-	if (!who->ns.len || !w->dr_nr)
+	if (!who->ns.len && !(who->labels && who->labels->nr))
 		return;
 	find(w, h, port, subset, &everybody, &common);
 	set_variant(ret, &common, 1);
 }
 
-void target_outer(const struct world *w, const struct host *h, const struct port *port, struct target *ret)
+void target_outer(struct world *w, const struct host *h, const struct port *port, struct target *ret)
 {
 	static const struct who everybody;
 	struct target common;
 
 	find(w, h, port, (struct str){ 0 }, &everybody, &common);
 	*ret = (struct target){ 0 };
-	fill_balance(&ret->balance, h, NULL);
+	fill_balance(w, &ret->balance, h, NULL, &everybody);
 	set_variant(ret, &common, 2);
 }

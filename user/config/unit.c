@@ -66,6 +66,8 @@ static uint64_t unit_hash(const struct unit *u)
 	}
 	for (uint32_t i = 0; i < u->workload_nr; i++)
 		h = mix(h, str_hash(u->workloads[i].text));
+	for (uint32_t i = 0; i < u->locality_nr; i++)
+		h = mix(h, str_hash(u->localities[i]));
 	return h;
 }
 
@@ -100,6 +102,9 @@ bool unit_same(const struct unit *a, const struct unit *b)
 }
 
 /* ---- packing ---- */
+
+/* More localities of one host's endpoints than this are not told apart for people. */
+#define LOCALITIES_MAX 256
 
 /* One block: first everything aligned, then text. */
 struct pack {
@@ -143,19 +148,41 @@ static uint32_t number_workloads(struct endpoints *e, const struct str ***ret)
 	for (uint32_t i = 0; i < e->nr; i++) {
 		uint32_t at;
 
-		if (!e->who[i])
+		const struct str *who = e->more[i].who;
+
+		if (!who)
 			continue;
-		at = (uint32_t)str_hash(*e->who[i]) & (size - 1);
-		while (slots[at] && !str_eq(*list[slots[at] - 1], *e->who[i]))
+		at = (uint32_t)str_hash(*who) & (size - 1);
+		while (slots[at] && !str_eq(*list[slots[at] - 1], *who))
 			at = (at + 1) & (size - 1);
 		if (!slots[at]) {
-			list[nr++] = e->who[i];
+			list[nr++] = who;
 			slots[at] = nr;
 		}
 		e->v[i].workload = slots[at];
 	}
 	free(slots);
 	*ret = list;
+	return nr;
+}
+
+/* The same of their localities, of which there are few. */
+static uint32_t number_localities(struct endpoints *e, const struct str **list, uint32_t max)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < e->nr; i++) {
+		const struct locale *at = e->more[i].at;
+		uint32_t k = 0;
+
+		while (at && k < nr && list[k] != &at->text && !str_eq(*list[k], at->text))
+			k++;
+		if (!at || k == max)
+			continue;
+		if (k == nr)
+			list[nr++] = &at->text;
+		e->v[i].locality = k + 1;
+	}
 	return nr;
 }
 
@@ -184,8 +211,7 @@ static uint32_t services_of(const struct parts *p, struct arena *a, struct str *
 	return nr;
 }
 
-static size_t text_size(const struct parts *p, const struct str *services, uint32_t service_nr,
-			const struct str **workloads, uint32_t workload_nr)
+static size_t text_size(const struct parts *p, const struct str *services, uint32_t service_nr)
 {
 	size_t size = p->ns.len + p->host.len + p->source_kind.len + p->file.len;
 
@@ -200,8 +226,15 @@ static size_t text_size(const struct parts *p, const struct str *services, uint3
 		size += p->notes[i].len;
 	for (uint32_t i = 0; i < service_nr; i++)
 		size += services[i].len;
-	for (uint32_t i = 0; i < workload_nr; i++)
-		size += workloads[i]->len;
+	return size;
+}
+
+static size_t texts_size(const struct str *const *texts, uint32_t nr)
+{
+	size_t size = 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		size += texts[i]->len;
 	return size;
 }
 
@@ -242,8 +275,8 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 {
 	struct str small[16], *services = p->spec_nr <= 16 ? small : xmalloc(p->spec_nr * sizeof(*services));
 	struct u_cluster few[16], *clusters = p->spec_nr <= 16 ? few : xmalloc(p->spec_nr * sizeof(*clusters));
-	const struct str **workloads;
-	uint32_t workload_nr, service_nr;
+	const struct str **workloads, *localities[LOCALITIES_MAX];
+	uint32_t workload_nr, service_nr, locality_nr, draining_nr = 0;
 	struct pack k = { 0 };
 	struct unit *u;
 	size_t size;
@@ -258,17 +291,22 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 			clusters[i].traffic = p->specs[i].balance->traffic;
 		clusters[i].traffic.origin = p->specs[i].origin;
 		endpoints_add(e, w, m, &p->specs[i]);
-		clusters[i].endpoint_nr = e->nr - clusters[i].endpoint;
+		clusters[i].draining_nr = e->draining_nr;
+		clusters[i].endpoint_nr = e->nr - clusters[i].endpoint - e->draining_nr;
+		draining_nr += e->draining_nr;
 		clusters[i].elsewhere = e->elsewhere && !clusters[i].endpoint_nr;
 	}
 	workload_nr = number_workloads(e, &workloads);
+	locality_nr = number_localities(e, localities, LOCALITIES_MAX);
 	service_nr = services_of(p, &e->texts, services);
 
 	size = aligned(sizeof(*u)) + aligned(p->row_nr * sizeof(*u->rows)) + aligned(p->dest_nr * sizeof(*u->dests)) +
 	       aligned(p->spec_nr * sizeof(*u->clusters)) + aligned(e->nr * sizeof(*u->endpoints)) +
-	       aligned(workload_nr * sizeof(*u->workloads)) + aligned(p->origin_nr * sizeof(*u->origins)) +
-	       aligned(service_nr * sizeof(*u->services)) + aligned(p->note_nr * sizeof(*u->notes));
-	u = xmalloc(size + text_size(p, services, service_nr, workloads, workload_nr));
+	       aligned(workload_nr * sizeof(*u->workloads)) + aligned(locality_nr * sizeof(*u->localities)) +
+	       aligned(p->origin_nr * sizeof(*u->origins)) + aligned(service_nr * sizeof(*u->services)) +
+	       aligned(p->note_nr * sizeof(*u->notes));
+	u = xmalloc(size + text_size(p, services, service_nr) + texts_size(workloads, workload_nr) +
+		    texts_size(localities, locality_nr));
 	k.at = (char *)u + aligned(sizeof(*u));
 	k.text = (char *)u + size;
 	*u = (struct unit){ .refs = 1,
@@ -276,7 +314,9 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 			    .dest_nr = p->dest_nr,
 			    .cluster_nr = p->spec_nr,
 			    .endpoint_nr = e->nr,
+			    .draining_nr = draining_nr,
 			    .workload_nr = workload_nr,
+			    .locality_nr = locality_nr,
 			    .service_nr = service_nr };
 	u->rows = pack_copy(&k, p->rows, p->row_nr, sizeof(*u->rows));
 	u->dests = pack_copy(&k, p->dests, p->dest_nr, sizeof(*u->dests));
@@ -287,6 +327,9 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	u->workloads = pack_array(&k, workload_nr, sizeof(*u->workloads));
 	for (uint32_t i = 0; i < workload_nr; i++)
 		u->workloads[i].text = pack_str(&k, *workloads[i]);
+	u->localities = pack_array(&k, locality_nr, sizeof(*u->localities));
+	for (uint32_t i = 0; i < locality_nr; i++)
+		u->localities[i] = pack_str(&k, *localities[i]);
 	pack_texts(u, &k, p);
 	u->services = pack_array(&k, service_nr, sizeof(*u->services));
 	for (uint32_t i = 0; i < service_nr; i++)

@@ -380,8 +380,8 @@ static void add_routes(struct world *w, const struct model *m)
 /* The world may outlive the model that it was made of. */
 static void hold_docs(struct world *w, const struct model *m)
 {
-	static const enum kind kinds[] = { KIND_SERVICE,	  KIND_SERVICE_ENTRY, KIND_POD,	   KIND_WORKLOAD_ENTRY,
-					   KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY, KIND_GATEWAY };
+	static const enum kind kinds[] = { KIND_SERVICE,	  KIND_SERVICE_ENTRY, KIND_POD,	    KIND_WORKLOAD_ENTRY,
+					   KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY, KIND_GATEWAY, KIND_NODE };
 	uint32_t nr, total = 0;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -409,6 +409,7 @@ struct world *world_new(const struct model *m, const struct snapshot_options *op
 	hold_docs(w, m);
 	add_hosts(w, m);
 	add_workloads(w, m);
+	localities_add(w, m);
 	add_virtual_services(w, m);
 	add_destination_rules(w, m);
 	add_routes(w, m);

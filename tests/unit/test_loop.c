@@ -171,3 +171,47 @@ TEST(a_source_without_epoll_is_refused)
 	CHECK_INT(errno, EBADF);
 	loop_free(st.loop);
 }
+
+static struct {
+	uint32_t due_ms, fired; /* fired: its place in the order, from 1 */
+	struct loop_timer *timer;
+} many[2000];
+static uint32_t many_fired;
+
+static void on_many(void *data)
+{
+	many[(uintptr_t)data].fired = ++many_fired;
+}
+
+/* In the order of their times, those of one time in the order of adding, and none that was removed. */
+TEST(thousands_of_timers)
+{
+	enum { NR = sizeof(many) / sizeof(*many) };
+	uint32_t seed = 1, left = 0;
+
+	begin();
+	for (uintptr_t i = 0; i < NR; i++) {
+		seed = seed * 1664525 + 1013904223;
+		many[i].due_ms = 100 + 25 * ((seed >> 16) % 8);
+		many[i].timer = loop_timer_add(st.loop, many[i].due_ms, on_many, (void *)i);
+	}
+	for (uint32_t i = 0; i < NR; i += 3)
+		loop_timer_del(many[i].timer);
+	loop_timer_add(st.loop, 400, on_stop, NULL);
+	CHECK_INT(loop_run(st.loop), 0);
+	for (uint32_t i = 0; i < NR; i++) {
+		left += i % 3 != 0;
+		CHECK_INT(many[i].fired != 0, i % 3 != 0);
+	}
+	CHECK_INT(many_fired, left);
+	/* They were added within a few milliseconds, so that times which are further apart tell the order. */
+	for (uint32_t i = 1; i < NR; i++) {
+		for (uint32_t k = i + 1; k < NR; k++) {
+			if (!(i % 3) || !(k % 3))
+				continue;
+			CHECK(many[i].due_ms != many[k].due_ms || many[i].fired < many[k].fired);
+			CHECK(many[i].due_ms <= many[k].due_ms + 20 || many[i].fired > many[k].fired);
+		}
+	}
+	loop_free(st.loop);
+}

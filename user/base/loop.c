@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Event loop over epoll. Removed sources are freed only after the round that may still name them. Timers stand in a sorted
- * list: there are a few dozen at most (one a control client).
+ * Event loop over epoll. Removed sources are freed only after the round that may still name them. Timers stand in a binary heap:
+ * there may be thousands (one a workload that is checked).
  */
 #include "base/loop.h"
 
@@ -26,10 +26,10 @@ struct loop_io {
 
 struct loop_timer {
 	struct loop *loop;
-	uint64_t due_ms;
+	uint64_t due_ms, serial; /* of those due at once, who came first */
 	loop_fn fn;
 	void *data;
-	struct loop_timer *next;
+	uint32_t at; /* in the heap */
 };
 
 struct loop {
@@ -39,7 +39,9 @@ struct loop {
 	struct loop_io *signal_io;
 	loop_signal_fn signal_fn;
 	void *signal_data;
-	struct loop_timer *timers; /* soonest first */
+	struct loop_timer **timers; /* heap, soonest first; owned */
+	uint32_t timer_nr, timer_cap;
+	uint64_t timer_serial;
 	struct loop_io *dead;
 };
 
@@ -84,8 +86,9 @@ void loop_free(struct loop *l)
 		loop_io_del(l->signal_io);
 	if (l->signal_fd >= 0)
 		close(l->signal_fd);
-	while (l->timers)
-		loop_timer_del(l->timers);
+	while (l->timer_nr)
+		loop_timer_del(l->timers[0]);
+	free(l->timers);
 	bury(l);
 	close(l->epoll);
 	free(l);
@@ -125,59 +128,94 @@ void loop_io_del(struct loop_io *io)
 	l->dead = io;
 }
 
+static bool sooner(const struct loop_timer *a, const struct loop_timer *b)
+{
+	return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->serial < b->serial;
+}
+
+static void heap_put(struct loop *l, uint32_t at, struct loop_timer *t)
+{
+	l->timers[at] = t;
+	t->at = at;
+}
+
+/* Finds the place of `t`, from the free one at `at` on. */
+static void heap_settle(struct loop *l, uint32_t at, struct loop_timer *t)
+{
+	while (at && sooner(t, l->timers[(at - 1) / 2])) {
+		heap_put(l, at, l->timers[(at - 1) / 2]);
+		at = (at - 1) / 2;
+	}
+	for (uint32_t child = 2 * at + 1; child < l->timer_nr; child = 2 * at + 1) {
+		if (child + 1 < l->timer_nr && sooner(l->timers[child + 1], l->timers[child]))
+			child++;
+		if (!sooner(l->timers[child], t))
+			break;
+		heap_put(l, at, l->timers[child]);
+		at = child;
+	}
+	heap_put(l, at, t);
+}
+
 struct loop_timer *loop_timer_add(struct loop *l, uint64_t after_ms, loop_fn fn, void *data)
 {
 	struct loop_timer *t = malloc(sizeof(*t));
-	struct loop_timer **at = &l->timers;
 
+	if (t && l->timer_nr == l->timer_cap) {
+		uint32_t cap = l->timer_cap ? l->timer_cap * 2 : 16;
+		struct loop_timer **timers = realloc(l->timers, cap * sizeof(*timers));
+
+		if (!timers) {
+			free(t);
+			return NULL;
+		}
+		l->timers = timers;
+		l->timer_cap = cap;
+	}
 	if (!t)
 		return NULL;
-	*t = (struct loop_timer){ .loop = l, .due_ms = loop_now_ms() + after_ms, .fn = fn, .data = data };
-	while (*at && (*at)->due_ms <= t->due_ms)
-		at = &(*at)->next;
-	t->next = *at;
-	*at = t;
+	*t = (struct loop_timer){
+		.loop = l, .due_ms = loop_now_ms() + after_ms, .serial = l->timer_serial++, .fn = fn, .data = data
+	};
+	heap_settle(l, l->timer_nr++, t);
 	return t;
 }
 
 void loop_timer_del(struct loop_timer *t)
 {
-	struct loop_timer **at = &t->loop->timers;
+	struct loop *l = t->loop;
+	struct loop_timer *last = l->timers[--l->timer_nr];
 
-	while (*at && *at != t)
-		at = &(*at)->next;
-	if (!*at)
-		return;
-	*at = t->next;
+	if (last != t)
+		heap_settle(l, t->at, last);
 	free(t);
 }
 
 /* Runs what was due when the round began: a callback that adds a timer of 0 ms must not keep the others waiting. */
 static void run_timers(struct loop *l)
 {
-	uint64_t now = loop_now_ms();
+	uint64_t now = loop_now_ms(), serial = l->timer_serial;
 
-	while (!l->stop && l->timers && l->timers->due_ms <= now) {
-		struct loop_timer *t = l->timers;
-		loop_fn fn = t->fn;
-		void *data = t->data;
+	while (!l->stop && l->timer_nr && l->timers[0]->due_ms <= now && l->timers[0]->serial < serial) {
+		loop_fn fn = l->timers[0]->fn;
+		void *data = l->timers[0]->data;
 
-		l->timers = t->next;
-		free(t);
+		loop_timer_del(l->timers[0]);
 		fn(data);
 	}
 }
 
 static int timeout_ms(const struct loop *l)
 {
-	uint64_t now;
+	uint64_t now, due;
 
-	if (!l->timers)
+	if (!l->timer_nr)
 		return -1;
 	now = loop_now_ms();
-	if (l->timers->due_ms <= now)
+	due = l->timers[0]->due_ms;
+	if (due <= now)
 		return 0;
-	return l->timers->due_ms - now > 60000 ? 60000 : (int)(l->timers->due_ms - now);
+	return due - now > 60000 ? 60000 : (int)(due - now);
 }
 
 int loop_run(struct loop *l)

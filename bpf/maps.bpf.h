@@ -261,6 +261,20 @@ struct {
 	__type(value, struct mesh_shortcut);
 } mesh_shortcuts __weak SEC(".maps");
 
+/* mesh_offers: connections that user space is to loosen netfilter's entries of. Writer: tc. Reader: user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} mesh_offers __weak SEC(".maps");
+
+/* mesh_loosened: those that it has. Key: the client's direction, as in mesh_shortcuts. Writer: user/plane. Reader: tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_loosened);
+} mesh_loosened __weak SEC(".maps");
+
 /* mesh_frags: ports of datagrams that come in fragments. Writer, reader: tc. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -18,6 +18,19 @@
 /* Linux 6.2. */
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
 
+/* Linux 5.18, and 6.0 for the timeout. */
+struct bpf_ct_opts___mesh {
+	__s32 netns_id;
+	__s32 error;
+	__u8 l4proto;
+	__u8 dir;
+	__u8 reserved[2];
+};
+extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *t, __u32 t_len,
+					 struct bpf_ct_opts___mesh *opts, __u32 opts_len) __ksym __weak;
+extern int bpf_ct_change_timeout(struct nf_conn *ct, __u32 timeout_ms) __ksym __weak;
+extern void bpf_ct_release(struct nf_conn *ct) __ksym __weak;
+
 /* The node's netfilter tracks this packet's connection; where that cannot be seen, it may. */
 static __always_inline int shortcut_tracked(struct __sk_buff *skb)
 {
@@ -39,6 +52,68 @@ static __always_inline void shortcut_back(const struct mesh_tuple *t, struct mes
 	ret->server = t->client;
 	ret->client_port_be = t->server_port_be;
 	ret->server_port_be = t->client_port_be;
+}
+
+/* Where netfilter has its entry of the segment's connection, gives that the time it would have, had it seen all packets. */
+static __always_inline int shortcut_keep(struct __sk_buff *skb, const struct mesh_tuple *t, __u32 timeout_ms)
+{
+	struct bpf_ct_opts___mesh opts = { .netns_id = -1, .l4proto = MESH_PROTO_TCP };
+	struct bpf_sock_tuple at = {};
+	__u32 len = sizeof(at.ipv4);
+	struct nf_conn *ct;
+	int rc;
+
+	if (!bpf_skb_ct_lookup || !bpf_ct_change_timeout || !bpf_ct_release)
+		return 0;
+	if (skb->protocol == ETH_IP) {
+		at.ipv4.saddr = t->client.w_be[3];
+		at.ipv4.daddr = t->server.w_be[3];
+		at.ipv4.sport = t->client_port_be;
+		at.ipv4.dport = t->server_port_be;
+	} else {
+		__builtin_memcpy(at.ipv6.saddr, &t->client, sizeof(at.ipv6.saddr));
+		__builtin_memcpy(at.ipv6.daddr, &t->server, sizeof(at.ipv6.daddr));
+		at.ipv6.sport = t->client_port_be;
+		at.ipv6.dport = t->server_port_be;
+		len = sizeof(at.ipv6);
+	}
+	ct = bpf_skb_ct_lookup(skb, &at, len, &opts, sizeof(opts));
+	if (!ct)
+		return 0;
+	rc = bpf_ct_change_timeout(ct, timeout_ms);
+	bpf_ct_release(ct);
+	return !rc;
+}
+
+static __always_inline void shortcut_offer(const struct mesh_tuple *key, const struct mesh_shortcut *here)
+{
+	struct mesh_offer *offer = bpf_ringbuf_reserve(&mesh_offers, sizeof(*offer), 0);
+
+	if (!offer)
+		return;
+	offer->key = *key;
+	offer->born_ns = here->born_ns;
+	bpf_ringbuf_submit(offer, 0);
+}
+
+/* Netfilter tracks the connection: 1: what goes straight does not put its entry out. User space sees to that, once a connection has lasted,
+ * and again with each lease, since an entry may be a new one, and minds resets by the last numbers that it has seen. */
+static __noinline int shortcut_loosened(struct __sk_buff *skb, const struct mesh_tuple *t, struct mesh_shortcut *here)
+{
+	struct mesh_loosened *loosened;
+	struct mesh_tuple key = *t;
+
+	if (here->reply)
+		shortcut_back(t, &key);
+	loosened = bpf_map_lookup_elem(&mesh_loosened, &key);
+	if (!loosened || loosened->born_ns != here->born_ns) {
+		if (++here->waits % MESH_SHORTCUT_WAITS == 0)
+			shortcut_offer(&key, here);
+		return 0;
+	}
+	if (here->state == MESH_SHORTCUT_OPEN)
+		shortcut_offer(&key, here);
+	return shortcut_keep(skb, t, loosened->timeout_ms);
 }
 
 /* The SYN of w is about to arrive at the pod, and its policy allows it. */
@@ -108,13 +183,15 @@ static __always_inline void shortcut_seen(struct __sk_buff *skb, const struct me
 					  const struct mesh_control *ctl, const struct segment *s)
 {
 	struct mesh_shortcut *here;
+	__u8 state;
 
 	if (s->tcp[13] & TCP_SYN) {
 		shortcut_answered(iface, skb->ifindex, s);
 		return;
 	}
 	here = bpf_map_lookup_elem(&mesh_shortcuts, &s->t);
-	if (!here || here->far_cookie != iface->netns_cookie || (s->tcp[13] & (TCP_FIN | TCP_RST)))
+	if (!here || here->far_cookie != iface->netns_cookie || here->state == MESH_SHORTCUT_SYN ||
+	    here->state == MESH_SHORTCUT_CLOSED || (s->tcp[13] & (TCP_FIN | TCP_RST)))
 		return;
 	if (here->verdict_epoch < ctl->cut_epoch) {
 		if (!tc_shortcut_ask(&s->t, here->reply))
@@ -122,8 +199,11 @@ static __always_inline void shortcut_seen(struct __sk_buff *skb, const struct me
 		here->verdict_epoch = *(const volatile __u64 *)&ctl->live;
 	}
 	here->seen_ns = bpf_ktime_get_coarse_ns();
-	if (here->state == MESH_SHORTCUT_ANSWERED)
-		here->state = shortcut_tracked(skb) ? MESH_SHORTCUT_TRACKED : MESH_SHORTCUT_OPEN;
+	state = MESH_SHORTCUT_OPEN;
+	if (shortcut_tracked(skb) && !shortcut_loosened(skb, &s->t, here))
+		state = MESH_SHORTCUT_TRACKED;
+	if (here->state != state)
+		here->state = state;
 }
 
 static __always_inline void shortcut_close(struct mesh_shortcut *here, const struct mesh_tuple *t)

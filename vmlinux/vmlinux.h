@@ -51,6 +51,10 @@ struct sk_buff {
 	unsigned long _nfct; /* connection tracking's entry, and in the lowest three bits how it belongs to it */
 };
 
+struct nf_conn {
+	unsigned long status;
+};
+
 struct inet_connection_sock;
 
 struct tcp_sock {

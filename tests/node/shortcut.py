@@ -171,5 +171,284 @@ def off_is_off():
             check(state["shortcuts"]["setting"] == "off" and not straight(lab), f"nothing goes straight: {state['shortcuts']}")
 
 
+# ---- the node's netfilter ----
+
+# What many a node has: connections are tracked, whatever is invalid is dropped, and only what the rules know begins. {} are more rules.
+TRACK = """table inet n {{ chain f {{ type filter hook forward priority 0; policy drop;
+    {}
+    ct state invalid counter drop
+    ct state established,related accept
+    tcp flags & (syn|ack) == syn tcp dport 8080 accept
+    meta l4proto != tcp accept
+}}; }}"""
+
+
+def track(lab, shape, more=""):
+    if shape == "bridge":
+        for name in ("iptables", "ip6tables"):
+            path = f"net.bridge.bridge-nf-call-{name}"
+            if not os.path.exists("/proc/sys/" + path.replace(".", "/")):
+                raise Skip("bridges do not ask netfilter on this kernel")
+            lab.exec("@node", "sysctl", "-qw", f"{path}=1")
+    nft(lab, TRACK.format(more))
+
+
+def invalid(lab):
+    return int(re.search(r"invalid counter packets (\d+)", lab.exec("@node", "nft", "list", "table", "inet", "n"))[1])
+
+
+def entries(lab):
+    """[(state, seconds left, client's port)] of the connections that the node tracks."""
+    if not os.path.exists("/proc/net/nf_conntrack"):
+        raise Skip("this kernel does not list what it tracks")
+    found = re.findall(r"tcp +6 (\d+) (\w+) .*?sport=(\d+) ", lab.exec("@node", "cat", "/proc/net/nf_conntrack"))
+    return [(state, int(left), int(port)) for left, state, port in found]
+
+
+def until(what, condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < deadline, what)
+        time.sleep(0.02)
+
+
+def talks_straight(lab, talk, number=0):
+    """Talks until that goes straight."""
+    before = straight(lab)
+
+    def does():
+        talk.talks(number, 20)
+        return straight(lab) > before + 30
+    until("a connection that netfilter tracks goes straight, too", does)
+
+
+def tracked(shape):
+    with node(shape) as lab:
+        track(lab, shape)
+        for address, port in ways(lab):
+            with Talk(lab) as talk:
+                ports = [talk.opens(address, port) for _ in range(3)]
+                for number in range(3):
+                    talks_straight(lab, talk, number)
+                    before = straight(lab)
+                    talk.talks(number, 3000) # far more than any window holds
+                    check(straight(lab) - before > 5000, f"{address} ({shape}): {straight(lab) - before} of 6000 packets went straight")
+                left = {port: left for _, left, port in entries(lab)}
+                check(all(left[p] > 400 for p in ports), f"netfilter keeps the entries of what is open: {[left[p] for p in ports]} s")
+                talk.order("end", 0)
+                talk.order("reset", 1)
+                until(f"{address} ({shape}): netfilter takes notice of the ends: {entries(lab)}",
+                      lambda: all(left <= 120 for _, left, p in entries(lab) if p in ports[:2]))
+                states = {p: state for state, _, p in entries(lab)}
+                check(states.get(ports[0]) in (None, "TIME_WAIT", "LAST_ACK", "CLOSE"), f"of a FIN too: {states.get(ports[0])}")
+                talk.talks(2)
+            check(not invalid(lab), f"{address} ({shape}): netfilter calls {invalid(lab)} packets invalid")
+
+
+@test
+def tracked_connections_stay_valid_on_a_bridge():
+    tracked("bridge")
+
+
+@test
+def tracked_connections_stay_valid_where_the_node_routes():
+    tracked("routed")
+
+
+@test
+def they_stay_valid_without_the_mesh():
+    """Unloaded in the middle of connections, of which netfilter has not seen most."""
+    for shape in SHAPES:
+        with node(shape) as lab:
+            track(lab, shape)
+            with Talk(lab) as talk:
+                for number, (address, port) in enumerate(ways(lab)):
+                    talk.opens(address, port)
+                    talks_straight(lab, talk, number)
+                    talk.talks(number, 3000)
+                lab.tool("unmesh", "--unload")
+                for number in range(4):
+                    talk.talks(number, 300)
+                    talk.order("reset" if number % 2 else "end", number)
+                until(f"netfilter takes notice of the ends: {entries(lab)}", lambda: all(left <= 120 for _, left, _ in entries(lab)))
+            check(not invalid(lab), f"{shape}: netfilter calls {invalid(lab)} packets invalid")
+
+
+@test
+def what_netfilter_forbids_stays_forbidden():
+    """From the start, and by a rule that comes when the connection goes straight already."""
+    for shape in SHAPES:
+        with node(shape) as lab:
+            track(lab, shape, "tcp dport 8080 counter drop")
+            with Talk(lab) as talk:
+                got = talk.order("open", *ways(lab)[0])
+                check(got == "TimeoutError", f"{shape}: a connection that netfilter forbids: {got}")
+                check(not straight(lab), "nothing went straight")
+            lab.exec("@node", "nft", "flush", "ruleset")
+            track(lab, shape)
+            with Talk(lab) as talk:
+                talk.opens(*ways(lab)[0])
+                talks_straight(lab, talk)
+                nft(lab, "insert rule inet n f tcp dport 8080 drop")
+                begun = time.monotonic()
+                while talk.order("talk", 0, 100) == "talked 100":
+                    check(time.monotonic() < begun + 30, f"{shape}: what netfilter comes to forbid stops")
+                check(time.monotonic() < begun + 10 + 4 + 2, "ten seconds later, and what the client takes to notice")
+
+
+# Segments of TCP under any addresses, over the node's routes. Arguments: source, port, destination, port, flags, count.
+FORGE = r"""
+import socket, struct, sys
+source, sport, to, dport, flags, count = sys.argv[1:]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+def total(b):
+    n = sum(struct.unpack(f">{len(b) // 2}H", b))
+    while n >> 16:
+        n = (n & 65535) + (n >> 16)
+    return ~n & 65535
+ends = socket.inet_aton(source) + socket.inet_aton(to)
+for i in range(int(count)):
+    tcp = struct.pack(">HHIIBBHHH", int(sport), int(dport), 7001, 9001, 80, int(flags), 65535, 0, 0) + b"forged"
+    tcp = tcp[:16] + struct.pack(">H", total(ends + struct.pack(">HH", 6, len(tcp)) + tcp)) + tcp[18:]
+    s.sendto(struct.pack(">BBHHHBBH", 69, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + ends + tcp, (to, 0))
+"""
+SYN, SYN_ACK, ACK = 2, 18, 16
+
+
+def forge(lab, pod, source, destination, flags, count=1):
+    lab.exec(pod, "python3", "-c", FORGE, *map(str, (*source, *destination, flags, count)))
+
+
+def segments(lab, pod):
+    """Segments of TCP that the pod's kernel has taken in."""
+    names, values = [line.split() for line in lab.exec(pod, "cat", "/proc/net/snmp").splitlines() if line.startswith("Tcp:")]
+    return int(dict(zip(names, values))["InSegs"])
+
+
+@test
+def pods_that_conspire_do_not_get_past_netfilter():
+    """Both ends act a handshake that netfilter lets nobody see, then send."""
+    for shape in SHAPES:
+        with node(shape) as lab:
+            track(lab, shape, "tcp dport 8080 drop")
+            client, web = (lab.pod("client")["ips"][0], 40000), (lab.pod("web")["ips"][0], 8080)
+            before = segments(lab, "web")
+            forge(lab, "client", client, web, SYN)
+            forge(lab, "web", web, client, SYN_ACK)
+            for _ in range(3):
+                forge(lab, "client", client, web, ACK, 5)
+                forge(lab, "web", web, client, ACK, 5)
+            check(not straight(lab), f"{shape}: {straight(lab)} went straight")
+            check(segments(lab, "web") == before, f"{shape}: {segments(lab, 'web') - before} segments have arrived")
+
+
+EVIL = '{apiVersion: v1, kind: Pod, metadata: {name: evil}, spec: {containers: [{name: c}]}}'
+
+
+@test
+def nobody_else_can_use_a_shortcut():
+    """Another pod sends under the addresses and ports of a connection that goes straight."""
+    if TC_ONLY:
+        raise Skip("there are no shortcuts with the programs at the links alone")
+    for shape in SHAPES:
+        with Lab(texts=[APP + "---\n" + EVIL], shape=shape) as lab:
+            client, web = lab.pod("client")["ips"][0], (lab.pod("web")["ips"][0], 8080)
+            before = segments(lab, "web")
+            forge(lab, "evil", (client, 40000), web, ACK, 5)
+            until("without the mesh, the segments do arrive", lambda: segments(lab, "web") >= before + 5)
+            lab.mesh()
+            with Talk(lab) as talk:
+                port = talk.opens(*web)
+                talks_straight(lab, talk)
+                counts = lab.status()["plane"]["counters"]["from_pod"]
+                before = segments(lab, "web")
+                forge(lab, "evil", (client, port), web, ACK, 5)
+                now = lab.status()["plane"]["counters"]["from_pod"]
+                check(now.get("spoofed_ip", 0) == counts.get("spoofed_ip", 0) + 5, f"{shape}: the guard sees each: {now}")
+                # The client's last acknowledgement may be on its way.
+                check(now["shortcut"] <= counts["shortcut"] + 1, f"{shape}: none goes straight")
+                check(segments(lab, "web") <= before + 1, f"{shape}: none arrives")
+                talk.talks()
+
+
+@test
+def short_connections_leave_no_more_entries_than_without():
+    """Of 10,000 connections, and none for longer."""
+    for shape in SHAPES:
+        counts = {}
+        for setting in ("off", "on"):
+            with node(shape, "--shortcut", setting) as lab:
+                track(lab, shape)
+                lab.exec("client", "sysctl", "-qw", "net.ipv4.ip_local_port_range=10000 60999")
+                done = lab.conn("client", lab.pod("web")["ips"][0], 8080, "--http", n=10000)
+                check(done["failed"] == 0, f"{shape}: all connections are answered: {done}")
+                left = entries(lab)
+                counts[setting] = len(left)
+                check(all(seconds <= 120 for _, seconds, _ in left), f"{shape}, {setting}: {[e for e in left if e[1] > 120][:3]} stay")
+                check(not invalid(lab), f"{shape}, {setting}: {invalid(lab)} packets are called invalid")
+        check(counts["on"] <= counts["off"], f"{shape}: entries with shortcuts and without: {counts}")
+
+
+# ---- policies, and others at a link ----
+
+POLICY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: %s, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/%s]}}]}]
+"""
+
+
+@test
+def policies_keep_their_say():
+    """One that forbids another client costs no connection its shortcut; one that forbids this one ends it where changes cut."""
+    for shape in SHAPES:
+        with node(shape, "--on-policy-change", "cut") as lab, Talk(lab) as talk:
+            count_forwarded(lab, shape)
+            for number, (address, port) in enumerate(ways(lab)):
+                talk.opens(address, port)
+                talks_straight(lab, talk, number)
+            before = forwarded(lab, shape)
+            lab.apply(texts=[POLICY % ("others", "nobody")])
+            for number in range(4):
+                talk.talks(number, 1)
+            check(forwarded(lab, shape) >= before + 8, f"{shape}: each direction is asked about at the server's link again")
+            for number in range(4):
+                talks_straight(lab, talk, number)
+            lab.apply(texts=[POLICY % ("this-one", "client")])
+            for number in range(4):
+                got = talk.order("talk", number, 1)
+                check(got in ("ConnectionResetError", "ConnectionAbortedError", "talked 0"), f"{shape}: connection {number} is cut: {got}")
+            before = straight(lab)
+            got = talk.order("open", lab.pod("web")["ips"][0], 8080)
+            check(got == "PermissionError", f"{shape}: and no other is made: {got}")
+            check(straight(lab) == before, "nothing went straight")
+
+
+@test
+def a_queue_at_a_link_is_not_gone_round():
+    """Nor are programs of others."""
+    for shape in SHAPES:
+        with node(shape) as lab, Talk(lab) as talk:
+            talk.opens(*ways(lab)[0])
+            talks_straight(lab, talk)
+            for add in (["qdisc", "add", "dev", "veth0", "root", "tbf", "rate", "10gbit", "burst", "1mb", "limit", "1mb"],
+                        ["qdisc", "add", "dev", "veth1", "clsact"]):
+                lab.exec("@node", "tc", *add)
+                if "clsact" in add:
+                    lab.exec("@node", "tc", "filter", "add", "dev", "veth1", "ingress", "prio", "7", "bpf", "bytecode", "1,6 0 0 0")
+                links = lambda: {i["name"]: i["shortcuts"] for i in lab.status()["plane"]["interfaces"] if i["kind"] == "pod"}
+                until(f"{shape}: the link of the two is left out: {links()}", lambda: not links()[add[3]])
+                before = straight(lab)
+                talk.talks()
+                check(straight(lab) == before, f"{shape}: nothing goes round {add}")
+                lab.exec("@node", "tc", "qdisc", "del", "dev", add[3], *(["root"] if "root" in add else ["clsact"]))
+                until(f"{shape}: the link is used again: {links()}", lambda: all(links().values()))
+                talks_straight(lab, talk)
+
+
 if __name__ == "__main__":
     main()

@@ -424,7 +424,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->accel.flow = s->accelerate_flow;
 	p->accel.pod = s->accelerate_pod;
 	p->accel.max = s->max_accelerated;
-	p->lock_fd = p->cgroup_fd = -1;
+	p->lock_fd = p->cgroup_fd = p->conntrack_fd = -1;
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		p->iter_fd[i] = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
@@ -468,6 +468,11 @@ static int open_all(struct plane *p, struct buf *err)
 		if (rc)
 			plane_fail(err, rc, "cannot watch the cgroup %s: %s", p->cgroup, strerror(-rc));
 	}
+	if (!rc) {
+		rc = shortcuts_init(p);
+		if (rc)
+			plane_fail(err, rc, "cannot talk to netfilter: %s", strerror(-rc));
+	}
 	if (!rc)
 		rc = ifaces_init(p, err);
 	if (!rc)
@@ -503,6 +508,7 @@ void plane_close(struct plane *p)
 	if (!p)
 		return;
 	barrier_release(p);
+	shortcuts_release(p);
 	podscan_release(p);
 	ifaces_release(p);
 	for (uint32_t i = p->retired_head; i < p->retired_nr; i++)

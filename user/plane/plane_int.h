@@ -13,7 +13,7 @@
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
  *   flows.c   flow records       status.c  plane_status
  *   accel.c   who is accelerated
- *   shortcuts.c  packets straight from pod to pod
+ *   shortcuts.c  packets straight from pod to pod        conntrack.c  netfilter's entries
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
  */
 #ifndef PLANE_PLANE_INT_H
@@ -56,6 +56,8 @@
 	X(NATS, mesh_nats)             \
 	X(NATS_NEW, mesh_nats_new)     \
 	X(SHORTCUTS, mesh_shortcuts)   \
+	X(OFFERS, mesh_offers)         \
+	X(LOOSENED, mesh_loosened)     \
 	X(FRAGS, mesh_frags)           \
 	X(NAMES, mesh_names)           \
 	X(COUNTERS, mesh_counters)     \
@@ -315,6 +317,8 @@ struct plane {
 
 	struct podset pods;
 	struct ifaces ifaces;
+	struct ring_buffer *offers; /* of mesh_offers; NULL: nobody makes any */
+	int conntrack_fd;
 	struct {
 		enum accelerate mode; /* of pods that nothing else is said of */
 		bool loopback;
@@ -490,6 +494,12 @@ struct podsocks {
 int podsocks_run(struct plane *p, const struct podsocks *what);
 
 /* ---- shortcuts.c ---- */
+int shortcuts_init(struct plane *p); /* 0 or -errno */
+void shortcuts_release(struct plane *p);
+/* This kernel lets programs keep netfilter's entries. */
+bool shortcuts_keep(void);
+/* Takes what the programs offer. */
+void shortcuts_event(struct plane *p);
 /* Nothing of others is at the link of a pod that a packet which goes straight would not meet: programs, a queue. */
 bool shortcut_alone(const struct plane *p, uint32_t ifindex);
 /* What of a flow has gone straight, both ways, as far as is remembered. */

@@ -562,6 +562,7 @@ void plane_pods_event(struct plane *p)
 	bool due = drain(s->timer_fd), events = drain(s->inotify_fd);
 
 	events |= nodelinks_event(p);
+	shortcuts_event(p);
 	if (drain(p->barrier.event_fd)) {
 		reap(p);
 		barrier_kick(p);

@@ -173,6 +173,10 @@ static void limits_json(struct json *j, struct plane *p)
 	if (p->prog_fd[PLANE_PROG_SEND] < 0)
 		json_str(j, STR("this kernel has no tracepoint sock_send_length (6.3): bytes of UDP flows are not "
 				"counted"));
+	if (p->shortcut && !shortcuts_keep())
+		json_str(j,
+			 STR("this kernel has no bpf_ct_change_timeout and bpf_cast_to_kern_ctx (6.2): what the node's "
+			     "netfilter tracks does not go straight from pod to pod"));
 	for (uint32_t i = 0; i < p->ifaces.nr; i++)
 		if (p->ifaces.items[i].how == TC_CLSACT) {
 			json_str(j, STR("this kernel has no tcx links (6.6): programs at interfaces are filters, which "

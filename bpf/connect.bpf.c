@@ -8,6 +8,7 @@
 #include "ctx.bpf.h"
 #include "decide.bpf.h"
 #include "dial.bpf.h"
+#include "ends.bpf.h"
 #include "flow.bpf.h"
 #include "lookup.bpf.h"
 #include "maps.bpf.h"
@@ -149,8 +150,11 @@ static __always_inline __u16 release_tcp(struct bpf_sock *sk)
 {
 	int early = sk->state == TCP_CLOSE_ || sk->state == TCP_SYN_SENT_;
 	__u64 cookie = early ? bpf_get_socket_cookie(sk) : 0;
+	struct mesh_end *end = bpf_sk_storage_get(&mesh_ends, sk, 0, 0);
 	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
 
+	if (end)
+		end_uncount(end);
 	if (!flow || flow->client_port_be)
 		return MESH_REASON_NOT_TRACKED;
 	flow_close(cookie, MESH_STATE_FAILED, MESH_REASON_NOT_SENT, NULL);

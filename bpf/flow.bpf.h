@@ -104,9 +104,10 @@ static __always_inline int tcp_began(const struct tcp_sock *tp, __u32 state)
 	return mesh_tcp_began(&seen);
 }
 
-/* Takes the counters of a TCP socket. */
+/* Takes the counters of a TCP socket. Of what went past TCP its record tells: what it sent, and what it has read. */
 static __always_inline void flow_count_tcp(struct mesh_flow *flow, struct tcp_sock *tp, __u32 state)
 {
+	struct mesh_end *end = bpf_sk_storage_get(&mesh_ends, tp, 0, 0);
 	struct mesh_tcp_seen seen;
 
 	tcp_seen(tp, state, &seen);
@@ -114,6 +115,12 @@ static __always_inline void flow_count_tcp(struct mesh_flow *flow, struct tcp_so
 	flow->bytes_received = mesh_payload_received(&seen);
 	flow->srtt_us = tp->srtt_us >> 3;
 	flow->retransmits = tp->total_retrans;
+	if (!end)
+		return;
+	flow->bytes_sent += end->redirected;
+	flow->bytes_received += end->past;
+	flow->bytes_redirected = end->redirected + end->past;
+	flow->path = flow->bytes_redirected ? MESH_PATH_REDIRECT : flow->path;
 }
 
 #endif

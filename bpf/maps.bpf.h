@@ -346,6 +346,41 @@ struct {
 	__type(value, __u64);
 } mesh_notes __weak SEC(".maps");
 
+/* mesh_ends: ends of TCP connections between pods of this node that have seen some messages. Lives and dies with the socket. Writer: the
+ * tracepoints, sk_msg, tc. Reader: the same, sock_release, iterators, sockops. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_end);
+} mesh_ends __weak SEC(".maps");
+
+/* mesh_offers: ends that look for each other. Writer, reader: the tracepoints, sock_release. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_offer_key);
+	__type(value, struct mesh_offer);
+} mesh_offers __weak SEC(".maps");
+
+/* mesh_sockets: sockets that are accelerated, by their cookies, which the kernel never uses twice: neither another namespace nor a later
+ * connection can have the same. Writer: tc, the iterator. Reader: sk_msg. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u64);
+} mesh_sockets __weak SEC(".maps");
+
+/* mesh_pod_ends: how many sockets of a pod are in mesh_sockets. Key: netns cookie. Writer, reader: tc, the iterator, sock_release. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u32);
+} mesh_pod_ends __weak SEC(".maps");
+
 /* mesh_barrier: never read. Updating its element makes the kernel wait until no program that started earlier still runs, which is
  * the grace period that freed slots need. */
 struct mesh_barrier_inner {

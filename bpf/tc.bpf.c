@@ -7,6 +7,7 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include "ends.bpf.h"
 #include "fast.bpf.h"
 #include "guard.bpf.h"
 #include "icmp.bpf.h"
@@ -149,6 +150,20 @@ static __always_inline int from_pod_icmp(struct __sk_buff *skb, struct work *w)
 	return tc_icmp(skb);
 }
 
+/* The socket that sent this is to be accelerated, or not any more: only here can it be put among those that are, or taken out. */
+static __always_inline void step_end(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct mesh_end *end;
+
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	if (!sk || sk->protocol != MESH_PROTO_TCP)
+		return;
+	end = bpf_sk_storage_get(&mesh_ends, sk, 0, 0);
+	if (end && (end->state == MESH_END_MATCHED || end->state == MESH_END_LEAVING))
+		END_STEP(end, sk, MESH_HOOK_ENDS);
+}
+
 SEC("tc")
 int mesh_from_pod(struct __sk_buff *skb)
 {
@@ -158,6 +173,7 @@ int mesh_from_pod(struct __sk_buff *skb)
 	__u16 reason;
 	int ret;
 
+	step_end(skb);
 	if (!w || pod_enter(skb, w, MESH_HOOK_FROM_POD, &iface, &ret))
 		return w ? ret : TCX_NEXT_;
 	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))

@@ -9,11 +9,9 @@
 #include <bpf/bpf_tracing.h>
 #include "ctx.bpf.h"
 #include "maps.bpf.h"
+#include "observe.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-#define MSG_PEEK_ 2
-#define MSG_ERRQUEUE_ 0x2000
 
 /* connect() binds a UDP socket after its hook ran, so the flow learns the local end from the first datagram. */
 static __always_inline void learn_local(struct mesh_dial *dial, const struct sock *sk)
@@ -66,7 +64,11 @@ static __always_inline void count(struct sock *sk, int len, int flags, __u32 hoo
 	struct mesh_peer *e;
 	struct mesh_dial *dial;
 
-	if (!sk || sk->sk_protocol != MESH_PROTO_UDP)
+	if (!sk)
+		return;
+	if (sk->sk_protocol == MESH_PROTO_TCP)
+		return observe(sk, len, flags, hook);
+	if (sk->sk_protocol != MESH_PROTO_UDP)
 		return mesh_count(hook, MESH_REASON_NOT_HANDLED);
 	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
 	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);

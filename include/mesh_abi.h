@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Layout of every map below; a pinned map of another version is never adopted silently. */
-#define MESH_LAYOUT 4
+#define MESH_LAYOUT 5
 
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
@@ -41,6 +41,8 @@ struct mesh_addr {
 	__u32 w_be[4];
 };
 _Static_assert(sizeof(struct mesh_addr) == 16, "mesh_addr");
+
+#include "mesh_ends.h"
 
 /*
  * What a client dials. Key of mesh_services; prefix_len is 128 there. In a row of mesh_cidrs it is 96+n for an IPv4 network
@@ -238,7 +240,6 @@ struct mesh_pod {
 	__u32 pad;
 };
 _Static_assert(sizeof(struct mesh_pod) == 88, "mesh_pod");
-enum mesh_accelerate { MESH_ACCELERATE_OFF = 1, MESH_ACCELERATE_AUTO = 2, MESH_ACCELERATE_ON = 3 };
 enum mesh_pod_flag { MESH_POD_REGISTRY_ONLY = 1 /* may reach only what the rules know */ };
 
 /*
@@ -334,20 +335,22 @@ enum mesh_name_kind {
 
 /* The one element of mesh_control. */
 struct mesh_control {
-	__u64 live;	   /* epoch whose rows are live; the only store that commits an apply */
-	__u64 closed_head; /* records ever written to mesh_closed */
-	__u32 cidr_nr;	   /* rows in mesh_cidrs; 0: the trie is not asked */
-	__u32 layout;	   /* MESH_LAYOUT */
-	__u64 cut_epoch;   /* what was allowed before is asked about again; 0: never */
-	__u32 flags;	   /* enum mesh_control_flag */
-	__u32 pod_conns;   /* connections that one pod may have in mesh_conns */
+	__u64 live;		   /* epoch whose rows are live; the only store that commits an apply */
+	__u64 closed_head;	   /* records ever written to mesh_closed */
+	__u32 cidr_nr;		   /* rows in mesh_cidrs; 0: the trie is not asked */
+	__u32 layout;		   /* MESH_LAYOUT */
+	__u64 cut_epoch;	   /* what was allowed before is asked about again; 0: never */
+	__u32 flags;		   /* enum mesh_control_flag */
+	__u32 pod_conns;	   /* connections that one pod may have in mesh_conns */
+	struct mesh_limits limits; /* of acceleration */
 };
-_Static_assert(sizeof(struct mesh_control) == 40, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 64, "mesh_control");
 enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
 	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */
-	MESH_CONTROL_SHORTCUTS = 4, /* packets may go straight to the link of another pod of the node */
-	MESH_CONTROL_HASTE = 8,	    /* some pool's connect_timeout_ms is shorter than TCP's first */
+	MESH_CONTROL_ACCELERATE = 16, /* bytes of some pod may go from socket to socket */
+	MESH_CONTROL_SHORTCUTS = 4,   /* packets may go straight to the link of another pod of the node */
+	MESH_CONTROL_HASTE = 8,	      /* some pool's connect_timeout_ms is shorter than TCP's first */
 };
 
 /* clang-format off */
@@ -416,7 +419,17 @@ enum mesh_control_flag {
 	X(NO_HEALTHY,      "no_healthy_endpoint", "every endpoint of the destination is ejected, unhealthy or draining") \
 	X(IDLE,            "idle_timeout",      "idle for longer than the destination allows")        \
 	X(MAX_DURATION,    "max_duration",      "open for longer than the destination allows")        \
-	X(DRAINED,         "drained",           "its endpoint was gone for longer than connections may last")
+	X(DRAINED,         "drained",           "its endpoint was gone for longer than connections may last")   \
+	X(REDIRECTED,      "redirected",        "from socket to socket")                              \
+	X(NOT_MATCHED,     "not_matched",       "the other end is not ready to take bytes past TCP")  \
+	X(NOT_DRAINED,     "not_drained",       "bytes that came before are still to be read")        \
+	X(BUSY,            "busy",              "somebody is in a system call with the other end")    \
+	X(BULK,            "bulk",              "more bytes one way than a message may have")         \
+	X(HELD,            "held",              "as many bytes wait for their reader as may")         \
+	X(PRESSURE,        "memory_pressure",   "TCP as a whole holds much memory")                   \
+	X(OPTION,          "option",            "an option of the socket that only TCP honours")      \
+	X(ENROLLED,        "enrolled",          "a socket was put among those that are accelerated")  \
+	X(LEFT,            "left",              "a socket was taken from among those that are accelerated")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -437,7 +450,9 @@ enum mesh_control_flag {
 	X(FROM_NODE,    "from_node")       \
 	X(TO_NODE,      "to_node")         \
 	X(CONN_TIMER,   "conn_timer")      \
-	X(CUT,          "cut")
+	X(CUT,          "cut")             \
+	X(REDIRECT,     "redirect")        \
+	X(ENDS,         "ends")
 
 /* What carried a flow: X(name, label). */
 #define MESH_PATHS(X)                      \

@@ -26,6 +26,26 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+typedef struct {
+	long counter;
+} atomic_long_t;
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+/* Of a protocol's memory: pages that all its sockets hold, and low, pressure and high marks. */
+struct proto {
+	atomic_long_t *memory_allocated;
+	long *sysctl_mem;
+};
+
+struct sk_filter;
+
+typedef struct {
+	int owned; /* somebody is in a system call with the socket */
+} socket_lock_t;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -38,6 +58,8 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	unsigned long skc_flags;
+	struct proto *skc_prot;
+	atomic64_t skc_cookie;
 };
 
 struct sock {
@@ -45,6 +67,13 @@ struct sock {
 	int sk_err;
 	__u8 sk_userlocks : 4;
 	__u16 sk_protocol;
+	__u8 sk_shutdown;
+	int sk_rcvlowat;
+	__s32 sk_peek_off;
+	__u32 sk_tsflags;
+	struct sk_filter *sk_filter;
+	socket_lock_t sk_lock;
+	void *sk_user_data;
 };
 
 struct sk_buff {
@@ -55,9 +84,27 @@ struct nf_conn {
 	unsigned long status;
 };
 
-struct inet_connection_sock;
+struct tcp_ulp_ops;
+
+struct inet_connection_sock {
+	const struct tcp_ulp_ops *icsk_ulp_ops;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+struct sk_psock {
+	struct list_head ingress_msg;
+};
 
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 copied_seq;
+	__u32 data_segs_in;
+	__u8 repair : 1;
+	__u8 recvmsg_inq : 1;
+	_Bool is_mptcp;
 	__u32 write_seq;
 	__u32 snd_nxt;
 	__u32 snd_una;
@@ -90,6 +137,7 @@ struct bpf_iter__udp {
 enum sock_flags {
 	SOCK_DEAD,
 	SOCK_DONE,
+	SOCK_ZEROCOPY,
 };
 
 #pragma clang attribute pop

@@ -427,7 +427,7 @@ static struct made made_by(const struct plane *p)
 
 		CHECK(!bpf_obj_get_info_by_fd(p->prog_fd[i], &info, &len));
 		m.progs[i] = info.id;
-		if (p->udp_counted || p->attach_type[i] != BPF_TRACE_RAW_TP)
+		if (p->traced || p->attach_type[i] != BPF_TRACE_RAW_TP)
 			m.links[i] = link_id(plane_prog_names[i]);
 	}
 	for (uint32_t i = 0; i < PLANE_MAP_NR; i++) {

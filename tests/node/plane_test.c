@@ -112,16 +112,16 @@ TEST(udp_is_counted_from_the_first_udp_service_on)
 	struct made made;
 
 	apply(p, s);
-	CHECK(!p->udp_counted);
+	CHECK(!p->traced);
 	add_pods(&b);
 	buf_printf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: dns}\nspec: {clusterIP: 10.96.0.9, ports: "
 		       "[{name: a, port: 53, protocol: UDP}]}\n");
 	t = compile(&b, NULL);
 	apply(p, t);
-	CHECK(p->udp_counted);
+	CHECK(p->traced);
 	plane_close(p);
 	p = plane_start();
-	CHECK(p->udp_counted);
+	CHECK(p->traced);
 	made = made_by(p);
 	CHECK(made.links[PLANE_PROG_SEND] && made.links[PLANE_PROG_RECV]);
 	unload(p);

@@ -3,6 +3,13 @@
  * What is accelerated: which pods may be, by settings and annotations, and what the kernel says of it. The kernel decides about each
  * connection (bpf/redirect.bpf.c).
  */
+#include <errno.h>
+#include <stdlib.h>
+
+#include <bpf/bpf.h>
+
+#include "base/arena.h"
+#include "base/log.h"
 #include "plane/plane_int.h"
 
 uint32_t accel_mode(const struct plane *p, const struct client *c)
@@ -16,18 +23,155 @@ uint32_t accel_mode(const struct plane *p, const struct client *c)
 	return modes[c->accelerate ? c->accelerate : p->accel.mode];
 }
 
-static void workload_json(struct json *j, const struct plane *p, const struct client *c)
+void accel_init(struct plane *p)
+{
+	struct mesh_limits *l = &p->control->limits;
+
+	l->message = p->accel.message;
+	l->held = p->accel.flow;
+	l->pod_ends = p->accel.pod / p->accel.flow;
+	l->loopback = p->accel.loopback;
+	p->accel.waiting = l->waiting;
+	p->accel.due = true;
+}
+
+/* Pods that are gone count no ends any more. */
+static void forget_pods(struct plane *p)
+{
+	int fd = p->map_fd[PLANE_MAP_POD_ENDS];
+	uint64_t key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+	uint32_t slot;
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (bpf_map_lookup_elem(p->map_fd[PLANE_MAP_NETNS], &key, &slot))
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
+void accel_sync(struct plane *p)
+{
+	struct buf err = { 0 };
+	bool wanted = false;
+
+	for (uint32_t i = 0; i < p->pods.enrolled_nr && p->sockets; i++)
+		wanted |= pod_row_at(p, p->pods.enrolled[i].slot)->accelerate >= MESH_ACCELERATE_AUTO;
+	if (wanted && links_trace(p, &err)) {
+		log_warn("nothing is accelerated error=%s", err.data ? err.data : "");
+		wanted = false;
+	}
+	if (wanted)
+		__atomic_or_fetch(&p->control->flags, MESH_CONTROL_ACCELERATE, __ATOMIC_RELEASE);
+	else
+		__atomic_and_fetch(&p->control->flags, ~(uint32_t)MESH_CONTROL_ACCELERATE, __ATOMIC_RELEASE);
+	p->accel.due = true;
+	forget_pods(p);
+	buf_release(&err);
+}
+
+static bool any_socket(int fd)
+{
+	uint64_t key;
+
+	return !bpf_map_get_next_key(fd, NULL, &key);
+}
+
+static int still_waits(void *data, int netns_fd, const char *out, size_t len)
+{
+	struct plane *p = data;
+
+	(void)netns_fd;
+	(void)out;
+	p->accel.due |= len > 0;
+	return 0;
+}
+
+void accel_idle(struct plane *p)
+{
+	static const enum plane_iter_id ids[] = { PLANE_ITER_STEP_ENDS };
+	uint32_t waiting = __atomic_load_n(&p->control->limits.waiting, __ATOMIC_ACQUIRE);
+	bool due = (p->accel.due && any_socket(p->map_fd[PLANE_MAP_SOCKETS])) || waiting != p->accel.waiting;
+
+	p->accel.due = false;
+	p->accel.waiting = waiting;
+	if (due)
+		podsocks_run(p, &(struct podsocks){ .ids = ids, .id_nr = 1, .wrote = still_waits, .data = p });
+}
+
+/* What the ends of one pod's connections are like. */
+struct tally {
+	uint64_t cookie;
+	uint32_t states[MESH_END_STATE_NR], whys[MESH_WHY_NR];
+	uint64_t redirected; /* bytes that they sent past TCP */
+};
+
+struct tallies {
+	struct tally *items;
+	uint32_t nr;
+};
+
+#define X(name, label, ...) label,
+static const char *const state_labels[] = { MESH_END_STATES(X) };
+static const char *const why_labels[] = { MESH_WHYS(X) };
+#undef X
+
+static int count_ends(void *data, int netns_fd, const char *out, size_t len)
+{
+	struct tallies *t = data;
+
+	(void)netns_fd;
+	for (size_t at = 0; at + sizeof(struct mesh_end) <= len; at += sizeof(struct mesh_end)) {
+		struct mesh_end end;
+
+		memcpy(&end, out + at, sizeof(end));
+		for (uint32_t i = 0; i < t->nr; i++) {
+			struct tally *one = &t->items[i];
+
+			if (one->cookie != end.netns_cookie || end.state >= MESH_END_STATE_NR || end.why >= MESH_WHY_NR)
+				continue;
+			one->states[end.state]++;
+			one->whys[end.why] += end.why != MESH_WHY_NONE;
+			one->redirected += end.redirected;
+		}
+	}
+	return 0;
+}
+
+static void counts_json(struct json *j, const char *key, const char *const *labels, const uint32_t *counts, uint32_t nr)
+{
+	json_key(j, key);
+	json_object(j);
+	for (uint32_t i = 1; i < nr; i++)
+		if (counts[i])
+			json_kuint(j, labels[i], counts[i]);
+	json_object_end(j);
+}
+
+static void workload_json(struct json *j, const struct plane *p, const struct client *c, const struct tally *t)
 {
 	json_object(j);
 	json_kstr(j, "namespace", c->ns);
 	json_kstr(j, "pod", c->name);
 	json_kstr(j, "accelerate", str_of(accelerate_text(c->accelerate ? c->accelerate : p->accel.mode)));
 	json_kstr(j, "by", c->accelerate ? c->accelerate_by : STR("mesh"));
+	json_kuint(j, "accelerated", t->states[MESH_END_ENROLLED] + t->states[MESH_END_READY]);
+	json_kuint(j, "bytes_redirected", t->redirected);
+	counts_json(j, "connections", state_labels, t->states, MESH_END_STATE_NR);
+	counts_json(j, "why", why_labels, t->whys, MESH_WHY_NR);
 	json_object_end(j);
 }
 
-void accel_json(struct json *j, const struct plane *p)
+void accel_json(struct json *j, struct plane *p)
 {
+	static const enum plane_iter_id ids[] = { PLANE_ITER_SHOW_ENDS };
+	struct tallies t = { xcalloc(p->pods.nr + 1, sizeof(*t.items)), p->pods.nr };
+
+	for (uint32_t i = 0; i < p->pods.nr; i++)
+		t.items[i].cookie = p->pods.items[i].cookie;
+	if (p->control->flags & MESH_CONTROL_ACCELERATE)
+		podsocks_run(p, &(struct podsocks){ .ids = ids, .id_nr = 1, .wrote = count_ends, .data = &t });
 	json_key(j, "acceleration");
 	json_object(j);
 	json_kstr(j, "accelerate", str_of(accelerate_text(p->accel.mode)));
@@ -36,7 +180,8 @@ void accel_json(struct json *j, const struct plane *p)
 	json_array(j);
 	for (uint32_t i = 0; p->snapshot && i < p->pods.nr; i++)
 		if (pod_enrols(&p->pods, i, p->snapshot))
-			workload_json(j, p, &p->snapshot->clients[p->pods.items[i].client - 1]);
+			workload_json(j, p, &p->snapshot->clients[p->pods.items[i].client - 1], &t.items[i]);
 	json_array_end(j);
 	json_object_end(j);
+	free(t.items);
 }

@@ -131,7 +131,7 @@ static int prepare(struct apply *a)
 	if (!rc)
 		rc = names_flush(a->p, a->err);
 	if (!rc && a->udp)
-		rc = links_count_udp(a->p, a->err);
+		rc = links_trace(a->p, a->err);
 	return rc;
 }
 
@@ -238,6 +238,7 @@ int plane_apply(struct plane *p, struct snapshot *s, struct plane_applied *ret, 
 		ifaces_pods(p, p->snapshot);
 	}
 	ifaces_prune(p);
+	accel_sync(p);
 	ret->epoch = p->control->live;
 	ret->ns = now_ns() - began;
 	return rc;
@@ -278,6 +279,8 @@ int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err)
 		access_commit(p, &access);
 	}
 	*ret_changed = rc ? 0 : nr;
+	if (*ret_changed)
+		accel_sync(p);
 	barrier_kick(p);
 	access_change_release(&access);
 	free(changes);
@@ -293,4 +296,5 @@ void plane_idle(struct plane *p)
 	reap(p);
 	barrier_kick(p);
 	names_trim(p);
+	accel_idle(p);
 }

@@ -163,7 +163,7 @@ int links_attach(struct plane *p, struct buf *err)
 {
 	char path[PLANE_PATH_LEN];
 
-	p->udp_counted = true;
+	p->traced = true;
 	if (!p->sockets) {
 		say_sockets(p, false);
 		take_off(p->pin);
@@ -176,7 +176,7 @@ int links_attach(struct plane *p, struct buf *err)
 		if (p->prog_fd[i] < 0)
 			continue;
 		if (traces(p, i) && access(plane_pin_path(p->pin, "link_", plane_prog_names[i], "", path), F_OK)) {
-			p->udp_counted = false;
+			p->traced = false;
 			continue;
 		}
 		rc = attach_one(p, i, err);
@@ -188,9 +188,9 @@ int links_attach(struct plane *p, struct buf *err)
 	return 0;
 }
 
-int links_count_udp(struct plane *p, struct buf *err)
+int links_trace(struct plane *p, struct buf *err)
 {
-	if (p->udp_counted)
+	if (p->traced)
 		return 0;
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++) {
 		int rc = p->prog_fd[i] >= 0 && traces(p, i) ? attach_one(p, i, err) : 0;
@@ -198,7 +198,7 @@ int links_count_udp(struct plane *p, struct buf *err)
 		if (rc)
 			return rc;
 	}
-	p->udp_counted = true;
+	p->traced = true;
 	return 0;
 }
 

@@ -173,6 +173,7 @@ static void maps_unpin(const char *pin)
 {
 	char path[PLANE_PATH_LEN];
 
+	unlink(plane_pin_path(pin, ACCEL_ITER_PIN, "", "", path));
 	for (uint32_t i = PLANE_MAP_NR; i-- > 0;)
 		unlink(plane_pin_path(pin, "", plane_map_names[i], "", path));
 }
@@ -270,6 +271,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 	p->control = marray_at(&p->control_array, 0, 1);
 	p->control->pod_conns = p->max_pod_conns;
 	cut_init(p);
+	accel_init(p);
 	slots_init(&p->row_slots, p->map_max[PLANE_MAP_ROWS]);
 	slots_init(&p->cluster_slots, p->map_max[PLANE_MAP_CLUSTERS]);
 	slots_init(&p->pod_slots, p->map_max[PLANE_MAP_PODS]);
@@ -316,6 +318,10 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 			return -errno;
 		p->tc_id[i] = prog_id(p->tc_fd[i]);
 	}
+	/* Sockets that are accelerated already keep the program that they came in with. */
+	if (bpf_prog_attach(bpf_program__fd(skel->progs.mesh_redirect), p->map_fd[PLANE_MAP_SOCKETS],
+			    BPF_SK_MSG_VERDICT, 0))
+		return -errno;
 	skel_iters(skel, iters);
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		if (bpf_program__autoload(iters[i]))
@@ -335,7 +341,7 @@ static void skip_absent(const struct plane *p, struct mesh *skel)
 	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
 		bpf_program__set_autoload(tc[i], false);
 	skel_iters(skel, iters);
-	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i < PLANE_ITER_NR && p->cut_by == CUT_BY_LINKS; i++)
+	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i <= PLANE_ITER_CUT_SERVER && p->cut_by == CUT_BY_LINKS; i++)
 		bpf_program__set_autoload(iters[i], false);
 	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
 		return;
@@ -477,6 +483,8 @@ static int open_all(struct plane *p, struct buf *err)
 		rc = ifaces_init(p, err);
 	if (!rc)
 		rc = links_attach(p, err);
+	if (!rc)
+		rc = accel_pin(p, err);
 	/* A first start that failed before anything ran leaves nothing behind. */
 	if (rc && !links_pinned(p->pin)) {
 		maps_unpin(p->pin);
@@ -580,6 +588,8 @@ int plane_unload(const struct settings *s, struct buf *err)
 	if (fd < 0)
 		return fd;
 	rc = pin_dir_lock(s->pin, fd, err);
+	if (!rc)
+		rc = accel_drain(s->pin, err);
 	if (!rc) {
 		/* What the sockets no longer choose, tc would, and break when it goes. */
 		ifaces_remove(s->pin);

@@ -12,7 +12,7 @@
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
  *   flows.c   flow records       status.c  plane_status
- *   accel.c   who is accelerated
+ *   accel.c   who is accelerated                           drain.c    nobody any more
  *   shortcuts.c  packets straight from pod to pod        conntrack.c  netfilter's entries
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
  */
@@ -66,6 +66,10 @@
 	X(DIALS, mesh_dials)           \
 	X(PEERS, mesh_peers)           \
 	X(NOTES, mesh_notes)           \
+	X(ENDS, mesh_ends)             \
+	X(OFFERS, mesh_offers)         \
+	X(SOCKETS, mesh_sockets)       \
+	X(POD_ENDS, mesh_pod_ends)     \
 	X(BARRIER, mesh_barrier)
 
 /* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
@@ -107,7 +111,9 @@ enum plane_tc_id { PLANE_TC_PROGS(X) PLANE_TC_NR };
 	X(FLOWS_UDP, mesh_flows_udp)   \
 	X(CUT_CLIENT, mesh_cut_client) \
 	X(CUT_UDP, mesh_cut_udp)       \
-	X(CUT_SERVER, mesh_cut_server)
+	X(CUT_SERVER, mesh_cut_server) \
+	X(STEP_ENDS, mesh_step_ends)   \
+	X(SHOW_ENDS, mesh_show_ends)
 
 #define X(id, name) PLANE_ITER_##id,
 enum plane_iter_id { PLANE_ITERS(X) PLANE_ITER_NR };
@@ -279,7 +285,7 @@ struct plane {
 	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
 	uint32_t tc_id[PLANE_TC_NR];
 	bool sockets, tc; /* what is to be attached */
-	bool udp_counted; /* nothing is left to attach for it */
+	bool traced;	  /* nothing is left to attach for it */
 	bool cut;	  /* connections that a policy comes to forbid */
 	bool shortcut;	  /* packets straight from pod to pod */
 	bool sock_diag;	  /* sockets are cut by it, whatever the kernel has */
@@ -323,6 +329,8 @@ struct plane {
 		enum accelerate mode; /* of pods that nothing else is said of */
 		bool loopback;
 		uint32_t message, flow, pod, max; /* as in settings.h */
+		uint32_t waiting;		  /* control->waiting when ends were last looked after */
+		bool due;			  /* there is, or may be, more to do */
 	} accel;
 };
 
@@ -515,7 +523,20 @@ int sockdiag_destroy(int own_netns_fd, int netns_fd, const struct mesh_victim *v
 
 /* ---- accel.c ---- */
 uint32_t accel_mode(const struct plane *p, const struct client *c); /* enum mesh_accelerate */
-void accel_json(struct json *j, const struct plane *p);
+void accel_json(struct json *j, struct plane *p);
+/* What the programs are to know of the settings. */
+void accel_init(struct plane *p);
+/* After the pods changed, or their modes: whether anything is to be observed at all, and who has to go. */
+void accel_sync(struct plane *p);
+/* Takes ends out that send nothing, and puts those in that no link sees. */
+void accel_idle(struct plane *p);
+
+/* ---- drain.c ---- */
+#define ACCEL_ITER_PIN "iter_ends"
+/* Pins the iterator that drains, for whoever unloads. 0 or -errno. */
+int accel_pin(struct plane *p, struct buf *err);
+/* Nothing goes past TCP any more, and what did is read. 0; -EBUSY: some readers have not read it yet; or -errno. */
+int accel_drain(const char *pin, struct buf *err);
 
 /* ---- cut.c ---- */
 /* Before the programs are loaded: chooses who destroys sockets. */
@@ -536,8 +557,9 @@ const char *plane_pin_path(const char *pin, const char *prefix, const char *name
 bool links_pinned(const char *pin);
 /* Puts every program of the sockets on its hook, or takes it off where the settings say so: 0 or -errno with a sentence. */
 int links_attach(struct plane *p, struct buf *err);
-/* Attaches the programs that count UDP bytes, from the first UDP service on: they see every socket of the host. 0 or -errno. */
-int links_count_udp(struct plane *p, struct buf *err);
+/* Attaches the programs that see every recvmsg() and sendmsg() of the host, from the first UDP service or the first pod that may be
+ * accelerated on. 0 or -errno. */
+int links_trace(struct plane *p, struct buf *err);
 /* Takes everything off its hooks, connect first, even if somebody else holds a link too. */
 void links_remove(const char *pin);
 /* Number of programs of others that run for the mesh cgroup at the connect hooks, or -errno. */

@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""In and out of the way past TCP: who is taken in, what takes him out again, and that no byte is lost on the way, whoever dies or is
+removed meanwhile."""
+import os
+import signal
+import subprocess
+import time
+
+import accel # first: it finds tests/lib
+import labs
+import peers
+from suite import Skip, check, main, test
+
+PORT = 7000
+ECHO = """
+import selectors, socket, sys
+block = sys.argv[2] == 'block'
+if block:
+    import threading
+    def serve(c):
+        while data := c.recv(1 << 20): c.sendall(data)
+    s = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+    while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+sel = selectors.DefaultSelector()
+s = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+sel.register(s, selectors.EVENT_READ)
+out = {}
+def go_on(c):
+    while out[c]:
+        try: n = c.send(out[c])
+        except BlockingIOError: break
+        del out[c][:n]
+    sel.modify(c, selectors.EVENT_READ | (selectors.EVENT_WRITE if out[c] else 0))
+while True:
+    for key, events in sel.select():
+        c = key.fileobj
+        if c is s:
+            c = s.accept()[0]
+            c.setblocking(False)
+            c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            out[c] = bytearray()
+            sel.register(c, selectors.EVENT_READ)
+            continue
+        if events & selectors.EVENT_READ:
+            try: data = c.recv(1 << 18)
+            except BlockingIOError: continue
+            if not data:
+                sel.unregister(c); del out[c]; c.close()
+                continue
+            out[c] += data
+        go_on(c)
+"""
+# Sends "rr COUNT SIZE": so many requests, each answered before the next; "send SIZE" without an answer; "take SIZE". Each byte is checked.
+TALK = """
+import select, socket, sys, random
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+s.setblocking(False)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+text = random.Random(7).randbytes(1 << 20) * 2
+sent = got = 0
+def piece(at, n): return text[at % (1 << 20):][:n]
+def move(to_send, to_take):
+    global sent, got
+    while to_send or to_take:
+        r, w, _ = select.select([s] if to_take else [], [s] if to_send else [], [], 60)
+        assert r or w, f'nothing moves: {to_send} to send, {to_take} to take'
+        if w:
+            n = s.send(piece(sent, min(to_send, 1 << 18)))
+            sent += n; to_send -= n
+        if r:
+            data = s.recv(min(to_take, 1 << 18))
+            assert data and data == piece(got, len(data)), f'a wrong byte after {got}'
+            got += len(data); to_take -= len(data)
+print('ready', flush=True)
+for line in sys.stdin:
+    word, *numbers = line.split()
+    if word == 'rr':
+        for _ in range(int(numbers[0])): move(int(numbers[1]), int(numbers[1]))
+    else:
+        move(*(int(numbers[0]), 0) if word == 'send' else (0, int(numbers[0])))
+    print('done', flush=True)
+"""
+
+
+class Talk:
+    def __init__(self, node, client="client", six=False, to="server"):
+        self.child = node.spawn(node.in_pod(client, "python3", node.write("talk.py", TALK), node.to(to, six), PORT))
+        check(self.child.stdout.readline() == "ready\n", "not connected")
+
+    def begin(self, *words):
+        self.child.stdin.write(" ".join(map(str, words)) + "\n")
+        self.child.stdin.flush()
+
+    def end(self):
+        check(self.child.stdout.readline() == "done\n", "the client found something wrong")
+
+    def __call__(self, *words):
+        self.begin(*words)
+        self.end()
+
+
+def serve(node, how="poll", pod="server"):
+    return node.start(pod, PORT, "python3", node.write("echo.py", ECHO), PORT, how)
+
+
+def past(node):
+    return accel.redirected(node.flows_to("server"))
+
+
+def workload(node, pod="server"):
+    return next(w for w in node.status()["plane"]["acceleration"]["workloads"] if w["pod"] == pod)
+
+
+def wait_for(what, condition):
+    deadline = time.monotonic() + 20 # bounded, ends with the condition
+    while not condition():
+        check(time.monotonic() < deadline, what)
+        time.sleep(0.02)
+
+
+def need_sockets():
+    if labs.TC_ONLY:
+        raise Skip("nothing is accelerated without programs at the sockets")
+
+
+@test
+def requests_go_past_tcp():
+    need_sockets()
+    with accel.shared("auto") as node:
+        serve(node)
+        for six in (False, True):
+            node.fresh()
+            Talk(node, six=six)("rr", 2000, 512)
+            accel.check_redirected(node.flows_to("server"), 2000, f"IPv{'6' if six else '4'}")
+            check(all(f["path"] == "redirect" for f in node.flows_to("server")), "the path is called so")
+        check(workload(node)["bytes_redirected"] > 0, f"{workload(node)}")
+
+
+@test
+def bulk_is_left_to_tcp_and_requests_after_it_come_back():
+    need_sockets()
+    with accel.shared("auto") as node:
+        serve(node)
+        talk = Talk(node)
+        talk("rr", 200, 100)
+        check(past(node) > 0, "nothing went past TCP")
+        talk("rr", 1, 8 << 20)
+        before = past(node)
+        talk("rr", 1, 8 << 20)
+        check(past(node) == before, f"{past(node) - before} bytes of bulk went past TCP")
+        talk("rr", 1000, 100)
+        check(past(node) > before, "never again past TCP")
+        for size in (1, 70000, 3, 1 << 20, 65536, 65537, 2):
+            talk("rr", 20, size)
+
+
+@test
+def blocking_readers_and_other_namespaces_stay_on_tcp():
+    need_sockets()
+    with accel.shared("auto") as node:
+        server = serve(node, "block")
+        Talk(node)("rr", 500, 100)
+        accel.check_not_redirected(node.flows_to("server"), "a server that blocks")
+        check(workload(node)["why"].get("blocking"), f"{workload(node)}")
+        server.kill()
+        server.wait()
+        serve(node)
+        node.fresh()
+        Talk(node, "stranger")("rr", 500, 100)
+        accel.check_not_redirected(node.flows_to("server"), "a client of another namespace")
+        check(workload(node)["why"].get("namespace"), f"{workload(node)}")
+
+
+@test
+def on_goes_across_namespaces():
+    need_sockets()
+    with accel.shared("on") as node:
+        serve(node)
+        Talk(node, "stranger")("rr", 1000, 100)
+        accel.check_redirected(node.flows_to("server"), 1000, "on, across namespaces")
+
+
+@test
+def an_annotation_takes_open_connections_out_and_in():
+    need_sockets()
+    with accel.shared("auto") as node:
+        serve(node)
+        talk = Talk(node)
+        talk("rr", 200, 1000)
+        check(workload(node)["accelerated"] == 1, f"{workload(node)}")
+        for word, says in (("off", 0), ("auto", 1)):
+            node.apply(texts=[peers.text([{"apiVersion": "v1", "kind": "Namespace", "metadata": {
+                "name": "default", "annotations": {"tulle.dev/accelerate": word}}}])])
+            if word == "off":
+                wait_for("an idle connection stays past TCP", lambda: not workload(node)["accelerated"])
+            before = past(node)
+            talk("rr", 200, 1000)
+            check((past(node) > before) == bool(says), f"{word}: {past(node) - before} bytes past TCP")
+            check(workload(node)["accelerate"] == word and workload(node)["by"] == "namespace", f"{workload(node)}")
+        node.ctl("delete", "namespace", "default")
+
+
+@test
+def no_byte_is_lost_when_meshd_dies_and_comes_again():
+    need_sockets()
+    with accel.Node("auto") as node:
+        serve(node)
+        talk = Talk(node)
+        talk("rr", 200, 1000)
+        talk.begin("rr", 5000, 1000)
+        os.kill(node.mesh_pid(), signal.SIGKILL)
+        talk.end()
+        node.mesh("--accelerate", "auto")
+        check(workload(node)["accelerated"] == 1, f"{workload(node)}")
+        before = past(node)
+        talk("rr", 200, 1000)
+        check(past(node) == before + 400000, f"{past(node) - before} bytes past TCP after the restart")
+
+
+def unload(node):
+    return subprocess.run(node.meshd("--unload"), capture_output=True, text=True, check=False)
+
+
+@test
+def unloading_waits_for_what_is_not_read():
+    need_sockets()
+    with accel.Node("auto") as node:
+        server = serve(node)
+        talk = Talk(node)
+        talk("rr", 200, 1000)
+        os.kill(node.mesh_pid(), signal.SIGTERM)
+        wait_for("meshd stays", lambda: not os.path.exists(f"/proc/{node.mesh_pid()}"))
+        pid = int(labs.run("pgrep", "-f", f"echo.py {PORT}").split()[0])
+        os.kill(pid, signal.SIGSTOP)
+        talk("send", 5000)
+        done = unload(node)
+        check(done.returncode and "have not read yet" in done.stderr, f"unload ended with {done.returncode}: {done.stderr}")
+        os.kill(pid, signal.SIGCONT)
+        talk("take", 5000)
+        talk.begin("rr", 5000, 1000)
+        done = unload(node)
+        check(not done.returncode, f"unload: {done.stderr}")
+        talk.end()
+        check(server.poll() is None and not os.path.exists(node.path("bpf", "tulle")), "something is left")
+        talk("rr", 100, 100000)
+
+
+with accel.NODES:
+    main()

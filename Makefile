@@ -42,6 +42,7 @@ endif
 
 BASE_SRC    := $(wildcard user/base/*.c)
 CONFIG_SRC  := $(wildcard user/config/*.c)
+L7_SRC      := $(wildcard user/l7/*.c)
 PLANE_SRC   := $(wildcard user/plane/*.c)
 MESHCTL_SRC := $(wildcard tools/meshctl/*.c)
 BPF_SRC     := $(wildcard bpf/*.bpf.c)
@@ -54,6 +55,7 @@ LAB_SRC     := $(wildcard tools/lab.d/*.c)
 obj = $(patsubst %.c,$(O)/%.o,$(1))
 LIBMESH  := $(O)/libmesh.a
 LIBPLANE := $(O)/libplane.a
+LIBL7    := $(O)/libl7.a
 SKEL     := $(O)/mesh.skel.h
 BINS     := $(if $(wildcard user/meshd.c),$(O)/meshd) $(if $(wildcard user/meshl7.c),$(O)/meshl7) $(if $(MESHCTL_SRC),$(O)/meshctl)
 LABBINS  := $(patsubst tools/lab.d/%.c,$(O)/lab/%,$(LAB_SRC))
@@ -105,6 +107,10 @@ $(LIBMESH): $(call obj,$(BASE_SRC) $(CONFIG_SRC))
 	$(call msg,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+$(LIBL7): $(call obj,$(L7_SRC))
+	$(call msg,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
 $(LIBPLANE): $(call obj,$(PLANE_SRC))
 	$(call msg,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -117,7 +123,7 @@ endef
 
 $(O)/meshd: $(O)/user/meshd.o $(LIBPLANE) $(LIBMESH)
 	$(link)
-$(O)/meshl7: $(O)/user/meshl7.o $(LIBMESH)
+$(O)/meshl7: $(O)/user/meshl7.o $(LIBL7) $(LIBMESH)
 	$(link)
 $(O)/meshctl: $(call obj,$(MESHCTL_SRC)) $(LIBMESH)
 	$(link)
@@ -126,7 +132,7 @@ $(O)/lab/%: $(O)/tools/lab.d/%.o $(call obj,$(BASE_SRC))
 	@mkdir -p $(@D)
 	$(call msg,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
-$(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBMESH)
+$(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBL7) $(LIBMESH)
 	$(link)
 # Parts of user/plane that need neither root nor libbpf.
 $(O)/tests/unit/test_settings: $(O)/user/plane/settings.o

@@ -10,10 +10,14 @@ import pairs
 import peers
 from suite import check, main, test
 
-SOURCE = 40001
 
 
-def impostor(node, six):
+def source_port(six, first):
+    """One for each, so that a connection is not the successor of another."""
+    return 40000 + 2 * six + first
+
+
+def impostor(node, six, port):
     """A server and a client in a namespace that a process of the client's pod without any right has made, and that has the addresses of
     both pods. They talk to each other, by the tuple of the real ones."""
     client, server = accel.IPS["client"][six], accel.IPS["server"][six]
@@ -21,7 +25,7 @@ def impostor(node, six):
     script = (f"ip link set lo up && ip addr add {client}/{length} dev lo && ip addr add {server}/{length} dev lo || exit 1; "
               f"{pairs.PAIR} serve {pairs.PORT} </dev/null >/dev/null & "
               f"until [ -n \"$(ss -Hltn 'sport = :{pairs.PORT}')\" ]; do sleep 0.02; done; "
-              f"read line; exec {pairs.PAIR} hold {peers.target(server, pairs.PORT)} {peers.target(client, SOURCE)}")
+              f"read line; exec {pairs.PAIR} hold {peers.target(server, pairs.PORT)} {peers.target(client, port)}")
     child = node.spawn(node.in_pod("client", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--",
                                    "unshare", "-Urn", "--kill-child", "sh", "-c", script))
     check(pairs.order(child, "go"), "the impostor talks to itself")
@@ -32,10 +36,11 @@ def impostor(node, six):
 def has_no_share(node, six, impostor_first):
     what = f"{node.mode}, IPv{6 if six else 4}, impostor {'first' if impostor_first else 'second'}"
     pairs.serve(node)
-    fake = impostor(node, six) if impostor_first else None
-    real = pairs.hold(node, "client", peers.target(accel.IPS["client"][six], SOURCE), six=six)
+    port = source_port(six, impostor_first)
+    fake = impostor(node, six, port) if impostor_first else None
+    real = pairs.hold(node, "client", peers.target(accel.IPS["client"][six], port), six=six)
     pairs.exchange(real, what)
-    fake = fake or impostor(node, six)
+    fake = fake or impostor(node, six, port)
     for _ in range(5):
         pairs.exchange(fake, what)
         pairs.exchange(real, what)

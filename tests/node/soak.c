@@ -327,11 +327,12 @@ static void stall(struct end *e)
 
 static void ask_and_answer(struct end *e, uint32_t nr)
 {
-	uint32_t most = 1u << peer_random(&e->plan) % 14;
+	/* An urgent byte needs a message of two, to be in its middle; each has one, so that its reader is known by the first. */
+	uint32_t least = e->hello.kind == URGENT, most = 1u << peer_random(&e->plan) % 14;
 	bool stalls = peer_random(&e->plan) % 8 == 0;
 
 	for (uint32_t i = 0; i < nr; i++) {
-		uint32_t up = log_random(&e->plan, most), down = log_random(&e->plan, most);
+		uint32_t up = least + log_random(&e->plan, most), down = least + log_random(&e->plan, most);
 
 		if (e->client)
 			send_message(e, up);
@@ -411,6 +412,9 @@ static void talk_and_end(struct end *e)
 
 	setsockopt(e->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	be_patient(e);
+	/* Before the first message, which may be of one byte. */
+	if (e->hello.kind == LOWAT)
+		setsockopt(e->fd, SOL_SOCKET, SO_RCVLOWAT, &(int){ LOWAT_MOST }, sizeof(int));
 	if (e->hello.kind == SIGNALS)
 		timer = tick();
 	talk(e);

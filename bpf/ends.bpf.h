@@ -171,7 +171,7 @@ static __always_inline void end_out(struct mesh_end *end, __u32 hook)
 
 /* The end as one that looks for the other, or, of_other, the other as it would. */
 static __always_inline void offer_key(const struct sock *sk, const struct mesh_end *end, int of_other,
-				      struct mesh_offer_key *ret)
+				      struct mesh_suitor_key *ret)
 {
 	__builtin_memset(ret, 0, sizeof(*ret));
 	if (of_other) {

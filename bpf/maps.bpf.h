@@ -355,13 +355,13 @@ struct {
 	__type(value, struct mesh_end);
 } mesh_ends __weak SEC(".maps");
 
-/* mesh_offers: ends that look for each other. Writer, reader: the tracepoints, sock_release. */
+/* mesh_suitors: ends that look for each other. Writer, reader: the tracepoints, sock_release. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct mesh_offer_key);
-	__type(value, struct mesh_offer);
-} mesh_offers __weak SEC(".maps");
+	__type(key, struct mesh_suitor_key);
+	__type(value, struct mesh_suitor);
+} mesh_suitors __weak SEC(".maps");
 
 /* mesh_sockets: sockets that are accelerated, by their cookies, which the kernel never uses twice: neither another namespace nor a later
  * connection can have the same. Writer: tc, the iterator. Reader: sk_msg. */

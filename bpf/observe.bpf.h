@@ -150,16 +150,16 @@ static __always_inline __u8 judge_recv(struct mesh_end *end, struct tcp_sock *tp
 /* Looks for the other end, and tells it of this one. */
 static __always_inline void end_match(struct mesh_end *end, const struct sock *sk)
 {
-	struct mesh_offer offer = {
+	struct mesh_suitor offer = {
 		.cookie = end->cookie, .sk = end->sk, .self = end->self, .ns_id = end->ns_id, .mode = end->mode
 	};
-	struct mesh_offer_key key;
-	struct mesh_offer *other;
+	struct mesh_suitor_key key;
+	struct mesh_suitor *other;
 
 	offer_key(sk, end, 0, &key);
-	bpf_map_update_elem(&mesh_offers, &key, &offer, BPF_ANY);
+	bpf_map_update_elem(&mesh_suitors, &key, &offer, BPF_ANY);
 	offer_key(sk, end, 1, &key);
-	other = bpf_map_lookup_elem(&mesh_offers, &key);
+	other = bpf_map_lookup_elem(&mesh_suitors, &key);
 	if (!other)
 		return;
 	offer = *other;

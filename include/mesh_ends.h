@@ -88,19 +88,19 @@ struct mesh_end {
 };
 _Static_assert(sizeof(struct mesh_end) == 136, "mesh_end");
 
-/* An end that looks for the other one. Key and value of mesh_offers. */
-struct mesh_offer_key {
+/* An end that looks for the other one. Key and value of mesh_suitors. */
+struct mesh_suitor_key {
 	struct mesh_addr local, remote;
 	__be16 local_port_be, remote_port_be;
 	__u32 pad;
 	__u64 netns_cookie; /* of connections inside a pod; 0 otherwise */
 };
-_Static_assert(sizeof(struct mesh_offer_key) == 48, "mesh_offer_key");
-struct mesh_offer {
+_Static_assert(sizeof(struct mesh_suitor_key) == 48, "mesh_suitor_key");
+struct mesh_suitor {
 	__u64 cookie, sk, self;
 	__u32 ns_id;
 	__u32 mode;
 };
-_Static_assert(sizeof(struct mesh_offer) == 32, "mesh_offer");
+_Static_assert(sizeof(struct mesh_suitor) == 32, "mesh_suitor");
 
 #endif

@@ -67,7 +67,7 @@
 	X(PEERS, mesh_peers)           \
 	X(NOTES, mesh_notes)           \
 	X(ENDS, mesh_ends)             \
-	X(OFFERS, mesh_offers)         \
+	X(SUITORS, mesh_suitors)       \
 	X(SOCKETS, mesh_sockets)       \
 	X(POD_ENDS, mesh_pod_ends)     \
 	X(BARRIER, mesh_barrier)

@@ -75,6 +75,7 @@ static void check_cluster(const struct unit *u, const struct u_cluster *c)
 		const struct u_endpoint *e = &u->endpoints[c->endpoint + i];
 
 		MUST(e->draining == (i >= c->endpoint_nr) && e->level < U_LEVELS_MAX && e->locality <= u->locality_nr);
+		MUST(e->probe <= u->probe_nr);
 		MUST(e->draining || (i ? e->level - e[-1].level <= 1 && e->level >= e[-1].level : !e->level));
 		MUST(e->weight && e->port && e->workload <= u->workload_nr);
 		MUST(addr_is_v4(&e->addr) == !c->v6);

@@ -160,11 +160,12 @@ static void selected(void *data, const struct workload *wl)
 	const struct spec *spec = s->adding.spec;
 	struct adding adding = s->adding;
 	const struct doc *d = wl->doc;
-	struct candidate more = { .who = &wl->text, .at = wl->at, .labels = wl->labels };
+	struct candidate more = { .who = &wl->text, .at = wl->at, .labels = wl->labels, .group = wl->group };
 
 	if (!in_subset(spec, wl->labels))
 		return;
 	if (d->kind == KIND_WORKLOAD_ENTRY) {
+		adding.draining = d->we->unhealthy;
 		add(&adding, &d->we->address, entry_port(d->we, spec->port), d->we->weight, &more);
 		return;
 	}
@@ -205,6 +206,7 @@ static void slice_endpoint(const struct adding *a, const struct m_slice_endpoint
 			more.who = &wl->text;
 		more.labels = wl ? wl->labels : NULL;
 		more.at = wl ? wl->at : NULL;
+		more.group = wl ? wl->group : NULL;
 		if (!more.at && more.node.len)
 			more.at = locale_of_node(a->w, more.node);
 		if (!more.at && ep->zone.len)

@@ -212,6 +212,7 @@ static void json_endpoint(struct asking *q, const struct unit *u, const struct u
 	json_kstr(q->json, "locality", e->locality ? u->localities[e->locality - 1] : STR(""));
 	json_kuint(q->json, "level", e->level);
 	json_kbool(q->json, "draining", e->draining);
+	json_kstr(q->json, "checked_by", e->probe ? u->probes[e->probe - 1].group : STR(""));
 	json_object_end(q->json);
 }
 
@@ -228,6 +229,8 @@ static void say_endpoint(struct asking *q, const struct unit *u, const struct u_
 		buf_printf(q->text, "  %.*s", STR_ARG(u->workloads[e->workload - 1].text));
 	if (e->locality)
 		buf_printf(q->text, "  %.*s", STR_ARG(u->localities[e->locality - 1]));
+	if (e->probe)
+		buf_printf(q->text, "  checked by WorkloadGroup %.*s", STR_ARG(u->probes[e->probe - 1].group));
 	buf_printf(q->text, "\n");
 	if (q->json)
 		json_endpoint(q, u, e, part);

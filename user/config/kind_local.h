@@ -93,6 +93,9 @@ struct m_se_port;
 void workload_fill(const struct check *c, const char *base, struct raw_workload *raw, const struct m_se_port *ports,
 		   uint32_t port_nr);
 
+/* Checks what is a template for entries: it needs no address. */
+void workload_check(const struct check *c, const char *base, struct raw_workload *raw);
+
 /* The selector at `path`, or the document's name where there is none. */
 struct place place_of_selector(const struct check *c, const struct meta *meta, const char *path);
 
@@ -106,6 +109,7 @@ bool decode_virtual_service(struct decode *d, const struct ynode *root, struct d
 bool decode_destination_rule(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_service_entry(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_workload_entry(struct decode *d, const struct ynode *root, struct doc *doc);
+bool decode_workload_group(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_gateway(struct decode *d, const struct ynode *root, struct doc *doc);
 bool decode_gateway_class(struct decode *d, const struct ynode *root, struct doc *doc);

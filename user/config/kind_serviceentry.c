@@ -97,17 +97,12 @@ static void check_address(const struct check *c, const char *base, struct m_work
 		check_fail(c, STR("resolving names is not enforced yet"), NULL, "%s.address", base);
 }
 
-void workload_fill(const struct check *c, const char *base, struct raw_workload *raw, const struct m_se_port *ports,
-		   uint32_t port_nr)
+/* What holds of an entry, and of a template for some. */
+static void check_rest(const struct check *c, const char *base, struct m_workload_entry *e,
+		       const struct m_se_port *ports, uint32_t port_nr)
 {
-	struct m_workload_entry *e = &raw->entry;
 	char path[96];
 
-	e->at = raw->at;
-	if (e->network.len)
-		check_fail(c, STR("several networks are not enforced yet"), NULL, "%s.network", base);
-	else
-		check_address(c, base, e, ports != NULL);
 	fill_ports(c, base, e, ports, port_nr);
 	snprintf(path, sizeof(path), "%s.labels", base);
 	check_labels(c, &e->labels, path);
@@ -119,24 +114,93 @@ void workload_fill(const struct check *c, const char *base, struct raw_workload 
 		check_fail(c, STR("must have at most 253 characters"), NULL, "%s.serviceAccount", base);
 }
 
+void workload_fill(const struct check *c, const char *base, struct raw_workload *raw, const struct m_se_port *ports,
+		   uint32_t port_nr)
+{
+	struct m_workload_entry *e = &raw->entry;
+
+	e->at = raw->at;
+	if (e->network.len)
+		check_fail(c, STR("several networks are not enforced yet"), NULL, "%s.network", base);
+	else
+		check_address(c, base, e, ports != NULL);
+	check_rest(c, base, e, ports, port_nr);
+}
+
+void workload_check(const struct check *c, const char *base, struct raw_workload *raw)
+{
+	if (raw->entry.address_text.len)
+		check_address(c, base, &raw->entry, false);
+	if (raw->entry.network.len > 2048)
+		check_fail(c, STR("must have at most 2048 characters"), NULL, "%s.network", base);
+	check_rest(c, base, &raw->entry, NULL, 0);
+}
+
+struct raw_condition {
+	struct str type, status;
+};
+
+struct raw_we_status {
+	struct list conditions;
+};
+
 struct raw_we {
 	struct raw_meta meta;
 	struct raw_workload spec;
+	struct raw_we_status status;
+};
+
+static const struct field condition_fields[] = {
+	F_STR("type", struct raw_condition, type),
+	F_STR("status", struct raw_condition, status),
+	F_END,
+};
+static const struct schema condition_schema = {
+	.name = "IstioCondition",
+	.size = sizeof(struct raw_condition),
+	.fields = condition_fields,
+	.open = true,
+};
+
+static const struct field we_status_fields[] = {
+	F_LIST("conditions", struct raw_we_status, conditions, condition_schema, .max = ITEMS_MAX),
+	F_END,
+};
+static const struct schema we_status_schema = {
+	.name = "IstioStatus",
+	.size = sizeof(struct raw_we_status),
+	.fields = we_status_fields,
+	.open = true,
 };
 
 static const struct field we_fields[] = {
 	F_HEADER,
 	F_OBJECT("metadata", struct raw_we, meta, meta_schema, .flags = FIELD_REQUIRED),
 	F_OBJECT("spec", struct raw_we, spec, workload_schema, .flags = FIELD_REQUIRED),
-	F_INERT("status", FIELD_OBJECT),
+	F_OBJECT("status", struct raw_we, status, we_status_schema),
 	F_END,
 };
 static const struct schema we_schema = { .name = "WorkloadEntry", .size = sizeof(struct raw_we), .fields = we_fields };
+
+/* What Istio was told by who checks its health, where that is to count. */
+static bool told_unhealthy(const struct raw_we *raw)
+{
+	const struct str *counts = kvs_get(&raw->meta.annotations, STR("proxy.istio.io/health-checks-enabled"));
+
+	for (uint32_t i = 0; counts && str_is(*counts, "true") && i < raw->status.conditions.nr; i++) {
+		const struct raw_condition *c = LIST_AT(raw->status.conditions, struct raw_condition, i);
+
+		if (str_is(c->type, "Healthy"))
+			return !str_is(c->status, "True");
+	}
+	return false;
+}
 
 bool decode_workload_entry(struct decode *d, const struct ynode *root, struct doc *doc)
 {
 	struct raw_we raw = { 0 };
 	uint32_t before = d->errors;
+	const struct str *group;
 	struct check c;
 
 	schema_decode(d, &we_schema, root, &raw);
@@ -144,6 +208,10 @@ bool decode_workload_entry(struct decode *d, const struct ynode *root, struct do
 	workload_fill(&c, "spec", &raw.spec, NULL, 0);
 	doc->we = arena_new(d->arena, struct m_workload_entry);
 	*doc->we = raw.spec.entry;
+	doc->we->unhealthy = told_unhealthy(&raw);
+	group = kvs_get(&raw.meta.annotations, STR("istio.io/autoRegistrationGroup"));
+	if (group)
+		doc->we->group = *group;
 	return d->errors == before;
 }
 

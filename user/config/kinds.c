@@ -53,6 +53,7 @@ const struct kind_entry kind_entries[] = {
 	DECODED(ISTIO_NET, "DestinationRule", ISTIO_VERSIONS, "destinationrules", "dr", KIND_DESTINATION_RULE, decode_destination_rule),
 	DECODED(ISTIO_NET, "ServiceEntry", ISTIO_VERSIONS, "serviceentries", "se", KIND_SERVICE_ENTRY, decode_service_entry),
 	DECODED(ISTIO_NET, "WorkloadEntry", ISTIO_VERSIONS, "workloadentries", "we", KIND_WORKLOAD_ENTRY, decode_workload_entry),
+	DECODED(ISTIO_NET, "WorkloadGroup", ISTIO_VERSIONS, "workloadgroups", "wg", KIND_WORKLOAD_GROUP, decode_workload_group),
 	DECODED(ISTIO_NET, "Gateway", ISTIO_VERSIONS, "gateways", "gw", KIND_ISTIO_GATEWAY, decode_istio_gateway),
 	DECODED(ISTIO_NET, "Sidecar", ISTIO_VERSIONS, "sidecars", "", KIND_SIDECAR, decode_sidecar),
 	CLUSTER(GATEWAY_API, "GatewayClass", "v1 v1beta1", "gatewayclasses", "gc", KIND_GATEWAY_CLASS, decode_gateway_class),
@@ -65,7 +66,6 @@ const struct kind_entry kind_entries[] = {
 	DECODED(SECURITY, "PeerAuthentication", "v1 v1beta1", "peerauthentications", "pa", KIND_PEER_AUTHENTICATION, decode_peer_authentication),
 
 	REFUSED(ISTIO_NET, "EnvoyFilter", "v1alpha3", "envoyfilters", "there is no Envoy to be patched"),
-	REFUSED(ISTIO_NET, "WorkloadGroup", ISTIO_VERSIONS, "workloadgroups", "registration and health checks of workloads are not enforced yet"),
 	REFUSED(ISTIO_NET, "ProxyConfig", "v1beta1", "proxyconfigs", "there is no Envoy to be configured"),
 	REFUSED(SECURITY, "RequestAuthentication", "v1 v1beta1", "requestauthentications", NOT_POLICY),
 	REFUSED("telemetry.istio.io", "Telemetry", "v1 v1alpha1", "telemetries", "configured access logs, metrics and traces are not enforced yet"),
@@ -283,6 +283,7 @@ const char *kind_text(enum kind k)
 		[KIND_DESTINATION_RULE] = "DestinationRule",
 		[KIND_SERVICE_ENTRY] = "ServiceEntry",
 		[KIND_WORKLOAD_ENTRY] = "WorkloadEntry",
+		[KIND_WORKLOAD_GROUP] = "WorkloadGroup",
 		[KIND_ISTIO_GATEWAY] = "Gateway",
 		[KIND_SIDECAR] = "Sidecar",
 		[KIND_GATEWAY_CLASS] = "GatewayClass",

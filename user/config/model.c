@@ -129,8 +129,8 @@ static uint32_t name_hash(struct str ns, struct str name)
 static bool is_istio(enum kind kind)
 {
 	return kind == KIND_VIRTUAL_SERVICE || kind == KIND_DESTINATION_RULE || kind == KIND_SERVICE_ENTRY ||
-	       kind == KIND_WORKLOAD_ENTRY || kind == KIND_ISTIO_GATEWAY || kind == KIND_AUTHORIZATION_POLICY ||
-	       kind == KIND_PEER_AUTHENTICATION || kind == KIND_SIDECAR;
+	       kind == KIND_WORKLOAD_ENTRY || kind == KIND_WORKLOAD_GROUP || kind == KIND_ISTIO_GATEWAY ||
+	       kind == KIND_AUTHORIZATION_POLICY || kind == KIND_PEER_AUTHENTICATION || kind == KIND_SIDECAR;
 }
 
 static int doc_cmp(const struct doc *a, const struct doc *b)

@@ -20,6 +20,7 @@ enum kind {
 	KIND_DESTINATION_RULE,
 	KIND_SERVICE_ENTRY,
 	KIND_WORKLOAD_ENTRY,
+	KIND_WORKLOAD_GROUP,
 	KIND_ISTIO_GATEWAY, /* protocol TCP only */
 	KIND_SIDECAR,
 	KIND_GATEWAY_CLASS, /* of the Gateway API, as are the next three */
@@ -301,8 +302,23 @@ struct m_workload_entry {
 	uint32_t port_nr;
 	struct kvs labels;
 	struct str network, locality, service_account;
-	int64_t weight; /* 0: not given, counts as 1 */
+	int64_t weight;	  /* 0: not given, counts as 1 */
+	struct str group; /* the WorkloadGroup that it was registered by; empty: none */
+	bool unhealthy;	  /* by its status */
 	struct place at;
+};
+
+/* As struct u_probe. */
+struct m_probe {
+	bool http;
+	struct addr host;
+	uint16_t port;
+	struct str path, headers;
+	uint32_t delay_ms, timeout_ms, period_ms, success_min, failure_max;
+};
+
+struct m_workload_group {
+	struct m_probe *probe; /* NULL: none */
 };
 
 struct m_se_port {
@@ -547,6 +563,7 @@ struct doc {
 		struct m_destination_rule *dr;
 		struct m_service_entry *se;
 		struct m_workload_entry *we;
+		struct m_workload_group *group;
 		struct m_istio_gateway *gateway;
 		struct m_gateway_class *gwclass;
 		struct m_gateway *gw;

@@ -178,7 +178,30 @@ static void print_endpoint(const struct unit *u, const struct u_endpoint *e, str
 		buf_printf(out, " %.*s", STR_ARG(u->workloads[e->workload - 1].text));
 	if (e->locality)
 		buf_printf(out, " in %.*s", STR_ARG(u->localities[e->locality - 1]));
+	if (e->probe)
+		buf_printf(out, " checked by %.*s", STR_ARG(u->probes[e->probe - 1].group));
 	buf_printf(out, "%s\n", e->draining ? " draining" : "");
+}
+
+static void print_probe(const struct u_probe *p, struct buf *out)
+{
+	char text[ADDR_TEXT_MAX];
+
+	buf_printf(out, "  probe %.*s %s :%u%.*s", STR_ARG(p->group), p->http ? "GET" : "connect", p->port,
+		   STR_ARG(p->path));
+	if (!addr_is_zero(&p->host))
+		buf_printf(out, " at %s", addr_text(&p->host, text));
+	print_time(out, "after", p->delay_ms);
+	print_time(out, "every", p->period_ms);
+	print_time(out, "timeout", p->timeout_ms);
+	buf_printf(out, "; healthy after %u, not after %u\n", p->success_min, p->failure_max);
+	for (uint32_t at = 0; at < p->headers.len;) {
+		struct str rest = str_sub(p->headers, at, p->headers.len), line = rest;
+
+		line.len = (uint32_t)str_find(rest, '\r');
+		buf_printf(out, "    %.*s\n", STR_ARG(line));
+		at += line.len + 2;
+	}
 }
 
 void unit_print(const struct unit *u, struct buf *out)
@@ -198,6 +221,8 @@ void unit_print(const struct unit *u, struct buf *out)
 		for (uint32_t k = 0; k < c->endpoint_nr + c->draining_nr; k++)
 			print_endpoint(u, &u->endpoints[c->endpoint + k], out);
 	}
+	for (uint32_t i = 0; i < u->probe_nr; i++)
+		print_probe(&u->probes[i], out);
 	for (uint32_t i = 0; i < u->note_nr; i++)
 		buf_printf(out, "  note %.*s\n", STR_ARG(u->notes[i]));
 }

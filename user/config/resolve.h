@@ -91,6 +91,7 @@ struct workload {
 	const struct doc *doc; /* Pod or WorkloadEntry */
 	const struct kvs *labels;
 	const struct locale *at; /* NULL: unknown */
+	const struct doc *group; /* its WorkloadGroup, or NULL */
 	struct str text;	 /* "namespace/name/serviceaccount" */
 };
 
@@ -432,6 +433,7 @@ struct candidate {
 	const struct str *who; /* workload text, NULL: unknown */
 	const struct locale *at;
 	const struct kvs *labels;	   /* NULL: unknown */
+	const struct doc *group;	   /* its WorkloadGroup, or NULL */
 	const struct m_slice_endpoint *ep; /* NULL: not of a slice */
 	struct str node;
 	bool serving; /* draining, but still there for clients that find nobody else */

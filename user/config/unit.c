@@ -35,6 +35,14 @@ static uint64_t mix_addr(uint64_t h, const struct addr *a)
 	return mix(mix(h, v[0]), v[1]);
 }
 
+static uint64_t mix_probe(uint64_t h, const struct u_probe *p)
+{
+	h = mix(mix(mix(h, str_hash(p->group)), str_hash(p->path)), str_hash(p->headers));
+	h = mix(mix_addr(h, &p->host), (uint32_t)p->port << 1 | p->http);
+	h = mix(mix(h, ((uint64_t)p->delay_ms << 32) | p->timeout_ms), p->period_ms);
+	return mix(h, ((uint64_t)p->success_min << 32) | p->failure_max);
+}
+
 /* What the kernel sees: rows, weights, endpoints, and the names that go with their ids. */
 static uint64_t unit_hash(const struct unit *u)
 {
@@ -68,6 +76,8 @@ static uint64_t unit_hash(const struct unit *u)
 		h = mix(h, str_hash(u->workloads[i].text));
 	for (uint32_t i = 0; i < u->locality_nr; i++)
 		h = mix(h, str_hash(u->localities[i]));
+	for (uint32_t i = 0; i < u->probe_nr; i++)
+		h = mix_probe(h, &u->probes[i]);
 	return h;
 }
 
@@ -186,6 +196,30 @@ static uint32_t number_localities(struct endpoints *e, const struct str **list, 
 	return nr;
 }
 
+/* The groups whose probe checks some endpoint; the endpoints' numbers are set. NULL: none. */
+static const struct doc **number_probes(struct endpoints *e, uint32_t *ret_nr)
+{
+	const struct doc **list = NULL;
+	uint32_t nr = 0, cap = 0;
+
+	for (uint32_t i = 0; i < e->nr; i++) {
+		const struct doc *group = e->more[i].group;
+		uint32_t k = 0;
+
+		if (!group || !group->group->probe)
+			continue;
+		while (k < nr && list[k] != group)
+			k++;
+		if (k == nr) {
+			GROW(list, nr, &cap);
+			list[nr++] = group;
+		}
+		e->v[i].probe = k + 1;
+	}
+	*ret_nr = nr;
+	return list;
+}
+
 static int by_text(const void *a, const void *b)
 {
 	return str_cmp(*(const struct str *)a, *(const struct str *)b);
@@ -229,6 +263,16 @@ static size_t text_size(const struct parts *p, const struct str *services, uint3
 	return size;
 }
 
+static size_t probes_size(const struct doc *const *groups, uint32_t nr)
+{
+	size_t size = 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		size += groups[i]->meta.ns.len + 1 + groups[i]->meta.name.len + groups[i]->group->probe->path.len +
+			groups[i]->group->probe->headers.len;
+	return size;
+}
+
 static size_t texts_size(const struct str *const *texts, uint32_t nr)
 {
 	size_t size = 0;
@@ -236,6 +280,29 @@ static size_t texts_size(const struct str *const *texts, uint32_t nr)
 	for (uint32_t i = 0; i < nr; i++)
 		size += texts[i]->len;
 	return size;
+}
+
+static void pack_probes(struct unit *u, struct pack *k, const struct doc *const *groups, uint32_t nr)
+{
+	u->probe_nr = nr;
+	u->probes = pack_array(k, nr, sizeof(*u->probes));
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct m_probe *p = groups[i]->group->probe;
+		struct str name = pack_str(k, groups[i]->meta.ns);
+
+		name.len += pack_str(k, STR("/")).len + pack_str(k, groups[i]->meta.name).len;
+		u->probes[i] = (struct u_probe){ .group = name,
+						 .http = p->http,
+						 .host = p->host,
+						 .port = p->port,
+						 .path = pack_str(k, p->path),
+						 .headers = pack_str(k, p->headers),
+						 .delay_ms = p->delay_ms,
+						 .timeout_ms = p->timeout_ms,
+						 .period_ms = p->period_ms,
+						 .success_min = p->success_min,
+						 .failure_max = p->failure_max };
+	}
 }
 
 static void pack_texts(struct unit *u, struct pack *k, const struct parts *p)
@@ -276,7 +343,8 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	struct str small[16], *services = p->spec_nr <= 16 ? small : xmalloc(p->spec_nr * sizeof(*services));
 	struct u_cluster few[16], *clusters = p->spec_nr <= 16 ? few : xmalloc(p->spec_nr * sizeof(*clusters));
 	const struct str **workloads, *localities[LOCALITIES_MAX];
-	uint32_t workload_nr, service_nr, locality_nr, draining_nr = 0;
+	uint32_t workload_nr, service_nr, locality_nr, probe_nr, draining_nr = 0;
+	const struct doc **groups;
 	struct pack k = { 0 };
 	struct unit *u;
 	size_t size;
@@ -298,15 +366,16 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	}
 	workload_nr = number_workloads(e, &workloads);
 	locality_nr = number_localities(e, localities, LOCALITIES_MAX);
+	groups = number_probes(e, &probe_nr);
 	service_nr = services_of(p, &e->texts, services);
 
 	size = aligned(sizeof(*u)) + aligned(p->row_nr * sizeof(*u->rows)) + aligned(p->dest_nr * sizeof(*u->dests)) +
 	       aligned(p->spec_nr * sizeof(*u->clusters)) + aligned(e->nr * sizeof(*u->endpoints)) +
 	       aligned(workload_nr * sizeof(*u->workloads)) + aligned(locality_nr * sizeof(*u->localities)) +
-	       aligned(p->origin_nr * sizeof(*u->origins)) + aligned(service_nr * sizeof(*u->services)) +
-	       aligned(p->note_nr * sizeof(*u->notes));
+	       aligned(probe_nr * sizeof(*u->probes)) + aligned(p->origin_nr * sizeof(*u->origins)) +
+	       aligned(service_nr * sizeof(*u->services)) + aligned(p->note_nr * sizeof(*u->notes));
 	u = xmalloc(size + text_size(p, services, service_nr) + texts_size(workloads, workload_nr) +
-		    texts_size(localities, locality_nr));
+		    texts_size(localities, locality_nr) + probes_size(groups, probe_nr));
 	k.at = (char *)u + aligned(sizeof(*u));
 	k.text = (char *)u + size;
 	*u = (struct unit){ .refs = 1,
@@ -334,7 +403,9 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	u->services = pack_array(&k, service_nr, sizeof(*u->services));
 	for (uint32_t i = 0; i < service_nr; i++)
 		u->services[i] = pack_str(&k, services[i]);
+	pack_probes(u, &k, groups, probe_nr);
 	u->hash = unit_hash(u);
+	free(groups);
 	free(workloads);
 	if (services != small)
 		free(services);

@@ -264,6 +264,9 @@ static void add_workloads(struct world *w, const struct model *m)
 		struct str sa = i < pod_nr ? d->pod->service_account : d->we->service_account;
 
 		w->workloads[i].doc = d;
+		if (i >= pod_nr && d->we->group.len)
+			w->workloads[i].group =
+				model_get(m, KIND_WORKLOAD_GROUP, (struct str){ 0 }, d->meta.ns, d->we->group);
 		w->workloads[i].labels = i < pod_nr ? &d->meta.labels : &d->we->labels;
 		w->workloads[i].text = workload_text(&w->arena, d->meta.ns, d->meta.name, sa);
 		ip_nr += i < pod_nr ? d->pod->ip_nr : 1;
@@ -381,7 +384,8 @@ static void add_routes(struct world *w, const struct model *m)
 static void hold_docs(struct world *w, const struct model *m)
 {
 	static const enum kind kinds[] = { KIND_SERVICE,	  KIND_SERVICE_ENTRY, KIND_POD,	    KIND_WORKLOAD_ENTRY,
-					   KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY, KIND_GATEWAY, KIND_NODE };
+					   KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY, KIND_GATEWAY, KIND_NODE,
+					   KIND_WORKLOAD_GROUP };
 	uint32_t nr, total = 0;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {

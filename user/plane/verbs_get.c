@@ -139,6 +139,13 @@ static void we_cells(struct table *t, const struct doc *d)
 	table_cell(t, d->we->address_text);
 }
 
+static void group_cells(struct table *t, const struct doc *d)
+{
+	const struct m_probe *p = d->group->probe;
+
+	table_cell(t, !p ? STR("<none>") : p->http ? STR("httpGet") : STR("tcpSocket"));
+}
+
 static void gateway_cells(struct table *t, const struct doc *d)
 {
 	struct buf b = { 0 };
@@ -186,6 +193,7 @@ static const struct {
 	[KIND_DESTINATION_RULE] = { dr_cells, { "HOST", "SUBSETS" } },
 	[KIND_SERVICE_ENTRY] = { se_cells, { "HOSTS", "LOCATION", "RESOLUTION" } },
 	[KIND_WORKLOAD_ENTRY] = { we_cells, { "ADDRESS" } },
+	[KIND_WORKLOAD_GROUP] = { group_cells, { "PROBE" } },
 	[KIND_ISTIO_GATEWAY] = { gateway_cells, { "PORTS" } },
 	[KIND_GATEWAY] = { gwapi_cells, { "CLASS", "ADDRESS", "PORTS" } },
 	[KIND_ROUTE] = { route_cells, { "PARENTS", "RULES" } },

@@ -9,6 +9,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include "mesh_abi.h"
+#include "mesh_shortcut.h"
 
 /* Number of elements of mesh_closed, a power of two, less one. Set before loading. */
 extern const volatile __u32 closed_mask;

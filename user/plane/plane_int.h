@@ -22,6 +22,7 @@
 #include <pthread.h>
 
 #include "mesh_abi.h"
+#include "mesh_shortcut.h"
 #include "plane/alloc.h"
 #include "plane/ifaces.h"
 #include "plane/netns.h"

@@ -32,7 +32,6 @@ _Static_assert(sizeof(struct mesh_limits) == 24, "mesh_limits");
 	X(THREADS,   "threads",   "several threads read or write it")                                         \
 	X(UNSEEN,    "unseen",    "it is read in ways that recv() does not tell of, such as splice()")         \
 	X(OPTION,    "option",    "it has SO_RCVLOWAT, SO_ZEROCOPY, a filter, timestamps, TCP_INQ, a ULP or MPTCP") \
-	X(PROGRAM,   "program",   "its program can splice, or is not known yet")                              \
 	X(BULK,      "bulk",      "it moves bulk, not requests and responses")                                \
 	X(FULL,      "full",      "as many sockets are accelerated as may be")
 #define X(name, ...) MESH_WHY_##name,

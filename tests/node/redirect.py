@@ -84,8 +84,8 @@ for line in sys.stdin:
 
 
 class Talk:
-    def __init__(self, node, client="client", six=False, to="server"):
-        self.child = node.spawn(node.in_pod(client, "python3", node.write("talk.py", TALK), node.to(to, six), PORT))
+    def __init__(self, node, client="client", six=False, at=None):
+        self.child = node.spawn(node.in_pod(client, "python3", node.write("talk.py", TALK), at or node.to("server", six), PORT))
         check(self.child.stdout.readline() == "ready\n", "not connected")
 
     def begin(self, *words):
@@ -199,6 +199,23 @@ def an_annotation_takes_open_connections_out_and_in():
             check((past(node) > before) == bool(says), f"{word}: {past(node) - before} bytes past TCP")
             check(workload(node)["accelerate"] == word and workload(node)["by"] == "namespace", f"{workload(node)}")
         node.ctl("delete", "namespace", "default")
+
+
+@test
+def inside_a_pod_too_where_the_setting_says_so():
+    need_sockets()
+    with accel.Node("auto", "--accelerate-loopback", "on") as node:
+        serve(node)
+        for address in ("127.0.0.1", "::1"):
+            talk = Talk(node, "server", at=address)
+            talk("rr", 200, 1000)
+            wait_for("no iterator came", lambda: workload(node)["accelerated"] == 2) # both ends are the pod's
+            before = workload(node)["bytes_redirected"]
+            talk("rr", 200, 1000)
+            check(workload(node)["bytes_redirected"] >= before + 390000, f"{address}: {workload(node)}")
+            talk.child.kill()
+            talk.child.wait()
+            wait_for("its ends stay counted", lambda: not workload(node)["accelerated"])
 
 
 @test

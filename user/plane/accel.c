@@ -51,12 +51,17 @@ static void forget_pods(struct plane *p)
 	}
 }
 
+bool accel_can(const struct plane *p)
+{
+	return p->sockets && p->prog_fd[PLANE_PROG_SEND] >= 0 && p->iter_fd[PLANE_ITER_STEP_ENDS] >= 0;
+}
+
 void accel_sync(struct plane *p)
 {
 	struct buf err = { 0 };
 	bool wanted = false;
 
-	for (uint32_t i = 0; i < p->pods.enrolled_nr && p->sockets; i++)
+	for (uint32_t i = 0; i < p->pods.enrolled_nr && accel_can(p); i++)
 		wanted |= pod_row_at(p, p->pods.enrolled[i].slot)->accelerate >= MESH_ACCELERATE_AUTO;
 	if (wanted && links_trace(p, &err)) {
 		log_warn("nothing is accelerated error=%s", err.data ? err.data : "");

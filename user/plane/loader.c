@@ -343,6 +343,9 @@ static void skip_absent(const struct plane *p, struct mesh *skel)
 	skel_iters(skel, iters);
 	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i <= PLANE_ITER_CUT_SERVER && p->cut_by == CUT_BY_LINKS; i++)
 		bpf_program__set_autoload(iters[i], false);
+	/* Before Linux 6.5, which has this function too, an iterator may hold the very lock that taking its socket in needs. */
+	if (libbpf_find_vmlinux_btf_id("bpf_sock_destroy", BPF_TRACE_FENTRY) <= 0)
+		bpf_program__set_autoload(iters[PLANE_ITER_STEP_ENDS], false);
 	if (libbpf_find_vmlinux_btf_id("sock_send_length", BPF_TRACE_RAW_TP) > 0)
 		return;
 	bpf_program__set_autoload(skel->progs.mesh_send, false);

@@ -527,6 +527,7 @@ uint32_t accel_mode(const struct plane *p, const struct client *c); /* enum mesh
 void accel_json(struct json *j, struct plane *p);
 /* What the programs are to know of the settings. */
 void accel_init(struct plane *p);
+bool accel_can(const struct plane *p); /* this kernel has what it takes, and the settings do */
 /* After the pods changed, or their modes: whether anything is to be observed at all, and who has to go. */
 void accel_sync(struct plane *p);
 /* Takes ends out that send nothing, and puts those in that no link sees. */

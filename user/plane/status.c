@@ -177,6 +177,10 @@ static void limits_json(struct json *j, struct plane *p)
 		json_str(j,
 			 STR("this kernel has no bpf_ct_change_timeout and bpf_cast_to_kern_ctx (6.2): what the node's "
 			     "netfilter tracks does not go straight from pod to pod"));
+	if (p->sockets && !accel_can(p))
+		json_str(j, STR("this kernel has not both tracepoint sock_send_length (6.3) and bpf_sock_destroy "
+				"(6.5): nothing "
+				"is accelerated"));
 	for (uint32_t i = 0; i < p->ifaces.nr; i++)
 		if (p->ifaces.items[i].how == TC_CLSACT) {
 			json_str(j, STR("this kernel has no tcx links (6.6): programs at interfaces are filters, which "

@@ -168,36 +168,51 @@ static int by_hash(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Positions of an endpoint of this weight. */
-static uint32_t ring_share(uint32_t weight, uint64_t sum, uint64_t size)
+/* Positions of each unit of weight: `some` in `of`. */
+struct ring_part {
+	uint64_t some, of;
+};
+
+static uint32_t ring_share(uint32_t weight, struct ring_part part)
 {
-	uint64_t n = (weight * size + sum / 2) / sum;
+	uint64_t n = (uint64_t)(((unsigned __int128)weight * part.some + part.of / 2) / part.of);
 
 	return n ? (uint32_t)n : 1;
 }
 
+/* A power of two for the least weight, so that others have the positions that they had when a few come or go. */
+static struct ring_part ring_part(const struct table_entry *entries, uint32_t nr, uint32_t min)
+{
+	uint64_t sum = weight_sum(entries, nr);
+	struct ring_part part = { 1, UINT32_MAX };
+
+	for (uint32_t i = 0; i < nr; i++)
+		if (entries[i].weight < part.of)
+			part.of = entries[i].weight;
+	while ((unsigned __int128)part.some * sum < (unsigned __int128)part.of * min)
+		part.some *= 2;
+	while (part.some > 1 && (unsigned __int128)part.some * sum > (unsigned __int128)part.of * TABLE_RING_MAX)
+		part.some /= 2;
+	if (sum > part.of * TABLE_RING_MAX)
+		part = (struct ring_part){ TABLE_RING_MAX, sum };
+	return part;
+}
+
 uint32_t table_ring(const struct table_entry *entries, uint32_t nr, uint32_t min, struct table_position **ret)
 {
-	uint64_t sum = weight_sum(entries, nr), size, n = 0;
-	uint32_t least = UINT32_MAX;
+	struct ring_part part;
+	uint64_t n = 0;
 
 	*ret = NULL;
 	if (!nr)
 		return 0;
+	part = ring_part(entries, nr, min);
 	for (uint32_t i = 0; i < nr; i++)
-		if (entries[i].weight < least)
-			least = entries[i].weight;
-	/* A whole number for the least one: (min * least / sum, rounded up) * sum / least. */
-	size = ((uint64_t)min * least + sum - 1) / sum;
-	size = (uint64_t)((unsigned __int128)size * sum / least);
-	if (size > TABLE_RING_MAX)
-		size = TABLE_RING_MAX;
-	for (uint32_t i = 0; i < nr; i++)
-		n += ring_share(entries[i].weight, sum, size);
+		n += ring_share(entries[i].weight, part);
 	*ret = xcalloc(n, sizeof(**ret));
 	n = 0;
 	for (uint32_t i = 0; i < nr; i++) {
-		uint32_t share = ring_share(entries[i].weight, sum, size);
+		uint32_t share = ring_share(entries[i].weight, part);
 
 		for (uint32_t k = 0; k < share; k++)
 			(*ret)[n++] = (struct table_position){ entry_hash(&entries[i], k), entries[i].id };

@@ -36,7 +36,8 @@ uint32_t table_turns(const struct table_entry *entries, uint32_t nr, uint32_t ma
 
 /*
  * A ring (Karger et al. 1997; ketama): positions, ascending; whoever's is the first at or after a key's hash has it, the first of all
- * behind the last. The endpoint with the least weight has as many as make the whole ring at least `min` long, the others in proportion; no
+ * behind the last. The endpoint with the least weight has as many as make the whole ring at least `min` long, and that a power of two: another
+ * number of endpoints seldom changes it, and then nobody's keys move but those of who came or went. The others have theirs in proportion; no
  * more than TABLE_RING_MAX in all. *ret: to be freed. Returns their number; 0: no entry.
  */
 uint32_t table_ring(const struct table_entry *entries, uint32_t nr, uint32_t min, struct table_position **ret);

@@ -154,6 +154,68 @@ TEST(slices_change_only_their_units)
 	compiled_release(&c);
 }
 
+static struct str *image_of(const struct snapshot *s)
+{
+	static struct buf out;
+	static struct str text;
+
+	buf_clear(&out);
+	snapshot_print(s, &out);
+	text = (struct str){ out.data, (uint32_t)out.len };
+	return &text;
+}
+
+#define STATE_SLICE(first, second)                                                                                \
+	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s1, namespace: default, "    \
+	"labels: {kubernetes.io/service-name: echo}}\naddressType: IPv4\nports: [{name: tcp, port: 9000}]\n"      \
+	"endpoints:\n- {addresses: [10.2.0.1], zone: z1, " first "}\n- {addresses: [10.2.0.2], zone: z2, " second \
+	"}\n"
+#define READY(zone) "hints: {forZones: [{name: " zone "}]}"
+#define LEAVING "conditions: {ready: false, serving: true, terminating: true}"
+#define GONE "conditions: {ready: false, serving: false}"
+
+/* Endpoints that drain, come back, and change places, each time as a whole build has them. */
+TEST(states_of_endpoints_change)
+{
+	static const char *const states[] = {
+		STATE_SLICE(READY("z1"), READY("z2")),
+		STATE_SLICE(READY("z2"), READY("z1")),
+		STATE_SLICE(LEAVING, READY("z2")),
+		STATE_SLICE(LEAVING, LEAVING),
+		STATE_SLICE(GONE, LEAVING),
+		STATE_SLICE(GONE, GONE),
+		STATE_SLICE(READY("z1"), READY("z2")),
+	};
+	static const char *const dials[] = { "1>10.2.0.1:9000,10.2.0.2:9000",
+					     "1>10.2.0.2:9000,10.2.0.1:9000",
+					     "1>10.2.0.2:9000",
+					     "1>10.2.0.1:9000,10.2.0.2:9000",
+					     "1>10.2.0.2:9000",
+					     "1>",
+					     "1>10.2.0.1:9000,10.2.0.2:9000" };
+	static const uint32_t draining[] = { 0, 0, 1, 0, 1, 2, 0 };
+	struct compiled c = compiled_from(
+		ECHO
+		"---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}\n");
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
+		struct compiled whole = { 0 };
+		char want[2048];
+
+		compiled_apply(&c, states[i], true);
+		CHECK_STR(dial(&c, NULL, "10.96.0.4", 9000, TCP), dials[i]);
+		CHECK_INT(c.snapshot->units[0]->draining_nr, draining[i]);
+		CHECK_INT(c.snapshot->endpoint_nr, 2 - draining[i]);
+		whole.model = model_clone(c.model);
+		compiled_apply(&whole, "", false);
+		snprintf(want, sizeof(want), "%.*s", STR_ARG(*image_of(whole.snapshot)));
+		CHECK_STR(image_of(c.snapshot)->p, want);
+		CHECK(whole.snapshot->units[0]->hash == c.snapshot->units[0]->hash);
+		compiled_release(&whole);
+	}
+	compiled_release(&c);
+}
+
 TEST(slice_of_nobody_shares_everything)
 {
 	struct compiled c = compiled_from(SLICED);

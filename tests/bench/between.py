@@ -227,8 +227,10 @@ def measure(leave_out):
         for name in IPS:
             labs.run(*turns.clients.outside(name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"))
         lab.tool("exec", "@outside", "--", "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
-        lab.mesh("--log-level", "warn", *(accel.accelerate("auto") if accel.accelerates() else []))
+        mode = accel.mesh_modes()[-1]
+        lab.mesh("--log-level", "warn", *accel.accelerate(mode))
         lab.apply(texts=[peers.text(rules())])
+        print("accelerate:", mode)
         print("congestion control:", labs.run(*turns.clients.outside("client", "sysctl", "-n", "net.ipv4.tcp_congestion_control")).strip())
         for cpus, name in (((0, 0), "one CPU"), ((0, 1), "two CPUs")):
             requests(turns, cpus, name)

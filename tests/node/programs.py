@@ -265,9 +265,11 @@ def python_asyncio(node):
 
 @program
 def java_nio(node):
-    java = accel.need("java", "default-jdk-headless")
-    node.start("server", 9000, java, "-Xshare:auto", source("Echo.java"), "serve", 9000)
-    return node.run("client", java, source("Echo.java"), "ask", node.to("server"), 9000, 1000), []
+    java, javac = (accel.need(name, "default-jdk-headless") for name in ("java", "javac"))
+    os.makedirs(BUILT, exist_ok=True)
+    subprocess.run([javac, "-d", BUILT, source("Echo.java")], check=True)
+    node.start("server", 9000, java, "-cp", BUILT, "Echo", "serve", 9000)
+    return node.run("client", java, "-cp", BUILT, "Echo", "ask", node.to("server"), 9000, 1000), []
 
 
 # ---- the tests ----

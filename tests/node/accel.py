@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import functools
 import os
-import re
 import tempfile
 import time
 
@@ -24,24 +23,12 @@ LONG = os.environ.get("TULLE_TEST_LONG") == "1"
 
 
 def modes():
-    """Those of this run. A meshd of which acceleration is no default is not expected to do it."""
-    own = ("plain", "auto" if accelerates() else "off")
-    return tuple(filter(None, os.environ.get("TULLE_TEST_MODES", "").split(","))) or own
+    """Those of this run."""
+    return tuple(filter(None, os.environ.get("TULLE_TEST_MODES", "").split(","))) or ("plain", "auto")
 
 
 def mesh_modes():
     return [mode for mode in modes() if mode != "plain"]
-
-
-@functools.cache
-def settings():
-    """What meshd's --help says of each setting."""
-    text = labs.run(peers.MESHD, "--help")
-    return dict(re.findall(r"^ *--([a-z-]+)(.*(?:\n {10}.*)*)", text, re.M))
-
-
-def accelerates():
-    return "(default: auto)" in settings().get("accelerate", "")
 
 
 def rules():
@@ -132,12 +119,8 @@ def shared(mode):
 
 
 def accelerate(mode):
-    """meshd's words for a mode; a meshd that cannot accelerate is one where it is off."""
-    if "accelerate" in settings():
-        return ["--accelerate", mode]
-    if mode == "off":
-        return []
-    raise Skip("this meshd has no setting accelerate")
+    """meshd's words for a mode."""
+    return ["--accelerate", mode]
 
 
 def redirected(flows):
@@ -175,6 +158,5 @@ def need(program, package):
 
 
 def need_auto():
-    """Skips where no mesh redirects anything."""
     if "auto" not in modes():
-        raise Skip("not among the modes of this run" if accelerates() else "this meshd does not accelerate by default")
+        raise Skip("not among the modes of this run")

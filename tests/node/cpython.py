@@ -16,13 +16,9 @@ LEFT_OUT = ("*VSOCK*", )
 PODS = {"test_socket": "client", "test_ssl": "server", "test_asyncio": "middle"}
 
 
-def options():
-    return ["--accelerate-loopback", "on"] if "accelerate-loopback" in accel.settings() else []
-
-
 @functools.cache
 def node_of(mode):
-    return accel.NODES.enter_context(accel.Node(mode, *([] if mode == "plain" else options())))
+    return accel.NODES.enter_context(accel.Node(mode, "--accelerate-loopback", "on"))
 
 
 def outcomes(mode, name, only=()):

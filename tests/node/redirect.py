@@ -156,6 +156,26 @@ def bulk_is_left_to_tcp_and_requests_after_it_come_back():
 
 
 @test
+def what_waits_in_tcp_is_not_overtaken():
+    need_sockets()
+    with accel.shared("auto") as node:
+        serve(node)
+        talk = Talk(node)
+        talk("rr", 200, 1000)
+        before = workload(node)["bytes_redirected"]
+        talk("send", 1000) # its answer waits, and makes room for more one way when it is taken
+        wait_for("no answer", lambda: workload(node)["bytes_redirected"] >= before + 1000)
+        pid = int(labs.run("pgrep", "-f", f"echo.py {PORT}").split()[0])
+        os.kill(pid, signal.SIGSTOP)
+        talk("send", 60000)
+        talk("send", 10000) # bulk by now: by TCP
+        talk("take", 1000)
+        talk("send", 2000)
+        os.kill(pid, signal.SIGCONT)
+        talk("take", 72000)
+
+
+@test
 def blocking_readers_and_other_namespaces_stay_on_tcp():
     need_sockets()
     with accel.shared("auto") as node:

@@ -49,6 +49,7 @@ BPF_SRC     := $(wildcard bpf/*.bpf.c)
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 NODE_SRC    := $(wildcard tests/node/*.c)
 PACKETS_SRC := $(wildcard tests/packets/*.c)
+TRANSP_SRC  := $(wildcard tests/transparency/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
 LAB_SRC     := $(wildcard tools/lab.d/*.c)
 
@@ -62,6 +63,7 @@ LABBINS  := $(patsubst tools/lab.d/%.c,$(O)/lab/%,$(LAB_SRC))
 UNITS    := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_SRC))
 NODEBINS := $(patsubst tests/node/%.c,$(O)/tests/node/%,$(NODE_SRC))
 PACKETSBIN := $(O)/tests/packets/packets
+TRANSPBIN := $(O)/tests/transparency/transparency
 BENCHBINS := $(patsubst tests/bench/%.c,$(O)/tests/bench/%,$(BENCH_SRC))
 
 .DEFAULT_GOAL := all
@@ -144,15 +146,17 @@ $(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)
 $(O)/tests/packets/packets.o $(O)/tests/node/verdicts_test.o: ALL_CFLAGS += -Wno-unused-function
 $(PACKETSBIN): $(call obj,$(PACKETS_SRC)) $(LIBPLANE) $(LIBMESH)
 	$(link)
+$(TRANSPBIN): $(call obj,$(TRANSP_SRC))
+	$(link)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
 
-testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN)
+testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN)
 
 test: all $(UNITS)
 	$(Q)tests/run-unit $(O)
 
-itest: all $(NODEBINS) $(PACKETSBIN)
+itest: all $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN)
 	$(Q)tests/run-node $(O)
 
 bench: all $(BENCHBINS)

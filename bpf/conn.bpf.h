@@ -183,9 +183,12 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 	conn->flow.state = state;
 	conn->flow.reason = reason;
 	conn->flow.closed_ns = now;
+	held_give(&conn->flow.held, conn->flow.backend);
 	if (!(conn->flags & MESH_CONN_RECORD))
 		return;
 	conn->flags &= ~MESH_CONN_RECORD;
+	if (conn->wire.proto == MESH_PROTO_TCP)
+		mesh_health_end(conn->flow.backend, state, reason, 0);
 	flow_to_ring(&conn->flow, now);
 }
 
@@ -363,6 +366,9 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 	struct mesh_conn_slot *slot;
 	__u32 ifindex = conn->ifindex;
 
+	/* It is there since its SYN. */
+	if (conn->quota)
+		return conn;
 	if (!quota_take(ifindex)) {
 		mesh_count(hook, MESH_REASON_CONN_LIMIT);
 		return conn;
@@ -378,6 +384,8 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 		return conn;
 	__builtin_memcpy(&slot->conn, conn, sizeof(slot->conn));
 	slot->conn.quota = ifindex;
+	if (conn->wire.proto == MESH_PROTO_TCP && conn->flow.backend)
+		slot->conn.flow.held = (conn->flags & MESH_CONN_KEPT) || mesh_slot_take(conn->flow.backend);
 	index_put_all(&slot->conn, 1);
 	if (!bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_)) {
 		bpf_timer_set_callback(&slot->timer, conn_timer);
@@ -489,6 +497,7 @@ static __always_inline struct mesh_conn *conn_tcp(struct mesh_conn *conn, const 
 	if (state == MESH_CONN_OPEN) {
 		conn->flow.state = MESH_STATE_ESTABLISHED;
 		conn->flow.reason = MESH_REASON_NONE;
+		mesh_health_open(conn->flow.backend, 0);
 		return conn_confirm(conn, hook);
 	}
 	if (state == MESH_CONN_CLOSED)

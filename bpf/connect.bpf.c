@@ -48,6 +48,7 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow 
 		return reason;
 	dial = bpf_sk_storage_get(&mesh_dials, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!dial) {
+		held_give(&flow->held, flow->backend);
 		if (!full)
 			bpf_map_delete_elem(&mesh_flows, &flow->cookie);
 		return MESH_REASON_SOCK_STORAGE;
@@ -59,8 +60,42 @@ static __always_inline __u16 record(struct bpf_sock_addr *ctx, struct mesh_flow 
 	dial->sent = 0;
 	dial->bytes_sent = 0;
 	dial->bytes_received = 0;
+	dial->backend = flow->backend;
+	dial->held = flow->held;
 	dial->cookie = full ? 0 : flow->cookie;
 	return full ? MESH_REASON_FLOW_TABLE_FULL : reason;
+}
+
+/* A copy on the stack: the helper writes to no map. */
+static __always_inline void option(struct bpf_sock_addr *ctx, int level, int name, __u32 value)
+{
+	int v = (int)value;
+
+	if (v)
+		bpf_setsockopt(ctx, level, name, &v, sizeof(v));
+}
+
+/* What the cluster's policy asks of the socket. The user timeout bounds the handshake too, where TCP's own tries go on for minutes; a
+ * shorter one of the application's stays. */
+static __noinline int sock_policy(struct bpf_sock_addr *ctx, struct mesh_flow *flow)
+{
+	struct mesh_pool *pool = pool_of(flow->backend);
+	__u32 was = 0;
+
+	if (!pool)
+		return 0;
+	if (pool->flags & MESH_POOL_KEEPALIVE) {
+		option(ctx, SOL_SOCKET_, SO_KEEPALIVE_, 1);
+		option(ctx, SOL_TCP_, TCP_KEEPIDLE_, pool->keepalive_time_s);
+		option(ctx, SOL_TCP_, TCP_KEEPINTVL_, pool->keepalive_interval_s);
+		option(ctx, SOL_TCP_, TCP_KEEPCNT_, pool->keepalive_probes);
+	}
+	if (!pool->connect_timeout_ms || bpf_getsockopt(ctx, SOL_TCP_, TCP_USER_TIMEOUT_, &was, sizeof(was)) ||
+	    (was && was <= pool->connect_timeout_ms))
+		return 0;
+	flow->user_timeout_ms = was + 1;
+	option(ctx, SOL_TCP_, TCP_USER_TIMEOUT_, pool->connect_timeout_ms);
+	return 0;
 }
 
 static __always_inline int route(struct bpf_sock_addr *ctx, int v6, struct dial *d, const struct mesh_row *row,
@@ -71,16 +106,25 @@ static __always_inline int route(struct bpf_sock_addr *ctx, int v6, struct dial 
 	if (verdict != ALLOW)
 		return verdict;
 	if (*ret_reason == MESH_REASON_ROUTED)
-		ctx_set_user_addr(ctx, v6, &d->flow.chosen, d->flow.chosen_port_be);
-	*ret_reason = record(ctx, &d->flow, *ret_reason);
+		ctx_set_user_addr(ctx, v6, &d->work->flow.chosen, d->work->flow.chosen_port_be);
+	if (d->work->flow.held)
+		sock_policy(ctx, &d->work->flow);
+	*ret_reason = record(ctx, &d->work->flow, *ret_reason);
 	return ALLOW;
+}
+
+static __always_inline int answer(struct bpf_sock_addr *ctx, int v6, struct dial *d, __u16 *ret_reason)
+{
+	struct mesh_row *row = NULL;
+	int verdict = dial_find(ctx, d, &row, ret_reason);
+
+	return row ? route(ctx, v6, d, row, ret_reason) : verdict;
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
 {
-	struct mesh_row *row = NULL;
 	struct dial d;
-	int found;
+	int verdict;
 
 	*ret_reason = dial_begin(ctx, v6, &d);
 	if (*ret_reason != MESH_REASON_NONE)
@@ -90,15 +134,14 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_
 	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
 	if (!mesh_pod_owns(d.pod, &d.local))
 		return ALLOW;
-	found = row_dialled(&d.key, &d.live, &row);
-	*ret_reason = MESH_REASON_ROW_RACED;
-	if (found == ROW_RACED)
+	d.work = dial_work_get();
+	*ret_reason = MESH_REASON_SOCK_STORAGE;
+	if (!d.work)
 		return refuse();
-	if (found == ROW_NONE || !row || row->action == MESH_ABSENT)
-		return dial_direct(ctx, &d, ret_reason);
-	return route(ctx, v6, &d, row, ret_reason);
+	verdict = answer(ctx, v6, &d, ret_reason);
+	dial_work_put(d.work);
+	return verdict;
 }
-
 SEC("cgroup/connect4")
 int mesh_connect4(struct bpf_sock_addr *ctx)
 {
@@ -152,9 +195,12 @@ static __always_inline __u16 release_tcp(struct bpf_sock *sk)
 	__u64 cookie = early ? bpf_get_socket_cookie(sk) : 0;
 	struct mesh_end *end = bpf_sk_storage_get(&mesh_ends, sk, 0, 0);
 	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+	struct mesh_dial *dial = cookie && !flow ? bpf_sk_storage_get(&mesh_dials, sk, 0, 0) : NULL;
 
 	if (end)
 		end_uncount(end);
+	if (dial && !dial->sent)
+		held_give(&dial->held, dial->backend);
 	if (!flow || flow->client_port_be)
 		return MESH_REASON_NOT_TRACKED;
 	flow_close(cookie, MESH_STATE_FAILED, MESH_REASON_NOT_SENT, NULL);

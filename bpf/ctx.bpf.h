@@ -14,6 +14,13 @@
 #include "mesh_abi.h"
 
 #define MESH_AF_INET 2
+#define SOL_SOCKET_ 1
+#define SO_KEEPALIVE_ 9
+#define SOL_TCP_ 6
+#define TCP_KEEPIDLE_ 4
+#define TCP_KEEPINTVL_ 5
+#define TCP_KEEPCNT_ 6
+#define TCP_USER_TIMEOUT_ 18
 #define MESH_SS_CONNECTED 1  /* bpf_sock.state of a UDP socket after connect() */
 #define MESH_BINDPORT_LOCK 8 /* of sock.sk_userlocks */
 

@@ -155,6 +155,79 @@ static __always_inline __u32 mesh_take(const struct mesh_choice *column, __u64 p
 	return part < column->threshold ? column->primary : column->alias;
 }
 
+/* ---- balancing and health ---- */
+
+/* 32 bits of an address, the same on every node. */
+static __always_inline __u32 mesh_addr_hash(const struct mesh_addr *a)
+{
+	__u64 z = (__u64)a->w_be[0] << 32 | a->w_be[1];
+
+	z = mesh_random(&z) ^ ((__u64)a->w_be[2] << 32 | a->w_be[3]);
+	return (__u32)(mesh_random(&z) >> 32);
+}
+
+/* The hash of the n-th attempt. */
+static __always_inline __u32 mesh_rehash(__u32 hash, __u32 n)
+{
+	__u64 z = (__u64)n << 32 | hash;
+
+	return n ? (__u32)(mesh_random(&z) >> 32) : hash;
+}
+
+/* Takes a candidate instead of those before it, with 1 / (active + 1) of all such terms so far. */
+static __always_inline int mesh_resample(__u64 *rng, __u64 active, __u64 *total)
+{
+	__u64 part = (1ull << 24) / (active + 1) + 1;
+
+	*total += part;
+	return ((mesh_random(rng) >> 32) * *total) >> 32 < part;
+}
+
+/* Too few of the pool's endpoints are well for that to matter. */
+static __always_inline int mesh_panics(const struct mesh_pool *pool)
+{
+	__u64 ill = (__u64)pool->ejected + pool->unhealthy, all = pool->endpoint_nr;
+
+	if (!pool->min_health_percent)
+		return 0;
+	return ill >= all || (all - ill) * 100 < all * pool->min_health_percent;
+}
+
+/* How many of the pool's endpoints may be ejected at once: one in any case. */
+static __always_inline __u32 mesh_ejections_max(const struct mesh_pool *pool)
+{
+	__u32 max = (__u32)((__u64)pool->endpoint_nr * pool->max_ejection_percent / 100);
+
+	return max ? max : 1;
+}
+
+/* Longer each time; as long as the first at least, whatever the limit. */
+static __always_inline __u64 mesh_ejection_ms(const struct mesh_pool *pool, __u32 times)
+{
+	__u64 ms = (__u64)pool->base_ejection_ms * times;
+	__u64 max = pool->max_ejection_ms > pool->base_ejection_ms ? pool->max_ejection_ms : pool->base_ejection_ms;
+
+	return ms < max ? ms : max;
+}
+
+/* An endpoint of this age is taken, being drawn: it has its share of connections in its warm-up. */
+static __always_inline int mesh_warm(const struct mesh_pool *pool, __u64 age_ns, __u32 random)
+{
+	__u64 window = (__u64)pool->warmup_ms * 1000000;
+	__u64 step = age_ns < window ? age_ns / (window / MESH_WARMUP_STEPS) : MESH_WARMUP_STEPS;
+
+	return step >= MESH_WARMUP_STEPS || (random & 0xffff) <= pool->warmup[step & (MESH_WARMUP_STEPS - 1)];
+}
+
+/* A connection that was never established for this reason speaks against its endpoint. */
+static __always_inline int mesh_blames_endpoint(__u32 reason)
+{
+	return reason == MESH_REASON_REFUSED || reason == MESH_REASON_TIMED_OUT || reason == MESH_REASON_UNREACHABLE ||
+	       reason == MESH_REASON_RESET;
+}
+
+/* ---- policies ---- */
+
 /* A connection as a policy sees it. */
 struct mesh_subject {
 	struct mesh_addr source, destination; /* the server's on the wire */

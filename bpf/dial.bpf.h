@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What connect() and a datagram of an unconnected socket have in common: who dials, what it means, whether a policy allows it, and
- * how it is refused. They run in process context and can be preempted, so everything they work on is on the stack.
+ * how it is refused.
  */
 #ifndef BPF_DIAL_H
 #define BPF_DIAL_H
@@ -9,6 +9,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
+#include "choose.bpf.h"
 #include "ctx.bpf.h"
 #include "flow.bpf.h"
 #include "lookup.bpf.h"
@@ -18,12 +19,47 @@
 /* Program results of cgroup/connect and cgroup/sendmsg. DENY alone is EPERM, on every kernel. */
 enum { DENY = 0, ALLOW = 1 };
 
+/* What has no room on the stack: some of it for each CPU, as hooks in process context can be preempted, and the next one comes then. */
+#define DIAL_WORKS 16
+struct dial_work {
+	__u32 busy;
+	__u32 pad;
+	struct pick pick;
+	struct mesh_flow flow; /* what becomes of the dial */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DIAL_WORKS);
+	__type(key, __u32);
+	__type(value, struct dial_work);
+} mesh_dialling __weak SEC(".maps");
+
+static __always_inline struct dial_work *dial_work_get(void)
+{
+	struct dial_work *w;
+	__u32 i;
+
+	for (i = 0; i < DIAL_WORKS; i++) {
+		__u32 at = i;
+
+		w = bpf_map_lookup_elem(&mesh_dialling, &at);
+		if (w && !__sync_lock_test_and_set(&w->busy, 1))
+			return w;
+	}
+	return NULL;
+}
+
+static __always_inline void dial_work_put(struct dial_work *w)
+{
+	*(volatile __u32 *)&w->busy = 0;
+}
+
 struct dial {
 	struct mesh_pod *pod;
 	__u64 live;
 	struct mesh_key key;	/* what was dialled; scope is the row's */
 	struct mesh_addr local; /* the socket's own; the any-address: not bound to one */
-	struct mesh_flow flow;	/* what becomes of it: here because two of them are more than the stack has room for */
+	struct dial_work *work;
 };
 
 /* Refuses with ECONNREFUSED, with EPERM on kernels that cannot say which (before 5.18). */
@@ -49,7 +85,7 @@ static __always_inline void pod_addr(const struct mesh_pod *pod, const struct me
 /* Fills what a flow record says of the dial, before anything is chosen. */
 static __always_inline void flow_begin(struct bpf_sock_addr *ctx, struct dial *d, __u32 service_id)
 {
-	struct mesh_flow *flow = &d->flow;
+	struct mesh_flow *flow = &d->work->flow;
 
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->cookie = bpf_get_socket_cookie(ctx);
@@ -107,11 +143,13 @@ static __always_inline __u16 flow_policy(const struct dial *d, struct mesh_flow 
 }
 
 /* Chooses an endpoint into the flow. MESH_REASON_ROUTED: there is one; otherwise the reason why not. */
-static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh_flow *flow)
+static __always_inline __u16 flow_choose(const struct mesh_row *row, struct mesh_flow *flow, struct pick *pick)
 {
 	struct mesh_backend *backend = NULL;
-	__u16 reason = choose(row, &flow->cluster_id, &flow->backend, &backend);
+	__u16 reason = choose(row, &flow->client, pick, &backend);
 
+	flow->cluster_id = pick->cluster_id;
+	flow->backend = pick->backend;
 	if (reason != MESH_REASON_ROUTED)
 		return reason;
 	if (!backend)
@@ -196,34 +234,59 @@ static __always_inline int dial_direct(struct bpf_sock_addr *ctx, struct dial *d
 	if (reason == MESH_REASON_NONE)
 		return ALLOW;
 	flow_begin(ctx, d, 0);
-	d->flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
-	d->flow.server_id = server ? server->workload_id : 0;
-	flow_fail(&d->flow, reason);
+	d->work->flow.policy_id = reason == MESH_REASON_REGISTRY_ONLY ? d->pod->sidecar_id : policy_id;
+	d->work->flow.server_id = server ? server->workload_id : 0;
+	flow_fail(&d->work->flow, reason);
 	*ret_reason = reason;
 	return DENY;
 }
 
-/* A service: chooses an endpoint into the flow and asks its policy. *ret_reason: ROUTED or PASSED with ALLOW, else why not. */
+/* The row that answers, in *ret_row; without one the verdict is here already. */
+static __always_inline int dial_find(struct bpf_sock_addr *ctx, struct dial *d, struct mesh_row **ret_row,
+				     __u16 *ret_reason)
+{
+	struct mesh_row *row = NULL;
+	int found = row_dialled(&d->key, &d->live, &row);
+
+	*ret_reason = MESH_REASON_ROW_RACED;
+	if (found == ROW_RACED)
+		return refuse();
+	if (found == ROW_NONE || !row || row->action == MESH_ABSENT)
+		return dial_direct(ctx, d, ret_reason);
+	*ret_row = row;
+	return ALLOW;
+}
+
+/* A service: chooses an endpoint into the flow, asks its policy, and counts it. *ret_reason: ROUTED or PASSED with ALLOW, else why not. */
 static __always_inline int dial_route(struct bpf_sock_addr *ctx, struct dial *d, const struct mesh_row *row,
 				      __u16 *ret_reason)
 {
 	__u16 reason = MESH_REASON_PASSED, denied;
-	struct mesh_flow *flow = &d->flow;
+	struct mesh_flow *flow = &d->work->flow;
 
 	flow_begin(ctx, d, row->service_id);
 	if (row->action == MESH_ROUTE)
-		reason = flow_choose(row, flow);
+		reason = flow_choose(row, flow, &d->work->pick);
 	*ret_reason = reason;
 	if (reason != MESH_REASON_ROUTED && reason != MESH_REASON_PASSED) {
 		flow_fail(flow, reason);
 		return refuse();
 	}
 	denied = flow_policy(d, flow);
-	if (denied == MESH_REASON_NONE)
+	if (denied != MESH_REASON_NONE) {
+		flow_fail(flow, denied);
+		*ret_reason = denied;
+		return DENY;
+	}
+	if (reason == MESH_REASON_PASSED || flow->proto != MESH_PROTO_TCP)
 		return ALLOW;
-	flow_fail(flow, denied);
-	*ret_reason = denied;
-	return DENY;
+	if (!mesh_slot_take(flow->backend)) {
+		*ret_reason = MESH_REASON_OVERFLOW;
+		flow_fail(flow, MESH_REASON_OVERFLOW);
+		return refuse();
+	}
+	flow->held = 1;
+	return ALLOW;
 }
 
 /* Puts the dialled address where the kernel was about to show the one that connect() chose. */

@@ -8,6 +8,7 @@
 
 #include "ctx.bpf.h"
 #include "decide.bpf.h"
+#include "health.bpf.h"
 #include "maps.bpf.h"
 
 enum {
@@ -59,6 +60,7 @@ static __always_inline void flow_close(__u64 cookie, __u8 state, __u16 reason, c
 
 	if (!flow)
 		return;
+	held_give(&flow->held, flow->backend);
 	flow->state = state;
 	flow->reason = reason;
 	if (bytes) {
@@ -69,12 +71,13 @@ static __always_inline void flow_close(__u64 cookie, __u8 state, __u16 reason, c
 	bpf_map_delete_elem(&mesh_flows, &cookie);
 }
 
-/* Ends the flow of a UDP socket that has called connect(). */
+/* Ends the flow of a UDP socket that has called connect(), or what a TCP socket holds without a flow. */
 static __always_inline void flow_end(struct mesh_dial *dial, __u8 state, __u16 reason)
 {
 	__u64 bytes[] = { dial->bytes_sent, dial->bytes_received };
 	__u64 cookie = dial->cookie;
 
+	held_give(&dial->held, dial->backend);
 	if (!cookie)
 		return;
 	dial->cookie = 0;

@@ -15,7 +15,7 @@
 #define ND_REDIRECT 137
 
 /* Ethernet ARP: sender's link and IPv4 address at 8 and 14. Probes come from 0.0.0.0 (RFC 5227). */
-static __always_inline __u16 guard_arp(struct __sk_buff *skb, struct work *w, const struct mesh_iface *iface)
+static __noinline __u16 guard_arp(struct __sk_buff *skb, struct work *w, const struct mesh_iface *iface)
 {
 	struct mesh_addr sender;
 	__u8 *b = w->p.header;
@@ -30,7 +30,7 @@ static __always_inline __u16 guard_arp(struct __sk_buff *skb, struct work *w, co
 }
 
 /* No router speaks from a pod; an advertised address is the pod's own, and so is one that it looks for a second owner of. */
-static __always_inline __u16 guard_ndp(struct __sk_buff *skb, struct work *w, const struct mesh_iface *iface)
+static __noinline __u16 guard_ndp(struct __sk_buff *skb, struct work *w, const struct mesh_iface *iface)
 {
 	struct mesh_addr target;
 

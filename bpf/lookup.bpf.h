@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Readers of what user/plane wrote, all under one live epoch: rows, pods, workloads, and the choice of an endpoint. Shared by the
+ * Readers of what user/plane wrote, all under one live epoch: rows, pods, workloads. Shared by the
  * socket hooks and the tc path, so that both decide alike.
  */
 #ifndef BPF_LOOKUP_H
@@ -161,41 +161,6 @@ static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
 	__u32 at = (__u32)mesh_pod_find(cookie, live);
 
 	return at ? bpf_map_lookup_elem(&mesh_pods, &at) : NULL;
-}
-
-/* Chooses a cluster of the row, then an endpoint of the cluster. */
-static __always_inline __u16 choose(const struct mesh_row *row, __u32 *ret_cluster_id, __u32 *ret_at,
-				    struct mesh_backend **ret)
-{
-	__u64 rng = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
-	struct mesh_cluster *cluster;
-	struct mesh_choice *column;
-	__u32 at;
-	__u64 part;
-
-	if (!mesh_draw(&rng, row->choice_nr, row->weight_sum, &at, &part))
-		return MESH_REASON_NO_ENDPOINT;
-	at += row->choice;
-	column = bpf_map_lookup_elem(&mesh_choices, &at);
-	if (!column)
-		return MESH_REASON_CORRUPT;
-	at = mesh_take(column, part);
-	cluster = bpf_map_lookup_elem(&mesh_clusters, &at);
-	if (!cluster)
-		return MESH_REASON_CORRUPT;
-	*ret_cluster_id = cluster->cluster_id;
-	if (!mesh_draw(&rng, cluster->choice_nr, cluster->weight_sum, &at, &part))
-		return cluster->flags & MESH_CLUSTER_ELSEWHERE ? MESH_REASON_NO_LOCAL : MESH_REASON_NO_ENDPOINT;
-	at += cluster->choice;
-	column = bpf_map_lookup_elem(&mesh_choices, &at);
-	if (!column)
-		return MESH_REASON_CORRUPT;
-	at = mesh_take(column, part);
-	*ret_at = at;
-	*ret = bpf_map_lookup_elem(&mesh_backends, &at);
-	if (!*ret || !(*ret)->used)
-		return MESH_REASON_CORRUPT;
-	return MESH_REASON_ROUTED;
 }
 
 /* Number of the row of the workload that has this address, in the live epoch; 0: none. */

@@ -85,7 +85,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, __u64);
 } mesh_tables __weak SEC(".maps");
 
 /* mesh_states: how endpoints fare. Index: that of mesh_backends. Writer: connect, sockops, tc, user/plane. Reader: the same. */

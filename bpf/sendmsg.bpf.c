@@ -122,15 +122,28 @@ static __always_inline int route(struct bpf_sock_addr *ctx, int v6, struct dial 
 	int verdict = dial_route(ctx, d, row, ret_reason);
 
 	if (verdict == ALLOW)
-		*ret_reason = record(ctx, v6, &d->flow, *ret_reason);
+		*ret_reason = record(ctx, v6, &d->work->flow, *ret_reason);
 	return verdict;
+}
+
+static __always_inline int answer(struct bpf_sock_addr *ctx, int v6, struct dial *d, __u16 *ret_reason)
+{
+	struct mesh_row *row = NULL;
+	int verdict = dial_find(ctx, d, &row, ret_reason);
+
+	if (!row)
+		return verdict;
+	/* The links translated it before the hooks were there, and go on. */
+	*ret_reason = MESH_REASON_TRACKED;
+	if (dial_linked(d) && dial_tracked(ctx, d))
+		return ALLOW;
+	return route(ctx, v6, d, row, ret_reason);
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_reason)
 {
-	struct mesh_row *row = NULL;
 	struct dial d;
-	int found;
+	int verdict;
 
 	*ret_reason = MESH_REASON_NOT_HANDLED;
 	if (!ctx->sk || ctx_proto(ctx) != MESH_PROTO_UDP)
@@ -147,19 +160,14 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, __u16 *ret_
 	*ret_reason = MESH_REASON_FOREIGN_SOURCE;
 	if (!mesh_pod_owns(d.pod, &d.local))
 		return ALLOW;
-	found = row_dialled(&d.key, &d.live, &row);
-	*ret_reason = MESH_REASON_ROW_RACED;
-	if (found == ROW_RACED)
+	d.work = dial_work_get();
+	*ret_reason = MESH_REASON_SOCK_STORAGE;
+	if (!d.work)
 		return refuse();
-	if (found == ROW_NONE || !row || row->action == MESH_ABSENT)
-		return dial_direct(ctx, &d, ret_reason);
-	/* The links translated it before the hooks were there, and go on. */
-	*ret_reason = MESH_REASON_TRACKED;
-	if (dial_linked(&d) && dial_tracked(ctx, &d))
-		return ALLOW;
-	return route(ctx, v6, &d, row, ret_reason);
+	verdict = answer(ctx, v6, &d, ret_reason);
+	dial_work_put(d.work);
+	return verdict;
 }
-
 SEC("cgroup/sendmsg4")
 int mesh_sendmsg4(struct bpf_sock_addr *ctx)
 {

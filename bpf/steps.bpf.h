@@ -156,22 +156,21 @@ static __always_inline void aim_direct(struct work *w)
 }
 
 /* Chooses where w->row sends the connection: w->to. */
-__noinline int tc_choose(void)
+static __always_inline int tc_choose(void)
 {
 	struct mesh_backend *backend = NULL;
 	struct work *w = work_get();
-	__u32 cluster = 0, at = 0;
 	__u16 reason;
 
 	if (!w)
 		return MESH_REASON_CORRUPT;
-	reason = choose(&w->row, &cluster, &at, &backend);
-	w->cluster_id = cluster;
+	reason = choose(&w->row, &w->p.t.client, &w->pick, &backend);
+	w->cluster_id = w->pick.cluster_id;
 	if (reason != MESH_REASON_ROUTED)
 		return reason;
 	if (!backend)
 		return MESH_REASON_CORRUPT;
-	w->backend = at;
+	w->backend = w->pick.backend;
 	w->server_id = backend->workload_id;
 	w->to.server = backend->addr;
 	w->to.server_port_be = backend->port_be;
@@ -243,8 +242,17 @@ __noinline int tc_begin(__u32 flags)
 	if (!conn)
 		return 0;
 	describe(w, conn, flags);
+	if (flags & MESH_CONN_KEPT) {
+		conn = conn_confirm(conn, w->hook);
+		if (!conn->quota) {
+			tc_forget(&w->to);
+			return 0;
+		}
+		tracks_tcp(conn->ifindex);
+	}
 	conn_follow(conn, &w->p, 0, w->hook);
-	conn_begin(conn);
+	if (!(flags & MESH_CONN_KEPT))
+		conn_begin(conn);
 	return 1;
 }
 
@@ -305,6 +313,14 @@ static __always_inline __u32 source_identity(const struct work *w)
 	return source ? source->identity : 0;
 }
 
+/* Its destination allows only so many connections. */
+static __always_inline int limited(__u32 backend)
+{
+	struct mesh_pool *pool = pool_of(backend);
+
+	return pool && pool->max_connections != ~0u;
+}
+
 /* A new connection to the service of w->row, from a pod or from outside. */
 __noinline int tc_route(struct __sk_buff *skb)
 {
@@ -332,8 +348,16 @@ __noinline int tc_route(struct __sk_buff *skb)
 	}
 	if (w->hook == MESH_HOOK_FROM_NODE && (!server || !(server->flags & MESH_WORKLOAD_LOCAL)))
 		flags |= MESH_CONN_MASQ;
-	if (!tc_begin(flags))
+	if (w->p.t.proto == MESH_PROTO_TCP && limited(w->backend)) {
+		if (!mesh_slot_take(w->backend))
+			return tc_refuse_new(skb, MESH_REASON_OVERFLOW);
+		flags |= MESH_CONN_KEPT;
+	}
+	if (!tc_begin(flags)) {
+		if (flags & MESH_CONN_KEPT)
+			mesh_slot_give(w->backend);
 		return drop(w->hook, MESH_REASON_CONN_TABLE_FULL);
+	}
 	if (!(flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_PASSED);
 	return tc_send_on(skb, flags & MESH_CONN_HAIRPIN);

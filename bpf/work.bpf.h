@@ -6,6 +6,7 @@
 #ifndef BPF_WORK_H
 #define BPF_WORK_H
 
+#include "choose.bpf.h"
 #include "conn.bpf.h"
 #include "lookup.bpf.h"
 #include "pkt.bpf.h"
@@ -20,6 +21,7 @@ struct work {
 	struct mesh_tuple to;
 	struct mesh_tuple dialled;
 	struct mesh_row row;
+	struct pick pick;
 	struct mesh_addr own[2]; /* addresses of the link's pod */
 	__u64 live;
 	__u64 netns_cookie;

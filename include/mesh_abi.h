@@ -105,9 +105,8 @@ enum mesh_lb {
 	MESH_LB_RANDOM = 0,
 	MESH_LB_LEAST_REQUEST = 1, /* fewest active connections of a few that are drawn */
 	MESH_LB_ROUND_ROBIN = 2,   /* in turn: the columns, or where weights differ the schedule in mesh_tables */
-	MESH_LB_RING =
-		3, /* the client's address on a ring of hashes: pairs {hash, backend} in mesh_tables, ascending */
-	MESH_LB_MAGLEV = 4, /* the client's address in a table of backends in mesh_tables */
+	MESH_LB_RING = 3,	   /* the client's address on a ring: hash << 32 | backend in mesh_tables, ascending */
+	MESH_LB_MAGLEV = 4,	   /* the client's address in a table of backends in mesh_tables */
 };
 
 /*
@@ -147,82 +146,7 @@ struct mesh_backend {
 };
 _Static_assert(sizeof(struct mesh_backend) == 32, "mesh_backend");
 
-/*
- * Element of mesh_states: how an endpoint of mesh_backends fares; one cache line. Survives rule changes and restarts of user space. Times
- * are CLOCK_BOOTTIME nanoseconds. Changed by several at once: counts by atomic operations, flags by user/plane alone.
- */
-struct mesh_health {
-	__u64 ejected_until_ns; /* 0: not ejected. Whoever exchanges it for 0 gives back its place in the pool's `ejected` */
-	__u64 since_ns; /* when it came, or came back: warm-up begins; when it went, for one that drains. 0: always there */
-	__u64 opened;		/* connections established */
-	__u32 active;		/* TCP connections, the ones that are being opened too */
-	__u32 flags;		/* enum mesh_health_flag */
-	__u32 connect_failures; /* in a row: refused, timed out, unreachable, reset before they were established */
-	__u32 resets;		/* in a row: established ones that the endpoint reset */
-	__u32 ejections;	/* how often it was ejected, less one for each interval that it was well */
-	__u32 latency_us;	/* round trip, smoothed over connections */
-	__u32 latency_nr;	/* samples in it */
-	__u32 failed;		/* connections never established, by the endpoint's fault */
-	__u32 reset;		/* established ones that it reset */
-	__u32 pad;
-};
-enum mesh_health_flag {
-	MESH_HEALTH_FAILS = 1,	/* an active check says so */
-	MESH_HEALTH_DRAINS = 2, /* no new connections */
-};
-_Static_assert(sizeof(struct mesh_health) == 64, "mesh_health");
-
-/*
- * Element of mesh_pools: a cluster by its name, whichever rows lead to it: the policy that user/plane writes when rules become live, and
- * the counts that belong to all of its endpoints. A pool keeps its place for as long as a cluster or a connection needs it. Pool 0 is
- * never used. Two cache lines: what is read, and what is written all the time.
- */
-#define MESH_WARMUP_STEPS 16
-struct mesh_pool {
-	__u32 cluster_id;						/* mesh_names */
-	__u32 max_connections;						/* UINT32_MAX: any number */
-	__u32 connect_timeout_ms;					/* 0: none */
-	__u32 keepalive_time_s, keepalive_interval_s, keepalive_probes; /* 0: as the system has it */
-	__u32 affinity_s;	/* a client's address keeps its endpoint for so long; 0: not */
-	__u32 warmup_ms;	/* 0: none */
-	__u32 connect_failures; /* so many in a row eject, 0: never */
-	__u32 resets;		/* the same */
-	__u32 base_ejection_ms, max_ejection_ms;
-	__u32 endpoint_nr;	   /* that take connections */
-	__u8 flags;		   /* enum mesh_pool_flag */
-	__u8 max_ejection_percent; /* of endpoint_nr; one may always be ejected */
-	__u8 min_health_percent;   /* with fewer than this available, ejections and checks are overlooked; 0: never */
-	__u8 pad[9];
-
-	__u32 active;			 /* TCP connections, the ones that are being opened too */
-	__u32 cursor;			 /* of round robin */
-	__u32 ejected;			 /* endpoints that are at this moment */
-	__u32 unhealthy;		 /* endpoints that fail an active check; by user/plane */
-	__u64 overflow;			 /* connections refused for max_connections */
-	__u16 warmup[MESH_WARMUP_STEPS]; /* share of its weight, in 1/65536, less one, of each part of warmup_ms */
-	__u64 pad2;
-};
-enum mesh_pool_flag {
-	MESH_POOL_OUTLIER = 1,	 /* endpoints that fail are ejected */
-	MESH_POOL_KEEPALIVE = 2, /* idle connections are probed */
-};
-_Static_assert(sizeof(struct mesh_pool) == 128, "mesh_pool");
-
-/* mesh_affinities: where a client's address went last. */
-struct mesh_affinity_key {
-	struct mesh_addr client;
-	__u32 pool;
-	__u8 proto;
-	__u8 local; /* of a cluster with this node's endpoints only */
-	__u16 pad;
-};
-_Static_assert(sizeof(struct mesh_affinity_key) == 24, "mesh_affinity_key");
-struct mesh_affinity {
-	__u64 seen_ns; /* when it was last asked for */
-	__u32 backend;
-	__u32 pad;
-};
-_Static_assert(sizeof(struct mesh_affinity) == 16, "mesh_affinity");
+#include "mesh_health.h"
 
 /* Element of mesh_pods: who a network namespace of this node is, from `epoch` on. Row 0 is never used. */
 struct mesh_pod {
@@ -519,7 +443,7 @@ struct mesh_flow {
 	__u32 policy_id; /* that gave the verdict: a policy, or of what is REGISTRY_ONLY a Sidecar; 0: none did */
 	__u32 backend;	 /* in mesh_backends, 0: none chosen */
 	__u32 held; /* 1: it is one of the active connections of its backend. Whoever exchanges it for 0 counts it off */
-	__u32 user_timeout_ms; /* of the socket, before connect_timeout_ms took its place */
+	__u32 user_timeout_ms; /* of the socket, plus one, where connect_timeout_ms has its place until it is established; else 0 */
 	__u32 pad;
 	__u64 seq_end; /* equals seq in a whole record */
 };
@@ -593,9 +517,10 @@ enum mesh_conn_flag {
 	MESH_CONN_NAT = 1,     /* dialled and wire differ */
 	MESH_CONN_RECORD = 2,  /* its end goes to mesh_closed */
 	MESH_CONN_HAIRPIN = 4, /* client and server are one pod */
-	MESH_CONN_MASQ = 16,   /* leaves the node under the node's address */
-	MESH_CONN_ASKED = 32,  /* the server's policy allows it */
-	MESH_CONN_CUT = 64,    /* a policy forbids it by now */
+	MESH_CONN_KEPT = 8,  /* from its SYN on it is where nothing pushes it out: its destination limits connections */
+	MESH_CONN_MASQ = 16, /* leaves the node under the node's address */
+	MESH_CONN_ASKED = 32, /* the server's policy allows it */
+	MESH_CONN_CUT = 64,   /* a policy forbids it by now */
 };
 
 /*

@@ -52,11 +52,13 @@ static void take_backend(struct adoption *a, uint32_t slot)
 		a->corrupt = "a table names a backend that does not exist";
 		return;
 	}
-	backend_adopt(a->p, slot);
-	backend_hold(a->p, slot);
+	if (!backend_adopt(a->p, slot))
+		a->corrupt = "a backend names a pool that does not exist";
+	else
+		backend_hold(a->p, slot);
 }
 
-static void take_cluster(struct adoption *a, uint32_t slot)
+static void take_level(struct adoption *a, uint32_t slot)
 {
 	struct plane *p = a->p;
 	const struct mesh_choice *columns;
@@ -71,9 +73,14 @@ static void take_cluster(struct adoption *a, uint32_t slot)
 	push(&a->clusters, &a->cluster_nr, &a->cluster_cap, slot);
 	c = marray_at(&p->clusters, slot, 1);
 	name_hold(p, c->cluster_id);
+	if (!pool_adopt(p, c->pool)) {
+		a->corrupt = "a cluster names a pool that does not exist";
+		return;
+	}
 	if (!c->choice_nr || !columns_ok(a, c->choice, c->choice_nr))
 		return;
-	if (!runs_take(&p->runs, c->choice, c->choice_nr)) {
+	if (!runs_take(&p->runs, c->choice, c->choice_nr) ||
+	    (c->table_nr && !runs_take(&p->table_runs, c->table, c->table_nr))) {
 		a->corrupt = "two tables overlap";
 		return;
 	}
@@ -82,6 +89,21 @@ static void take_cluster(struct adoption *a, uint32_t slot)
 		take_backend(a, columns[i].primary);
 		take_backend(a, columns[i].alias);
 	}
+}
+
+/* All levels of a cluster, by its first. */
+static void take_cluster(struct adoption *a, uint32_t slot)
+{
+	uint32_t i = 0;
+
+	do {
+		if (i++ == U_LEVELS_MAX)
+			a->corrupt = "levels of a cluster go in circles";
+		else
+			take_level(a, slot);
+		if (!a->corrupt)
+			slot = ((struct mesh_cluster *)marray_at(&a->p->clusters, slot, 1))->next;
+	} while (slot && !a->corrupt);
 }
 
 /* The table of a row, which other rows may share. */
@@ -443,6 +465,8 @@ int adopt(struct plane *p, struct buf *err)
 		rc = take_pods(&a);
 	if (!rc && !a.corrupt)
 		rc = take_members(&a);
+	if (!rc && !a.corrupt)
+		rc = backends_adopt_left(p);
 	if (rc)
 		buf_printf(err, "cannot read the pinned maps: %s", strerror(-rc));
 	if (a.corrupt) {

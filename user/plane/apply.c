@@ -168,6 +168,8 @@ static void commit(struct apply *a)
 {
 	struct plane *p = a->p;
 
+	for (uint32_t i = 0; i < a->fresh_nr; i++)
+		pools_commit(p, a->s->units[a->fresh[i]]);
 	if (a->rows.nr || a->pod_nr || a->access.nr)
 		__atomic_store_n(&p->control->live, a->epoch, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < a->old_nr; i++)

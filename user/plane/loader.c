@@ -15,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -250,7 +251,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 		{ &p->choices, PLANE_MAP_CHOICES, sizeof(struct mesh_choice) },
 		{ &p->clusters, PLANE_MAP_CLUSTERS, sizeof(struct mesh_cluster) },
 		{ &p->backends, PLANE_MAP_BACKENDS, sizeof(struct mesh_backend) },
-		{ &p->tables, PLANE_MAP_TABLES, sizeof(uint32_t) },
+		{ &p->tables, PLANE_MAP_TABLES, sizeof(uint64_t) },
 		{ &p->states, PLANE_MAP_STATES, sizeof(struct mesh_health) },
 		{ &p->pools, PLANE_MAP_POOLS, sizeof(struct mesh_pool) },
 		{ &p->pods_rows, PLANE_MAP_PODS, sizeof(struct mesh_pod) },
@@ -278,6 +279,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 	slots_init(&p->workload_slots, p->map_max[PLANE_MAP_WORKLOADS]);
 	programs_init(p);
 	runs_init(&p->runs, p->map_max[PLANE_MAP_CHOICES]);
+	runs_init(&p->table_runs, p->map_max[PLANE_MAP_TABLES]);
 	backends_init(p);
 	names_init(p);
 	return 0;
@@ -352,6 +354,15 @@ static void skip_absent(const struct plane *p, struct mesh *skel)
 	bpf_program__set_autoload(skel->progs.mesh_recv, false);
 }
 
+/* The coarse clocks go by the kernel's ticks. */
+static uint32_t tick_ns(void)
+{
+	struct timespec tick;
+
+	return clock_getres(CLOCK_MONOTONIC_COARSE, &tick) || tick.tv_sec || !tick.tv_nsec ? 1000000
+											   : (uint32_t)tick.tv_nsec;
+}
+
 static int load(struct plane *p, struct buf *err)
 {
 	struct bpf_program *progs[PLANE_PROG_NR];
@@ -367,6 +378,7 @@ static int load(struct plane *p, struct buf *err)
 		if (p->map_max[i] != bpf_map__max_entries(maps[i]))
 			rc = bpf_map__set_max_entries(maps[i], p->map_max[i]);
 	skel->rodata->closed_mask = p->closed_nr - 1;
+	skel->rodata->tick_ns = tick_ns();
 	cut_choose(p);
 	skel->rodata->cut_names = p->cut_by == CUT_BY_SOCK_DIAG;
 	skip_absent(p, skel);
@@ -534,17 +546,16 @@ void plane_close(struct plane *p)
 	free(p->gone);
 	free(p->cidrs);
 	names_release(p);
-	free(p->backend_refs);
-	slotset_release(&p->backend_set);
+	backends_release(p);
 	slots_release(&p->row_slots);
 	slots_release(&p->cluster_slots);
-	slots_release(&p->backend_slots);
 	slots_release(&p->pod_slots);
 	slots_release(&p->workload_slots);
 	programs_release(p);
 	free(p->members);
 	access_unref(p->access);
 	runs_release(&p->runs);
+	runs_release(&p->table_runs);
 	marray_release(&p->rows);
 	marray_release(&p->choices);
 	marray_release(&p->clusters);

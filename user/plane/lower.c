@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A unit, written into free slots: backends, clusters with their alias tables over backends, alias tables of rows over clusters,
- * rows. Nothing here is reachable until apply.c points a key at a row. References are counted in what the maps say, so that they
+ * A unit, written into free slots: backends, clusters with their tables over backends, alias tables of rows over clusters, rows. Nothing here is reachable until apply.c points a key at a row. References are counted in what the maps say, so that they
  * can be counted again after a restart: each column holds its two backends, each cluster, row, backend and pod its name.
  */
 #include <arpa/inet.h>
@@ -10,23 +9,13 @@
 
 #include "base/arena.h"
 #include "config/alias.h"
+#include "config/tables.h"
 #include "plane/plane_int.h"
 
+/* A weighted round robin has at most so many turns, or as many as endpoints. */
+#define TURNS_MAX 4096
+
 _Static_assert(sizeof(struct addr) == sizeof(struct mesh_addr), "one address form");
-
-struct backend_key {
-	struct mesh_addr addr;
-	uint16_t port_be;
-	uint8_t proto;
-};
-
-static uint64_t backend_hash(const struct mesh_addr *a, uint16_t port_be, uint8_t proto)
-{
-	uint64_t w[2];
-
-	memcpy(w, a, sizeof(w));
-	return slotset_mix(slotset_mix(w[0] ^ ((uint64_t)port_be << 8 | proto)) ^ w[1]);
-}
 
 struct mesh_row *row_at(struct plane *p, uint32_t slot)
 {
@@ -38,102 +27,9 @@ struct mesh_pod *pod_row_at(struct plane *p, uint32_t slot)
 	return marray_at(&p->pods_rows, slot, 1);
 }
 
-static struct mesh_backend *backend_at(const struct plane *p, uint32_t slot)
-{
-	return marray_at((struct marray *)&p->backends, slot, 1);
-}
-
 static struct mesh_cluster *cluster_at(struct plane *p, uint32_t slot)
 {
 	return marray_at(&p->clusters, slot, 1);
-}
-
-static uint64_t hash_by_slot(const void *owner, uint32_t slot)
-{
-	const struct mesh_backend *b = backend_at(owner, slot);
-
-	return backend_hash(&b->addr, b->port_be, b->proto);
-}
-
-static bool eq_by_key(const void *owner, uint32_t slot, const void *key)
-{
-	const struct mesh_backend *b = backend_at(owner, slot);
-	const struct backend_key *want = key;
-
-	return b->port_be == want->port_be && b->proto == want->proto &&
-	       !memcmp(&b->addr, &want->addr, sizeof(b->addr));
-}
-
-void backends_init(struct plane *p)
-{
-	slots_init(&p->backend_slots, p->map_max[PLANE_MAP_BACKENDS]);
-	p->backend_refs = xcalloc(p->map_max[PLANE_MAP_BACKENDS], sizeof(*p->backend_refs));
-	slotset_init(&p->backend_set, hash_by_slot, p);
-}
-
-void backend_hold(struct plane *p, uint32_t slot)
-{
-	if (slot)
-		p->backend_refs[slot]++;
-}
-
-/* First sight of a backend that an earlier meshd left. */
-void backend_adopt(struct plane *p, uint32_t slot)
-{
-	if (slots_take(&p->backend_slots, slot)) {
-		slotset_add(&p->backend_set, slot);
-		name_hold(p, backend_at(p, slot)->workload_id);
-	}
-}
-
-static void backend_drop(struct plane *p, uint32_t slot)
-{
-	struct mesh_backend *b;
-
-	if (!slot || --p->backend_refs[slot])
-		return;
-	b = backend_at(p, slot);
-	slotset_del(&p->backend_set, slot);
-	name_drop(p, b->workload_id);
-	b->used = 0;
-	slots_put(&p->backend_slots, slot);
-}
-
-/* Slot of an endpoint, without a reference; 0: the table is full. */
-static uint32_t backend_get(struct plane *p, const struct unit *u, const struct u_endpoint *e, uint8_t proto)
-{
-	struct backend_key key = { .port_be = htons(e->port), .proto = proto };
-	uint32_t slot, id, old;
-	struct mesh_backend *b;
-
-	memcpy(&key.addr, &e->addr, sizeof(key.addr));
-	slot = slotset_find(&p->backend_set, backend_hash(&key.addr, key.port_be, proto), eq_by_key, &key);
-	if (!slot) {
-		slot = slots_get(&p->backend_slots);
-		if (!slot)
-			return 0;
-		b = backend_at(p, slot);
-		*b = (struct mesh_backend){ .addr = key.addr, .port_be = key.port_be, .proto = proto, .used = 1 };
-		slotset_add(&p->backend_set, slot);
-	}
-	if (!e->workload)
-		return slot;
-	/* Only names in flow records hang on the workload: when an address changes hands, the next flow may say so at once. */
-	b = backend_at(p, slot);
-	old = b->workload_id;
-	id = name_ref(p, MESH_NAME_WORKLOAD, u->workloads[e->workload - 1].text);
-	__atomic_store_n(&b->workload_id, id, __ATOMIC_RELAXED);
-	name_drop(p, old);
-	return slot;
-}
-
-/* A backend that was found or made, but that no column came to hold. */
-static void backend_unused(struct plane *p, uint32_t slot)
-{
-	if (slot && slots_used(&p->backend_slots, slot) && !p->backend_refs[slot]) {
-		p->backend_refs[slot] = 1;
-		backend_drop(p, slot);
-	}
 }
 
 static void cluster_free(struct plane *p, uint32_t slot)
@@ -149,7 +45,10 @@ static void cluster_free(struct plane *p, uint32_t slot)
 		}
 		runs_put(&p->runs, c->choice, c->choice_nr);
 	}
+	if (c->table_nr)
+		runs_put(&p->table_runs, c->table, c->table_nr);
 	name_drop(p, c->cluster_id);
+	pool_drop(p, c->pool);
 	slots_put(&p->cluster_slots, slot);
 }
 
@@ -236,31 +135,34 @@ static void backends_unused(struct lowering *lo, uint32_t nr)
 		backend_unused(lo->p, lo->ids[i]);
 }
 
-static int cluster_backends(struct lowering *lo, const struct u_cluster *uc, uint8_t proto, struct mesh_cluster *c)
+/* The endpoints of one level: a run of columns over their backends. */
+static int level_backends(struct lowering *lo, const struct u_endpoint *e, uint32_t nr, uint8_t proto,
+			  struct mesh_cluster *c)
 {
-	const struct u_endpoint *e = lo->u->endpoints + uc->endpoint;
 	struct plane *p = lo->p;
 	struct mesh_choice *columns;
 	uint64_t sum = 0;
 	uint32_t at = 0;
 	int err;
 
-	for (uint32_t i = 0; i < uc->endpoint_nr; i++) {
+	for (uint32_t i = 0; i < nr; i++) {
 		lo->weights[i] = e[i].weight;
-		lo->ids[i] = backend_get(p, lo->u, &e[i], proto);
+		if (e[i].weight != e->weight)
+			c->flags |= MESH_CLUSTER_WEIGHTED;
+		lo->ids[i] = backend_get(p, lo->u, &e[i], proto, c->pool);
 		if (!lo->ids[i]) {
 			backends_unused(lo, i);
 			return full(lo, "endpoints", "max-endpoints", p->max_endpoints);
 		}
 	}
-	err = run_build(lo, uc->endpoint_nr, &at, &sum);
+	err = run_build(lo, nr, &at, &sum);
 	if (err) {
-		backends_unused(lo, uc->endpoint_nr);
+		backends_unused(lo, nr);
 		return err;
 	}
 	c->choice = at;
 	c->weight_sum = sum;
-	c->choice_nr = uc->endpoint_nr;
+	c->choice_nr = nr;
 	columns = marray_at(&p->choices, c->choice, c->choice_nr);
 	for (uint32_t i = 0; i < c->choice_nr; i++) {
 		backend_hold(p, columns[i].primary);
@@ -269,34 +171,143 @@ static int cluster_backends(struct lowering *lo, const struct u_cluster *uc, uin
 	return 0;
 }
 
-/* The slot of a cluster of the unit for one protocol, made when first asked for. */
+/* The table that the level's kind of balancing needs besides columns, to be freed; *ret_nr: turns, positions, entries. */
+static uint64_t *table_words(const struct table_entry *entries, uint32_t nr, const struct u_traffic *t, uint16_t lb,
+			     uint32_t *ret_nr)
+{
+	struct table_position *ring;
+	uint32_t *ids = NULL;
+	uint64_t *words;
+
+	switch (lb) {
+	case MESH_LB_ROUND_ROBIN:
+		*ret_nr = table_turns(entries, nr, TURNS_MAX, &ids);
+		break;
+	case MESH_LB_RING:
+		*ret_nr = table_ring(entries, nr, t->table_size, &ring);
+		words = xcalloc(*ret_nr, sizeof(*words));
+		for (uint32_t i = 0; i < *ret_nr; i++)
+			words[i] = ring[i].hash >> 32 << 32 | ring[i].id;
+		free(ring);
+		return words;
+	case MESH_LB_MAGLEV:
+		ids = xcalloc(t->table_size, sizeof(*ids));
+		*ret_nr = table_maglev(entries, nr, t->table_size, ids) ? 0 : t->table_size;
+		break;
+	}
+	words = xcalloc(*ret_nr, sizeof(*words));
+	for (uint32_t i = 0; i < *ret_nr; i++)
+		words[i] = ids[i];
+	free(ids);
+	return words;
+}
+
+static int level_table(struct lowering *lo, const struct u_endpoint *e, const struct u_traffic *t,
+		       struct mesh_cluster *c)
+{
+	struct plane *p = lo->p;
+	struct table_entry *entries = xcalloc(c->choice_nr, sizeof(*entries));
+	uint32_t nr = 0, at = 0;
+	uint64_t *words;
+	int err = 0;
+
+	for (uint32_t i = 0; i < c->choice_nr; i++)
+		entries[i] = (struct table_entry){
+			.addr = e[i].addr, .port = e[i].port, .weight = e[i].weight, .id = lo->ids[i]
+		};
+	words = table_words(entries, c->choice_nr, t, c->lb, &nr);
+	c->table_nr = nr;
+	if (!nr) {
+		buf_printf(lo->err, "%.*s: more endpoints than a Maglev table of %u entries holds",
+			   STR_ARG(lo->u->host), t->table_size);
+		err = -ERANGE;
+	} else if (!runs_get(&p->table_runs, c->table_nr, &at)) {
+		c->table_nr = 0;
+		err = full(lo, "tables", "max-table-entries", p->map_max[PLANE_MAP_TABLES]);
+	} else {
+		c->table = at;
+		memcpy(marray_at(&p->tables, at, c->table_nr), words, nr * sizeof(*words));
+	}
+	free(words);
+	free(entries);
+	return err;
+}
+
+static uint16_t lb_of(const struct u_traffic *t)
+{
+	switch (t->lb) {
+	case LB_RANDOM:
+		return MESH_LB_RANDOM;
+	case LB_ROUND_ROBIN:
+		return MESH_LB_ROUND_ROBIN;
+	case LB_RING:
+		return MESH_LB_RING;
+	case LB_MAGLEV:
+		return MESH_LB_MAGLEV;
+	}
+	return MESH_LB_LEAST_REQUEST;
+}
+
+static bool has_table(const struct mesh_cluster *c)
+{
+	return c->lb == MESH_LB_RING || c->lb == MESH_LB_MAGLEV ||
+	       (c->lb == MESH_LB_ROUND_ROBIN && (c->flags & MESH_CLUSTER_WEIGHTED));
+}
+
+/* One level, before `next`: its slot is in *ret. */
+static int lower_level(struct lowering *lo, const struct u_cluster *uc, uint32_t first, uint32_t nr, uint8_t proto,
+		       uint32_t pool, uint32_t next, uint32_t *ret)
+{
+	const struct u_endpoint *e = lo->u->endpoints + uc->endpoint + first;
+	struct plane *p = lo->p;
+	struct mesh_cluster c = { .pool = pool, .next = next, .share = first ? 0 : 100, .lb = lb_of(&uc->traffic) };
+	uint32_t slot = slots_get(&p->cluster_slots);
+	int err = 0;
+
+	if (!slot)
+		return full(lo, "destinations", "max-services", p->map_max[PLANE_MAP_CLUSTERS]);
+	c.flags = (uint16_t)((uc->elsewhere ? MESH_CLUSTER_ELSEWHERE : 0) | (uc->local ? MESH_CLUSTER_LOCAL : 0));
+	if (nr)
+		err = level_backends(lo, e, nr, proto, &c);
+	if (!err && nr && has_table(&c))
+		err = level_table(lo, e, &uc->traffic, &c);
+	c.cluster_id = name_ref(p, MESH_NAME_CLUSTER, uc->name);
+	pool_hold(p, pool);
+	*cluster_at(p, slot) = c;
+	lo->clusters[lo->cluster_nr++] = slot;
+	*ret = slot;
+	return err;
+}
+
+/* The first level of a cluster of the unit for one protocol, made when first asked for. */
 static int lower_cluster(struct lowering *lo, uint32_t index, uint8_t proto, uint32_t *ret)
 {
 	uint32_t *known = &lo->cluster_of[index * 2 + (proto == MESH_PROTO_UDP)];
 	const struct u_cluster *uc = &lo->u->clusters[index];
-	struct mesh_cluster c = { .flags = uc->elsewhere ? MESH_CLUSTER_ELSEWHERE : 0 };
-	uint32_t slot;
-	int err;
+	const struct u_endpoint *e = lo->u->endpoints + uc->endpoint;
+	uint32_t pool, end = uc->endpoint_nr, slot = 0;
+	int err = 0;
 
 	if (*known) {
 		*ret = *known;
 		return 0;
 	}
-	slot = slots_get(&lo->p->cluster_slots);
-	if (!slot)
-		return full(lo, "destinations", "max-services", lo->p->map_max[PLANE_MAP_CLUSTERS]);
-	if (uc->endpoint_nr) {
-		err = cluster_backends(lo, uc, proto, &c);
-		if (err) {
-			slots_put(&lo->p->cluster_slots, slot);
-			return err;
-		}
-	}
-	c.cluster_id = name_ref(lo->p, MESH_NAME_CLUSTER, uc->name);
-	*cluster_at(lo->p, slot) = c;
-	lo->clusters[lo->cluster_nr++] = slot;
-	*ret = *known = slot;
-	return 0;
+	pool = pool_get(lo->p, uc);
+	if (!pool)
+		return full(lo, "destinations", "max-services", lo->p->map_max[PLANE_MAP_POOLS]);
+	/* From the last level to the first, so that each knows the next. */
+	do {
+		uint32_t first = end ? end - 1 : 0;
+
+		while (first && e[first - 1].level == e[first].level)
+			first--;
+		err = lower_level(lo, uc, first, end - first, proto, pool, slot, &slot);
+		end = first;
+	} while (!err && end);
+	pool_drop(lo->p, pool);
+	if (!err)
+		*ret = *known = slot;
+	return err;
 }
 
 /* Fills the choice of a row: a table over its destinations, shared by the unit's rows with the same destinations. */
@@ -433,7 +444,7 @@ int lower_unit(struct plane *p, const struct unit *u, uint64_t epoch, struct low
 	int rc = 0;
 
 	lo.rows = arena_array(&arena, u->row_nr, sizeof(uint32_t));
-	lo.clusters = arena_array(&arena, u->cluster_nr * 2, sizeof(uint32_t));
+	lo.clusters = arena_array(&arena, u->cluster_nr * 2 * U_LEVELS_MAX, sizeof(uint32_t));
 	lo.cluster_of = arena_array(&arena, u->cluster_nr * 2, sizeof(uint32_t));
 	lo.runs = arena_array(&arena, u->row_nr * 2, sizeof(uint32_t));
 	lo.tables = arena_array(&arena, u->row_nr, sizeof(*lo.tables));

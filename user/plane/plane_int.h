@@ -6,7 +6,8 @@
  *   sizes.c   elements of each map, out of the settings
  *   adopt.c   what an earlier meshd left in the maps    retire.c  grace periods, slots that wait for one
  *   apply.c   difference, commit, undo                  rows.c    keys and versions of their rows
- *   lower.c   a unit -> rows, clusters, alias tables    names.c   ids and their texts
+ *   lower.c   a unit -> rows, clusters, tables         names.c   ids and their texts
+ *   backends.c  endpoints and pools
  *   pods.c    mesh_netns: who a namespace is            podscan.c the cgroup tree, inotify, processes
  *   access.c  mesh_members: who an address is           programs.c policies     batch.c many elements of a map at once
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
@@ -152,12 +153,18 @@ struct names {
 };
 
 /* A slot or unit that nothing leads to any more, but that a running program may still read. */
-enum retired_kind { RETIRED_UNIT, RETIRED_ROW, RETIRED_POD, RETIRED_WORKLOAD, RETIRED_PROGRAM };
+enum retired_kind { RETIRED_UNIT, RETIRED_ROW, RETIRED_POD, RETIRED_WORKLOAD, RETIRED_PROGRAM, RETIRED_BACKEND };
 struct retired {
 	uint64_t tag; /* free once a barrier with a higher number is done */
 	enum retired_kind kind;
 	uint32_t slot;
+	uint32_t leave;	      /* RETIRED_BACKEND: which of the times that it left */
 	struct lowered *unit; /* owned */
+};
+
+/* A backend that no table holds, with connections left. */
+struct parked {
+	uint32_t slot, tag;
 };
 
 /* A key whose live row says MESH_GONE: deleted from its map after a grace period. */
@@ -298,8 +305,15 @@ struct plane {
 		control_array;
 	struct mesh_control *control;
 	struct slots row_slots, cluster_slots, backend_slots, pod_slots, workload_slots;
-	uint32_t *backend_refs;
+	uint32_t *backend_refs, *backend_tags; /* tag: the last time that it left, 0: never */
 	struct slotset backend_set;
+	uint32_t backend_tag;
+	struct parked *parked;
+	uint32_t parked_nr, parked_cap;
+	struct slots pool_slots;
+	uint32_t *pool_refs;
+	struct slotset pool_set; /* by cluster_id */
+	struct runs table_runs;
 	struct runs runs;
 	struct names names;
 
@@ -380,9 +394,34 @@ void row_free(struct plane *p, uint32_t slot);
 void pod_row_free(struct plane *p, uint32_t slot);
 struct mesh_row *row_at(struct plane *p, uint32_t slot);
 struct mesh_pod *pod_row_at(struct plane *p, uint32_t slot);
-void backend_hold(struct plane *p, uint32_t slot);
+
+/* ---- backends.c ---- */
 void backends_init(struct plane *p);
-void backend_adopt(struct plane *p, uint32_t slot);
+void backends_release(struct plane *p);
+struct mesh_backend *backend_at(const struct plane *p, uint32_t slot);
+struct mesh_health *health_at(const struct plane *p, uint32_t slot);
+struct mesh_pool *pool_at(const struct plane *p, uint32_t slot);
+/* The pool of a cluster, 0: none. */
+uint32_t pool_find(struct plane *p, struct str name);
+/* The same, made when there is none, with a reference; 0: the table is full. */
+uint32_t pool_get(struct plane *p, const struct u_cluster *c);
+void pool_hold(struct plane *p, uint32_t slot);
+void pool_drop(struct plane *p, uint32_t slot);
+bool pool_adopt(struct plane *p, uint32_t slot); /* takes a reference; false: there is no such pool */
+/* The policies of the unit's clusters, just before its rows become live. */
+void pools_commit(struct plane *p, const struct unit *u);
+/* Slot of an endpoint, without a reference; 0: the table is full. */
+uint32_t backend_get(struct plane *p, const struct unit *u, const struct u_endpoint *e, uint8_t proto, uint32_t pool);
+/* The same for one that is there, or that has connections left; 0: neither. */
+uint32_t backend_find(const struct plane *p, uint32_t pool, const struct addr *addr, uint16_t port, uint8_t proto);
+void backend_hold(struct plane *p, uint32_t slot);
+void backend_drop(struct plane *p, uint32_t slot);
+void backend_unused(struct plane *p, uint32_t slot);
+bool backend_adopt(struct plane *p, uint32_t slot); /* first sight of it; false: there is no such backend */
+int backends_adopt_left(struct plane *p);	    /* 0 or -errno */
+/* Its grace period is over: it is freed by the next backends_reap() that finds no connection of it. */
+void backend_park(struct plane *p, uint32_t slot, uint32_t tag);
+void backends_reap(struct plane *p);
 
 /* ---- access.c ---- */
 struct mesh_workload *workload_at(struct plane *p, uint32_t slot);

@@ -190,6 +190,7 @@ void retire(struct plane *p, enum retired_kind kind, uint32_t slot, struct lower
 		(struct retired){ .tag = retire_tag(p), .kind = kind, .slot = slot, .unit = unit };
 }
 
+/* r is a copy: what is freed may retire something else. */
 static void retired_free(struct plane *p, const struct retired *r)
 {
 	switch (r->kind) {
@@ -207,6 +208,9 @@ static void retired_free(struct plane *p, const struct retired *r)
 		break;
 	case RETIRED_PROGRAM:
 		program_free(p, r->slot);
+		break;
+	case RETIRED_BACKEND:
+		backend_park(p, r->slot, r->leave);
 		break;
 	}
 }
@@ -256,10 +260,14 @@ void reap(struct plane *p)
 {
 	uint64_t done = barrier_done(p);
 
-	while (p->retired_head < p->retired_nr && p->retired[p->retired_head].tag < done)
-		retired_free(p, &p->retired[p->retired_head++]);
+	while (p->retired_head < p->retired_nr && p->retired[p->retired_head].tag < done) {
+		struct retired r = p->retired[p->retired_head++];
+
+		retired_free(p, &r);
+	}
 	if (p->retired_head == p->retired_nr)
 		p->retired_head = p->retired_nr = 0;
+	backends_reap(p);
 	pods_reap(p, done);
 	members_reap(p, done);
 	if (p->gone_nr)

@@ -28,7 +28,7 @@ struct settings {
 	uint32_t max_pod_connections; /* of these, of one pod; 0: a quarter */
 	uint32_t max_workloads;	      /* addresses of workloads, in the whole cluster: 131072 */
 	uint32_t max_policy_terms;    /* steps of policy programs, old and new: 262144 */
-	uint32_t max_table_entries;   /* of hash rings, Maglev tables and turns by weight, old and new: 2097152 */
+	uint32_t max_table_entries;   /* of hash rings, Maglev tables and turns by weight, old and new: 1048576 */
 	bool cut;		      /* on-policy-change: cut; keep */
 	bool sock_diag;		      /* sockets are cut through it even where programs can: off */
 	bool socket_hooks;	      /* programs at the sockets: on */

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How endpoints fare: active connections, taken before the SYN and given back exactly once, failures in a row, and ejection. All of it
+ * goes on without user space. Counts of the pool change before those of the endpoint, both ways: when an endpoint has none left, its
+ * pool has none of it either.
+ */
+#ifndef BPF_HEALTH_H
+#define BPF_HEALTH_H
+
+#include "decide.bpf.h"
+#include "maps.bpf.h"
+
+#define HEALTH_MS 1000000ull
+
+static __always_inline struct mesh_pool *pool_of(__u32 backend)
+{
+	struct mesh_backend *b = backend ? bpf_map_lookup_elem(&mesh_backends, &backend) : NULL;
+	__u32 at = b ? b->pool : 0;
+
+	return at ? bpf_map_lookup_elem(&mesh_pools, &at) : NULL;
+}
+
+static __always_inline struct mesh_health *health_of(__u32 backend)
+{
+	return backend ? bpf_map_lookup_elem(&mesh_states, &backend) : NULL;
+}
+
+/* One connection more of this backend. 0: its cluster has as many as it may. */
+__weak __noinline int mesh_slot_take(__u32 backend)
+{
+	struct mesh_pool *pool = pool_of(backend);
+	struct mesh_health *h = health_of(backend);
+
+	if (!pool || !h)
+		return 1;
+	if (*(volatile __u32 *)&pool->active >= pool->max_connections)
+		goto over;
+	if (__sync_fetch_and_add(&pool->active, 1) >= pool->max_connections) {
+		__sync_fetch_and_add(&pool->active, (__u32)-1);
+		goto over;
+	}
+	__sync_fetch_and_add(&h->active, 1);
+	return 1;
+over:
+	__sync_fetch_and_add(&pool->overflow, 1);
+	return 0;
+}
+
+__weak __noinline int mesh_slot_give(__u32 backend)
+{
+	struct mesh_pool *pool = pool_of(backend);
+	struct mesh_health *h = health_of(backend);
+
+	if (pool)
+		__sync_fetch_and_add(&pool->active, (__u32)-1);
+	if (h)
+		__sync_fetch_and_add(&h->active, (__u32)-1);
+	return 0;
+}
+
+/* Gives back what `held` says is taken, once, whoever comes first. */
+static __always_inline void held_give(__u32 *held, __u32 backend)
+{
+	if (*(volatile __u32 *)held && __sync_lock_test_and_set(held, 0))
+		mesh_slot_give(backend);
+}
+
+/* An ejection whose time is over ends with whoever sees that. */
+static __always_inline void eject_lapse(struct mesh_health *h, struct mesh_pool *pool, __u64 until)
+{
+	if (__sync_val_compare_and_swap(&h->ejected_until_ns, until, 0) == until)
+		__sync_fetch_and_add(&pool->ejected, (__u32)-1);
+}
+
+static __always_inline void eject(struct mesh_health *h, struct mesh_pool *pool)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), until = *(volatile __u64 *)&h->ejected_until_ns;
+	__u32 times;
+
+	if (until && now >= until)
+		eject_lapse(h, pool, until);
+	if (__sync_fetch_and_add(&pool->ejected, 1) >= mesh_ejections_max(pool))
+		goto back;
+	times = *(volatile __u32 *)&h->ejections + 1;
+	if (__sync_val_compare_and_swap(&h->ejected_until_ns, 0, now + mesh_ejection_ms(pool, times) * HEALTH_MS))
+		goto back;
+	__sync_fetch_and_add(&h->ejections, 1);
+	*(volatile __u32 *)&h->connect_failures = 0;
+	*(volatile __u32 *)&h->resets = 0;
+	return;
+back:
+	__sync_fetch_and_add(&pool->ejected, (__u32)-1);
+}
+
+/* One more in a row; enough of them eject. */
+static __always_inline void failure(struct mesh_health *h, __u32 backend, __u32 *in_a_row, int reset)
+{
+	struct mesh_backend *b = bpf_map_lookup_elem(&mesh_backends, &backend);
+	struct mesh_pool *pool = pool_of(backend);
+	__u32 nr = __sync_fetch_and_add(in_a_row, 1) + 1, enough;
+
+	if (!pool || !b || !b->used || !(pool->flags & MESH_POOL_OUTLIER))
+		return;
+	enough = reset ? pool->resets : pool->connect_failures;
+	if (enough && nr >= enough)
+		eject(h, pool);
+}
+
+static __always_inline void latency(struct mesh_health *h, __u32 us)
+{
+	__u32 was = h->latency_us;
+
+	if (!us)
+		return;
+	/* Smoothed as TCP does it (RFC 6298); one of two that come at once may be lost. */
+	*(volatile __u32 *)&h->latency_us = h->latency_nr ? was + ((__s32)(us - was) >> 3) : us;
+	__sync_fetch_and_add(&h->latency_nr, 1);
+}
+
+/* A connection is established. us: round trip of its handshake, 0: not known. */
+__weak __noinline int mesh_health_open(__u32 backend, __u32 us)
+{
+	struct mesh_health *h = health_of(backend);
+
+	if (!h)
+		return 0;
+	__sync_fetch_and_add(&h->opened, 1);
+	if (h->connect_failures)
+		*(volatile __u32 *)&h->connect_failures = 0;
+	latency(h, us);
+	return 0;
+}
+
+/* And over, or was never one. */
+__weak __noinline int mesh_health_end(__u32 backend, __u32 state, __u32 reason, __u32 us)
+{
+	struct mesh_health *h = health_of(backend);
+
+	if (!h)
+		return 0;
+	if (state == MESH_STATE_FAILED) {
+		if (!mesh_blames_endpoint(reason))
+			return 0;
+		__sync_fetch_and_add(&h->failed, 1);
+		failure(h, backend, &h->connect_failures, 0);
+		return 0;
+	}
+	latency(h, us);
+	if (reason == MESH_REASON_RESET || reason == MESH_REASON_TIMED_OUT) {
+		__sync_fetch_and_add(&h->reset, 1);
+		failure(h, backend, &h->resets, 1);
+	} else if (h->resets) {
+		*(volatile __u32 *)&h->resets = 0;
+	}
+	return 0;
+}
+
+#endif

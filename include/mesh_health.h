@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The part of mesh_abi.h, which includes it, that is about how endpoints fare and what their cluster allows. */
+#ifndef MESH_HEALTH_H
+#define MESH_HEALTH_H
+
+/*
+ * Element of mesh_states: how an endpoint of mesh_backends fares; one cache line. Survives rule changes and restarts of user space. Times
+ * are CLOCK_BOOTTIME nanoseconds. Changed by several at once: counts by atomic operations, flags by user/plane alone.
+ */
+struct mesh_health {
+	__u64 ejected_until_ns; /* 0: not ejected. Whoever exchanges it for 0 gives back its place in the pool's `ejected` */
+	__u64 since_ns; /* when it came, or came back: warm-up begins; when it went, for one that drains. 0: always there */
+	__u64 opened;		/* connections established */
+	__u32 active;		/* TCP connections, the ones that are being opened too */
+	__u32 flags;		/* enum mesh_health_flag */
+	__u32 connect_failures; /* in a row: refused, timed out, unreachable, reset before they were established */
+	__u32 resets;		/* in a row: established ones that the endpoint reset */
+	__u32 ejections;	/* how often it was ejected, less one for each interval that it was well */
+	__u32 latency_us;	/* round trip, smoothed over connections */
+	__u32 latency_nr;	/* samples in it */
+	__u32 failed;		/* connections never established, by the endpoint's fault */
+	__u32 reset;		/* established ones that it reset */
+	__u32 pad;
+};
+enum mesh_health_flag {
+	MESH_HEALTH_FAILS = 1,	/* an active check says so */
+	MESH_HEALTH_DRAINS = 2, /* no new connections */
+};
+_Static_assert(sizeof(struct mesh_health) == 64, "mesh_health");
+
+/*
+ * Element of mesh_pools: a cluster by its name, whichever rows lead to it: the policy that user/plane writes when rules become live, and
+ * the counts that belong to all of its endpoints. A pool keeps its place for as long as a cluster or a connection needs it. Pool 0 is
+ * never used. Two cache lines: what is read, and what is written all the time.
+ */
+#define MESH_WARMUP_STEPS 16
+#define MESH_SYN_TIMEOUT_MS 1000 /* of the first SYN (RFC 6298) */
+struct mesh_pool {
+	__u32 cluster_id;						/* mesh_names */
+	__u32 max_connections;						/* UINT32_MAX: any number */
+	__u32 connect_timeout_ms;					/* 0: none */
+	__u32 keepalive_time_s, keepalive_interval_s, keepalive_probes; /* 0: as the system has it */
+	__u32 affinity_s;	/* a client's address keeps its endpoint for so long; 0: not */
+	__u32 warmup_ms;	/* 0: none */
+	__u32 connect_failures; /* so many in a row eject, 0: never */
+	__u32 resets;		/* the same */
+	__u32 base_ejection_ms, max_ejection_ms;
+	__u32 endpoint_nr;	   /* that take connections */
+	__u8 flags;		   /* enum mesh_pool_flag */
+	__u8 max_ejection_percent; /* of endpoint_nr; one may always be ejected */
+	__u8 min_health_percent;   /* with fewer than this available, ejections and checks are overlooked; 0: never */
+	__u8 pad[9];
+
+	__u32 active;			 /* TCP connections, the ones that are being opened too */
+	__u32 cursor;			 /* of round robin */
+	__u32 ejected;			 /* endpoints that are at this moment */
+	__u32 unhealthy;		 /* endpoints that fail an active check; by user/plane */
+	__u64 overflow;			 /* connections refused for max_connections */
+	__u16 warmup[MESH_WARMUP_STEPS]; /* share of its weight, in 1/65536, less one, of each part of warmup_ms */
+	__u64 pad2;
+};
+enum mesh_pool_flag {
+	MESH_POOL_OUTLIER = 1,	 /* endpoints that fail are ejected */
+	MESH_POOL_KEEPALIVE = 2, /* idle connections are probed */
+};
+_Static_assert(sizeof(struct mesh_pool) == 128, "mesh_pool");
+
+/* mesh_affinities: where a client's address went last. */
+struct mesh_affinity_key {
+	struct mesh_addr client;
+	__u32 pool;
+	__u8 proto;
+	__u8 local; /* of a cluster with this node's endpoints only */
+	__u16 pad;
+};
+_Static_assert(sizeof(struct mesh_affinity_key) == 24, "mesh_affinity_key");
+struct mesh_affinity {
+	__u64 seen_ns; /* when it was last asked for */
+	__u32 backend;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct mesh_affinity) == 16, "mesh_affinity");
+
+#endif

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the kernel counts of endpoints and clusters: limits that hold to the connection, slots that come back however a connect ends,
+and endpoints that are put out of service, with and without a meshd that lives."""
+import os
+import json
+import signal
+import time
+
+import peers # first: it finds tests/lib
+import labs
+from suite import check, main, test
+
+CLIENT, GOOD, OTHER, HOLE = ("10.244.1.%d" % i for i in (1, 2, 3, 4))
+PODS = [peers.pod("client", [CLIENT]), peers.pod("good", [GOOD]), peers.pod("other", [OTHER]), peers.pod("hole", [HOLE])]
+VIPS = {"few": "10.96.1.1", "half": "10.96.1.2", "closed": "10.96.1.3", "slow": "10.96.1.4", "loyal": "10.96.1.5"}
+
+# Threads that connect all at once, hold what they got, and let go together.
+STORM = """
+import collections, json, socket, sys, threading
+host, port, threads, each = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+held, errors, lock = [], collections.Counter(), threading.Lock()
+go = threading.Barrier(threads)
+def one():
+    go.wait()
+    for _ in range(each):
+        s = socket.socket()
+        s.settimeout(20)
+        try:
+            s.connect((host, port))
+            with lock:
+                held.append(s)
+        except OSError as e:
+            s.close()
+            with lock:
+                errors[type(e).__name__] += 1
+all = [threading.Thread(target=one) for _ in range(threads)]
+[t.start() for t in all]
+[t.join() for t in all]
+print(json.dumps({"held": len(held), "errors": errors}), flush=True)
+sys.stdin.readline()
+"""
+
+
+def rule(host, policy):
+    return {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": host},
+            "spec": {"host": host, "trafficPolicy": policy}}
+
+
+def rules():
+    docs = []
+    for name, ends in {"few": [(GOOD, 9000)], "half": [(GOOD, 9000), (OTHER, 9000)], "closed": [(GOOD, 9999)],
+                       "slow": [(HOLE, 9000)], "loyal": [(GOOD, 9000), (OTHER, 9001)]}.items():
+        docs.append(peers.service(name, [VIPS[name]], [("tcp", 80, ends[0][1])]))
+        docs.append(peers.endpoints(name, [ip for ip, _ in ends], [("tcp", ends[0][1])]))
+    docs.append(rule("few", {"connectionPool": {"tcp": {"maxConnections": 7}}}))
+    docs.append(rule("half", {"outlierDetection": {"consecutive5xxErrors": 3, "baseEjectionTime": "3s", "interval": "600s",
+                                                    "maxEjectionPercent": 50}}))
+    docs.append(rule("slow", {"connectionPool": {"tcp": {"connectTimeout": "300ms"}}}))
+    docs[-1]["spec"]["trafficPolicy"]["outlierDetection"] = {}
+    return docs
+
+
+def prepare(lab):
+    lab.good = lab.serve("good", 9000)
+    lab.ip("hole", "route", "replace", "blackhole", CLIENT)
+    lab.mesh("--max-services", "256", "--max-endpoints", "512") # small maps, which are read whole
+    lab.apply(texts=[peers.text(rules())])
+
+
+def actives(lab):
+    return (sum(p["active"] for p in lab.dump("mesh_pools")), sum(s["active"] for s in lab.dump("mesh_states")))
+
+
+def settle(lab):
+    """No connection is counted any more. Bounded, ends with the condition."""
+    deadline = time.monotonic() + 15
+    while (left := actives(lab)) != (0, 0):
+        check(time.monotonic() < deadline, f"still counted: {left}")
+        time.sleep(0.05)
+
+
+def storm(lab, vip, threads, each):
+    child = lab.spawn(lab.in_pod("client", "python3", "-c", STORM, vip, 80, threads, each))
+    return child, json.loads(child.stdout.readline())
+
+
+@test
+def no_connection_beyond_the_limit():
+    with peers.PeerLab(PODS) as lab:
+        prepare(lab)
+        for _ in range(3):
+            child, got = storm(lab, VIPS["few"], 64, 4)
+            check(got == {"held": 7, "errors": {"ConnectionRefusedError": 249}}, f"{got}")
+            check(actives(lab) == (7, 7), f"{actives(lab)}")
+            child.stdin.write("\n")
+            child.stdin.flush()
+            child.wait()
+            settle(lab)
+        overflows = [p["overflow"] for p in lab.dump("mesh_pools") if p["max_connections"] == 7]
+        check(overflows == [3 * 249], f"{overflows}")
+        refused = [f for f in lab.flows() if f["reason"] == "overflow"]
+        check(len(refused) == 3 * 249, f"{len(refused)} records of overflow")
+
+
+@test
+def slots_come_back_however_it_ends():
+    with peers.PeerLab(PODS) as lab:
+        prepare(lab)
+        for kind in ("connect", "close", "deferred"):
+            lab.fail("client", kind, peers.target(VIPS["few"], 80))
+            lab.fail("client", kind, peers.target(VIPS["closed"], 80))
+        lab.load("client", [peers.target(VIPS["few"], 80)], "--count", "200")
+        child, got = storm(lab, VIPS["few"], 4, 1)
+        check(got["held"] == 4, f"{got}")
+        os.kill(lab.mesh_pid(), signal.SIGKILL)
+        child.kill()
+        child.wait()
+        settle(lab)
+
+
+@test
+def who_refuses_is_out_while_no_meshd_lives():
+    with peers.PeerLab(PODS) as lab:
+        prepare(lab)
+        os.kill(lab.mesh_pid(), signal.SIGKILL)
+        began = time.monotonic()
+        child, got = storm(lab, VIPS["half"], 1, 100)
+        took = time.monotonic() - began
+        # Three in a row eject for three seconds: 3 failures at the most for each time that it is let in again.
+        most = 3 * (1 + int(took / 3))
+        failed = sum(got["errors"].values())
+        check(1 <= failed <= most and got["held"] == 100 - failed, f"{got} in {took:.1f} s")
+        ejected = [p["ejected"] for p in lab.dump("mesh_pools") if p["flags"] & 1 and p["endpoint_nr"] == 2]
+        check(ejected == [1], f"ejected: {ejected}")
+        lab.serve("other", 9000)
+        deadline = time.monotonic() + 20
+        while not any(a.startswith("other") for a in lab.load("client", [peers.target(VIPS["half"], 80)], "--count", "40")["answers"]):
+            check(time.monotonic() < deadline, "it does not come back")
+            time.sleep(0.2)
+
+
+@test
+def who_does_not_answer_is_given_up_in_time():
+    if labs.TC_ONLY:
+        return
+    with peers.PeerLab(PODS) as lab:
+        prepare(lab)
+        began = time.monotonic()
+        got = lab.fail("client", "connect", peers.target(VIPS["slow"], 80))
+        took = time.monotonic() - began
+        check(got == "ETIMEDOUT", got)
+        check(0.3 <= took < 0.9, f"{took:.2f} s")
+        settle(lab)
+
+
+main()

@@ -9,7 +9,7 @@ import time
 
 import peers # first: it finds tests/lib
 import labs
-from suite import check, main, test
+from suite import Skip, check, main, test
 
 CLIENT, GOOD, OTHER, HOLE = ("10.244.1.%d" % i for i in (1, 2, 3, 4))
 PODS = [peers.pod("client", [CLIENT]), peers.pod("good", [GOOD]), peers.pod("other", [OTHER]), peers.pod("hole", [HOLE])]
@@ -143,7 +143,7 @@ def who_refuses_is_out_while_no_meshd_lives():
 @test
 def who_does_not_answer_is_given_up_in_time():
     if labs.TC_ONLY:
-        return
+        raise Skip("there are no sockets to set at the links")
     with peers.PeerLab(PODS) as lab:
         prepare(lab)
         began = time.monotonic()

@@ -71,7 +71,7 @@ static const struct option_row options[] = {
 	{ "outbound-traffic-policy", OPTION_OUTBOUND, AT(registry_only), "ALLOW_ANY",
 	  "ALLOW_ANY or REGISTRY_ONLY: what pods may reach whose Sidecar does not say", 0, 0, false },
 	{ "max-services", OPTION_NUMBER, AT(max_services), "65536", "rows, i.e. address x port x client scope", 16, 16777216, false },
-	{ "max-endpoints", OPTION_NUMBER, AT(max_endpoints), "131072", "endpoint addresses", 16, 16777216, false },
+	{ "max-endpoints", OPTION_NUMBER, AT(max_endpoints), "131072", "endpoints, counted for each destination that has them", 16, 16777216, false },
 	{ "max-pods", OPTION_NUMBER, AT(max_pods), "1024", "pods on this node", 8, 65536, false },
 	{ "max-flows", OPTION_NUMBER, AT(max_flows), "65536", "live flows", 64, 16777216, false },
 	{ "max-closed-flows", OPTION_NUMBER, AT(max_closed_flows), "65536", "closed flows remembered, rounded up to a power of two",

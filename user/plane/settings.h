@@ -20,7 +20,7 @@ struct settings {
 	char *root_namespace;	/* istio-system */
 	bool registry_only;	/* outbound-traffic-policy: REGISTRY_ONLY; ALLOW_ANY */
 	uint32_t max_services;	/* rows, i.e. address x port x scope: 65536 */
-	uint32_t max_endpoints; /* distinct endpoint addresses: 131072 */
+	uint32_t max_endpoints; /* each counts for every destination that has it: 131072 */
 	uint32_t max_pods;	/* pods on this node: 1024 */
 	uint32_t max_flows;	/* live flows: 65536 */
 	uint32_t max_closed_flows;    /* ring of closed flows: 65536, rounded up to a power of two */

@@ -139,6 +139,8 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBL7) $(LIBMESH)
 # Parts of user/plane that need neither root nor libbpf.
 $(O)/tests/unit/test_settings: $(O)/user/plane/settings.o
 $(O)/tests/unit/test_journal: $(O)/user/plane/journal.o
+$(O)/tests/unit/test_probe: $(O)/user/plane/probe.o
+$(O)/tests/unit/test_shares: $(O)/user/plane/shares.o
 $(O)/tests/unit/test_rules: $(patsubst %,$(O)/user/plane/%.o,rules rules_files rules_journal rulesdir journal)
 $(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)

@@ -343,6 +343,24 @@ static __always_inline void conn_hurry(struct mesh_conn *conn)
 		timer_run(&slot->timer, conn_patience(conn));
 }
 
+/* It may not go on: whatever comes next of it is answered by a reset. It keeps its place until then, as if it were open: without it, a
+ * packet that comes days later would go unanswered. */
+static __always_inline void conn_cut(struct mesh_conn *conn, __u16 reason)
+{
+	conn->flags |= MESH_CONN_CUT;
+	conn_report(conn, MESH_STATE_CLOSED, reason);
+}
+
+/* A packet of one that was cut has come: both ends hear of it from now on, or never. */
+static __always_inline void conn_cut_seen(struct mesh_conn *conn)
+{
+	if (conn->state == MESH_CONN_CLOSED)
+		return;
+	conn->state = MESH_CONN_CLOSED;
+	quota_give_back(conn);
+	conn_hurry(conn);
+}
+
 /* Takes one of the connections that the interface's pod may have. 0: it has as many as that already. */
 static __always_inline int quota_take(__u32 ifindex)
 {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Sockets whose connection a policy forbids by now, found and destroyed: three iterators, which user space runs in the network namespace
- * of each pod after policies have changed. First those of clients, so that their flows tell why they ended, then those of servers
- * whose client is elsewhere. TCP tells the other end by a reset. Where the kernel lets no program destroy a socket, it is written out for
- * user space to do it. Nothing here decides about new connections.
+ * Sockets found and destroyed by iterators, which user space runs in the network namespace of each pod: those whose connection a policy
+ * forbids by now, after policies have changed; and those whose time is up, which user space has named in mesh_lapsed. Of the former, first
+ * those of clients, so that their flows tell why they ended, then those of servers whose client is elsewhere. TCP tells the other end by a
+ * reset. Where the kernel lets no program destroy a socket, it is written out for user space to do it. Nothing here decides about new
+ * connections.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -127,11 +128,11 @@ static __always_inline long name(const struct cut *c, struct sock_common *skc, _
 	return bpf_seq_write(c->out, &v, sizeof(v));
 }
 
-static __always_inline void destroy(const struct cut *c, struct sock_common *skc, __u8 proto)
+static __always_inline void destroy(const struct cut *c, struct sock_common *skc, __u8 proto, __u32 reason)
 {
 	long rc = cut_names ? name(c, skc, proto) : bpf_sock_destroy(skc);
 
-	mesh_count(MESH_HOOK_CUT, rc ? MESH_REASON_ERROR : MESH_REASON_CUT);
+	mesh_count(MESH_HOOK_CUT, rc ? MESH_REASON_ERROR : reason);
 }
 
 /* Listeners, handshakes and what is over have nothing to cut. */
@@ -165,7 +166,7 @@ int mesh_cut_client(struct bpf_iter__tcp *ctx)
 	if ((!dialled && mesh_pod_owns(c.pod, &c.remote)) || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
 		return 0;
 	mark(&c, flow, tp, state);
-	destroy(&c, skc, MESH_PROTO_TCP);
+	destroy(&c, skc, MESH_PROTO_TCP, MESH_REASON_CUT);
 	return 0;
 }
 
@@ -193,7 +194,7 @@ int mesh_cut_server(struct bpf_iter__tcp *ctx)
 	if (flow_of(tp) || bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) || tcp_began(tp, state) ||
 	    !forbidden(&c, &c.remote, &c.local, c.local_port_be))
 		return 0;
-	destroy(&c, skc, MESH_PROTO_TCP);
+	destroy(&c, skc, MESH_PROTO_TCP, MESH_REASON_CUT);
 	return 0;
 }
 
@@ -229,7 +230,7 @@ static __always_inline void cut_dial(struct cut *c, struct mesh_dial *dial, stru
 	if (flow)
 		flow->policy_id = c->policy_id;
 	flow_end(dial, MESH_STATE_CLOSED, MESH_REASON_CUT);
-	destroy(c, (struct sock_common *)sk, MESH_PROTO_UDP);
+	destroy(c, (struct sock_common *)sk, MESH_PROTO_UDP, MESH_REASON_CUT);
 }
 
 /* Of datagrams only whoever has dialled a service is known to be the client; the rest is left to the links. The iterator holds the
@@ -252,5 +253,30 @@ int mesh_cut_udp(struct bpf_iter__udp *ctx)
 	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
 	if (dial)
 		cut_dial(&c, dial, sk);
+	return 0;
+}
+
+/* The record says why before the socket ends. A cookie is never another socket's. */
+SEC("iter/tcp")
+int mesh_lapse_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct mesh_flow *flow;
+	struct cut c = {};
+	struct tcp_sock *tp;
+	__u32 *reason;
+	__u64 cookie;
+
+	if (!skc || !tcp_talks(skc->skc_state))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
+	cookie = tp ? bpf_get_socket_cookie(tp) : 0;
+	reason = bpf_map_lookup_elem(&mesh_lapsed, &cookie);
+	if (!tp || !reason || !cut_begin(&c, ctx->meta, (struct sock *)tp))
+		return 0;
+	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
+	if (flow)
+		flow->reason = (__u16)*reason;
+	destroy(&c, skc, MESH_PROTO_TCP, *reason);
 	return 0;
 }

@@ -382,6 +382,16 @@ struct {
 	__type(value, __u32);
 } mesh_pod_ends __weak SEC(".maps");
 
+/* mesh_lapsed: sockets whose connection is to end, each with its enum mesh_reason, while user/plane runs the iterator that ends them. Key:
+ * socket cookie. Writer: user/plane. Reader: the iterator. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MESH_LAPSED_MAX);
+	__type(key, __u64);
+	__type(value, __u32);
+} mesh_lapsed __weak SEC(".maps");
+
 /* mesh_barrier: never read. Updating its element makes the kernel wait until no program that started earlier still runs, which is
  * the grace period that freed slots need. */
 struct mesh_barrier_inner {

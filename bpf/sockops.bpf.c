@@ -164,8 +164,8 @@ static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 		return reason;
 	}
 	flow_count_tcp(flow, tp, old);
-	/* A policy cut it: cut.bpf.c has written down which. */
-	reason = flow->reason == MESH_REASON_CUT ? MESH_REASON_CUT : end_reason(old, ((struct sock *)tp)->sk_err);
+	/* Where cut.bpf.c ended it, that has written down why. */
+	reason = flow->reason ? flow->reason : end_reason(old, ((struct sock *)tp)->sk_err);
 	mesh_health_end(flow->backend, state, reason, flow->srtt_us);
 	flow_close(bpf_get_socket_cookie(ops), (__u8)state, reason, NULL);
 	return reason;

@@ -58,12 +58,8 @@ static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
 		conn->verdict_epoch = w->live;
 		return 1;
 	}
-	conn->flags |= MESH_CONN_CUT;
 	conn->flow.policy_id = w->policy_id;
-	conn_report(conn, MESH_STATE_CLOSED, MESH_REASON_CUT);
-	conn->state = MESH_CONN_CLOSED;
-	quota_give_back(conn);
-	conn_hurry(conn);
+	conn_cut(conn, MESH_REASON_CUT);
 	return 0;
 }
 
@@ -84,8 +80,10 @@ __noinline int tc_take(void)
 	conn = conn_get(&w->wire);
 	if (!conn)
 		return 1;
-	if (!still_allowed(w, conn))
+	if (!still_allowed(w, conn)) {
+		conn_cut_seen(conn);
 		return work_tcp(w, TCP_RST, TCP_RST);
+	}
 	/* What was sent back to its own pod was counted on its way in. */
 	if (w->hook == MESH_HOOK_TO_POD && (conn->flags & MESH_CONN_HAIRPIN))
 		return 1;
@@ -105,7 +103,7 @@ static __always_inline int stale(const struct work *w)
 	__u32 at = w->conn_backend;
 
 	if (w->p.t.proto == MESH_PROTO_TCP)
-		return w->conn_state >= MESH_CONN_FIN && work_begins(w);
+		return (w->conn_state >= MESH_CONN_FIN || w->conn_flags & MESH_CONN_CUT) && work_begins(w);
 	if (!at || !(w->conn_flags & MESH_CONN_NAT))
 		return 0;
 	backend = bpf_map_lookup_elem(&mesh_backends, &at);

@@ -504,3 +504,20 @@ int mesh_to_node(struct __sk_buff *skb)
 	aim(w, &w->conn_dialled, 0);
 	return tc_icmp(skb);
 }
+
+/* Not at any link: user space runs it by BPF_PROG_TEST_RUN, to end the connection that stands behind the link header of its packet. */
+SEC("tc")
+int mesh_lapse_conn(struct __sk_buff *skb)
+{
+	struct mesh_conn_lapse end;
+	struct mesh_conn *conn;
+
+	if (bpf_skb_load_bytes(skb, ETH_LEN, &end, sizeof(end)))
+		return TC_ACT_SHOT_;
+	conn = conn_get(&end.wire);
+	if (!conn || conn->flow.cookie != end.cookie || (conn->flags & MESH_CONN_CUT))
+		return TC_ACT_SHOT_;
+	conn_cut(conn, (__u16)end.reason);
+	mesh_count(MESH_HOOK_CUT, (__u16)end.reason);
+	return 0;
+}

@@ -549,6 +549,18 @@ struct mesh_conn {
 _Static_assert(sizeof(struct mesh_conn) == 344, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
 
+/* mesh_lapsed: so many connections are ended at a time. */
+#define MESH_LAPSED_MAX 4096
+
+/* One of the tc path that is to end: what user space gives to mesh_lapse_conn. */
+struct mesh_conn_lapse {
+	struct mesh_tuple wire; /* kind WIRE */
+	__u64 cookie;		/* of its flow: not a later connection with the same ends */
+	__u32 reason;		/* enum mesh_reason */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct mesh_conn_lapse) == 56, "mesh_conn_lapse");
+
 /* First fragments name the ports for the rest. Key and value of mesh_frags. */
 struct mesh_frag_key {
 	struct mesh_addr source, destination;

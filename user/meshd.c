@@ -13,6 +13,7 @@
 #include "base/loop.h"
 #include "base/version.h"
 #include "plane/control.h"
+#include "plane/health.h"
 #include "plane/notify.h"
 #include "plane/plane.h"
 #include "plane/prepare.h"
@@ -26,6 +27,7 @@ struct meshd {
 	struct settings settings;
 	struct loop *loop;
 	struct plane *plane;
+	struct health *health;
 	struct rules *rules;
 	struct watch *watch;
 	struct control *control;
@@ -118,6 +120,7 @@ static int start(struct meshd *m, struct buf *err)
 		rc = rules_new(s, m->plane, &m->rules, err);
 	if (rc)
 		return rc;
+	m->health = health_new(m->loop, s, m->plane);
 	/* Watched before it is read: what changes in between is then an event. */
 	if (s->rules[0]) {
 		m->watch = watch_new(m->loop, s->rules, on_rules, m);
@@ -147,6 +150,7 @@ static void stop(struct meshd *m)
 	if (m->pods)
 		loop_io_del(m->pods);
 	rules_free(m->rules);
+	health_free(m->health);
 	if (m->plane)
 		plane_close(m->plane);
 	loop_free(m->loop);

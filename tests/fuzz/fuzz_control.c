@@ -75,6 +75,18 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 	return 0;
 }
 
+void plane_endpoints(struct plane *p, struct str host, endpoint_fn fn, void *data)
+{
+	struct endpoint_view v = { .cluster = STR("outbound|80|v1|s.example.com|why"),
+				   .why = STR("check: status 503") };
+
+	if (!fn(data, &v))
+		return;
+	v = (struct endpoint_view){ .cluster = host, .state = ENDPOINT_HEALTHY, .until_realtime_ns = UINT64_MAX };
+	v.backend.proto = 255;
+	fn(data, &v);
+}
+
 void flow_json(struct json *j, const struct flow_view *v)
 {
 	json_object(j);

@@ -33,6 +33,7 @@ def main():
         "diff": apply + frame(5, (b"file:x", RULES.replace(b"80", b"81"))),
         "explain": frame(6, (b"source", b"p"), (b"destination", b"s:80"), (b"protocol", b"tcp")),
         "flows": frame(7, (b"workload", b"a/b"), (b"state", b"open"), (b"live", b"1"), (b"output", b"json")),
+        "endpoints": frame(9, (b"name", b"s.example.com"), (b"output", b"wide")),
         "status": frame(8, (b"output", b"json")),
         "journal": frame(100, (b"put:Service/default/s", RULES), (b"del:Service/default/t", b"")),
         "bad-magic": b"TULX" + frame(1)[4:],

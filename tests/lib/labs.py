@@ -175,3 +175,6 @@ class Lab:
 
     def flows(self, *options):
         return [json.loads(line) for line in self.ctl("flows", "-o", "json", *options).splitlines()]
+
+    def endpoints(self, *args):
+        return [json.loads(line) for line in self.ctl("endpoints", "-o", "json", *args).splitlines()]

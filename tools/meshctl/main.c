@@ -27,6 +27,8 @@ const struct verb verbs[] = {
 	  COMPILE_FLAGS | FLAG(OUTPUT) | FLAG(PROTOCOL), "json", 2, verb_explain },
 	{ "flows", "", "connections, open and closed, with their counters",
 	  FLAG(WORKLOAD) | FLAG(SERVICE) | FLAG(STATE) | FLAG(LIVE) | FLAG(OUTPUT), "json", 0, verb_flows },
+	{ "endpoints", "[HOST]", "how the endpoints of services fare, and why", FLAG(OUTPUT), "wide|json", 0,
+	  verb_endpoints },
 	{ "status", "", "state of meshd and of the data path", FLAG(OUTPUT), "wide|json", 0, verb_status },
 	{ "version", "", "versions of meshctl and of meshd", FLAG(OUTPUT), "json", 0, verb_version },
 	{ "completion", "bash", "print the completion script of a shell", 0, NULL, 0, verb_completion },

@@ -88,6 +88,7 @@ int verb_diff(struct args *a);
 int verb_get(struct args *a);
 int verb_explain(struct args *a);
 int verb_flows(struct args *a);
+int verb_endpoints(struct args *a);
 int verb_status(struct args *a);
 int verb_version(struct args *a);
 int verb_completion(struct args *a);

@@ -184,7 +184,15 @@ static void commit(struct apply *a)
 	snapshot_unref(p->old_snapshot);
 	p->old_snapshot = p->snapshot;
 	p->snapshot = snapshot_ref(a->s);
+	p->applied++;
 	barrier_kick(p);
+	/* Endpoints of a workload that fails its check must not be chosen until somebody finds the time. */
+	for (uint32_t i = 0; i < a->fresh_nr && p->health; i++) {
+		if (!a->s->units[a->fresh[i]]->probe_nr)
+			continue;
+		health_rules(p->health);
+		break;
+	}
 }
 
 static int apply_once(struct plane *p, struct snapshot *s, struct plane_applied *ret, struct buf *err)

@@ -256,6 +256,15 @@ static void eject_end(struct plane *p, uint32_t slot)
 		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->ejected, 1, __ATOMIC_ACQ_REL);
 }
 
+/* It does not count among the endpoints of its pool that fail. */
+static void fail_end(struct plane *p, uint32_t slot)
+{
+	uint32_t was = __atomic_fetch_and(&health_at(p, slot)->flags, ~(uint32_t)MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
+
+	if (was & MESH_HEALTH_FAILS)
+		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->unhealthy, 1, __ATOMIC_ACQ_REL);
+}
+
 static void backend_free(struct plane *p, uint32_t slot)
 {
 	struct mesh_backend *b = backend_at(p, slot);
@@ -276,6 +285,7 @@ static void backend_leave(struct plane *p, uint32_t slot)
 	__atomic_fetch_or(&h->flags, MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
 	__atomic_store_n(&backend_at(p, slot)->used, 0, __ATOMIC_RELEASE);
 	eject_end(p, slot);
+	fail_end(p, slot);
 	p->backend_tags[slot] = ++p->backend_tag;
 	retire(p, RETIRED_BACKEND, slot, NULL);
 	p->retired[p->retired_nr - 1].leave = p->backend_tag;

@@ -15,8 +15,6 @@
 void cut_choose(struct plane *p)
 {
 	p->cut_by = CUT_BY_LINKS;
-	if (!p->cut)
-		return;
 	if (!p->sock_diag && libbpf_find_vmlinux_btf_id("bpf_sock_destroy", BPF_TRACE_FENTRY) > 0)
 		p->cut_by = CUT_BY_PROGRAM;
 	else if (sockdiag_destroys())

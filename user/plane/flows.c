@@ -106,8 +106,8 @@ static bool has_flows(void *data, uint64_t netns_cookie)
 	return netns_cookie && bsearch(&netns_cookie, c->v, c->nr, sizeof(*c->v), cookie_cmp);
 }
 
-/* Live flows as they are now: those of mesh_flows are read twice, first for who has any. */
-static int live_fresh(struct reading *r)
+/* Live flows as they are now: those of mesh_flows are read twice, first for who has any that `fresh` (NULL: all) picks. */
+static int live_fresh(struct reading *r, flow_is fresh, void *data)
 {
 	static const enum plane_iter_id ids[] = { PLANE_ITER_FLOWS_TCP, PLANE_ITER_FLOWS_UDP };
 	struct cookies c = { 0 };
@@ -117,13 +117,49 @@ static int live_fresh(struct reading *r)
 		return rc;
 	c.v = xcalloc(r->live_nr, sizeof(*c.v));
 	for (uint32_t i = 0; i < r->live_nr; i++)
-		c.v[c.nr++] = r->live[i].netns_cookie;
-	qsort(c.v, c.nr, sizeof(*c.v), cookie_cmp);
-	podsocks_run(r->p, &(struct podsocks){
-				   .ids = ids, .id_nr = sizeof(ids) / sizeof(*ids), .wants = has_flows, .data = &c });
+		if (!fresh || fresh(data, &r->live[i]))
+			c.v[c.nr++] = r->live[i].netns_cookie;
+	if (c.nr) {
+		qsort(c.v, c.nr, sizeof(*c.v), cookie_cmp);
+		podsocks_run(r->p,
+			     &(struct podsocks){
+				     .ids = ids, .id_nr = sizeof(ids) / sizeof(*ids), .wants = has_flows, .data = &c });
+		r->live_nr = 0;
+		rc = live_read(r);
+	}
 	free(c.v);
-	r->live_nr = 0;
-	return live_read(r);
+	return rc;
+}
+
+/* Of the tc path, for flows_live. */
+struct conn_reading {
+	void (*fn)(void *data, const struct mesh_flow *flow, const struct mesh_tuple *wire);
+	void *data;
+};
+
+static void each_conn(void *data, const void *key, const void *value)
+{
+	const struct conn_slot *slot = value;
+	const struct conn_reading *r = data;
+
+	if (slot->conn.flags & MESH_CONN_RECORD)
+		r->fn(r->data, &slot->conn.flow, key);
+}
+
+int flows_live(struct plane *p, flow_is fresh,
+	       void (*fn)(void *data, const struct mesh_flow *flow, const struct mesh_tuple *wire), void *data)
+{
+	struct conn_reading conns = { .fn = fn, .data = data };
+	struct reading r = { .p = p };
+	int rc = live_fresh(&r, fresh, data);
+
+	for (uint32_t i = 0; i < r.live_nr && !rc; i++)
+		fn(data, &r.live[i], NULL);
+	free(r.live);
+	if (!rc)
+		rc = batch_each(p, PLANE_MAP_CONNS, sizeof(struct mesh_tuple), sizeof(struct conn_slot), each_conn,
+				&conns);
+	return rc;
 }
 
 static void live_conn(void *data, const void *key, const void *value)
@@ -294,7 +330,7 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 		return -errno;
 	r.real_minus_boot_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
 	r.head_before = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
-	rc = live_fresh(&r);
+	rc = live_fresh(&r, NULL, NULL);
 	if (!rc)
 		rc = conns_read(&r);
 	r.head = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);

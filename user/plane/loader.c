@@ -324,6 +324,11 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 	if (bpf_prog_attach(bpf_program__fd(skel->progs.mesh_redirect), p->map_fd[PLANE_MAP_SOCKETS],
 			    BPF_SK_MSG_VERDICT, 0))
 		return -errno;
+	if (p->tc) {
+		p->lapse_conn_fd = fcntl(bpf_program__fd(skel->progs.mesh_lapse_conn), F_DUPFD_CLOEXEC, 3);
+		if (p->lapse_conn_fd < 0)
+			return -errno;
+	}
 	skel_iters(skel, iters);
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		if (bpf_program__autoload(iters[i]))
@@ -342,9 +347,11 @@ static void skip_absent(const struct plane *p, struct mesh *skel)
 	skel_tc(skel, tc);
 	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
 		bpf_program__set_autoload(tc[i], false);
+	bpf_program__set_autoload(skel->progs.mesh_lapse_conn, p->tc);
 	skel_iters(skel, iters);
-	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i <= PLANE_ITER_CUT_SERVER && p->cut_by == CUT_BY_LINKS; i++)
-		bpf_program__set_autoload(iters[i], false);
+	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i <= PLANE_ITER_CUT_SERVER; i++)
+		bpf_program__set_autoload(iters[i], p->cut && p->cut_by != CUT_BY_LINKS);
+	bpf_program__set_autoload(iters[PLANE_ITER_LAPSE_TCP], p->cut_by != CUT_BY_LINKS);
 	/* Before Linux 6.5, which has this function too, an iterator may hold the very lock that taking its socket in needs. */
 	if (libbpf_find_vmlinux_btf_id("bpf_sock_destroy", BPF_TRACE_FENTRY) <= 0)
 		bpf_program__set_autoload(iters[PLANE_ITER_STEP_ENDS], false);
@@ -445,7 +452,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->accel.flow = s->accelerate_flow;
 	p->accel.pod = s->accelerate_pod;
 	p->accel.max = s->max_accelerated;
-	p->lock_fd = p->cgroup_fd = p->conntrack_fd = -1;
+	p->lock_fd = p->cgroup_fd = p->conntrack_fd = p->lapse_conn_fd = -1;
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		p->iter_fd[i] = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
@@ -580,6 +587,8 @@ void plane_close(struct plane *p)
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		if (p->iter_fd[i] >= 0)
 			close(p->iter_fd[i]);
+	if (p->lapse_conn_fd >= 0)
+		close(p->lapse_conn_fd);
 	if (p->cgroup_fd >= 0)
 		close(p->cgroup_fd);
 	if (p->lock_fd >= 0)

@@ -80,6 +80,38 @@ void flow_json(struct json *j, const struct flow_view *v);
 typedef bool (*policy_fn)(void *data, struct str name, const struct mesh_policy_hits *hits);
 int plane_policies(struct plane *p, policy_fn fn, void *data);
 
+/* State of an endpoint, what keeps connections from it first: X(name, text). */
+#define ENDPOINT_STATES(X)          \
+	X(GONE, "gone")             \
+	X(DRAINING, "draining")     \
+	X(UNHEALTHY, "unhealthy")   \
+	X(EJECTED, "ejected")       \
+	X(WARMING_UP, "warming up") \
+	X(HEALTHY, "healthy")
+#define X(name, text) ENDPOINT_##name,
+enum endpoint_state { ENDPOINT_STATES(X) ENDPOINT_STATE_NR };
+#undef X
+
+/* One endpoint of one cluster. Texts live until the callback returns. */
+struct endpoint_view {
+	struct str cluster;	/* "outbound|port|subset|host" */
+	struct str workload;	/* "namespace/pod/serviceaccount", empty: unknown */
+	struct str locality;	/* "region/zone/subzone", empty: unknown */
+	struct str check;	/* what the last active check said, empty: nobody checks it */
+	struct str why;		/* it is not healthy, in a few words */
+	uint32_t weight, level; /* weight 0: the rules have it no more */
+	enum endpoint_state state;
+	struct mesh_backend backend; /* copies */
+	struct mesh_health health;
+	struct mesh_pool pool;
+	uint64_t until_realtime_ns, since_realtime_ns; /* of its ejection, of its warming up or draining; 0: none */
+};
+
+/* Endpoints that the rules have, and those that connections are left on: of this host ("name", "name.namespace", "namespace/name" or the
+ * whole host), or of all when it is empty. fn returns false to stop. */
+typedef bool (*endpoint_fn)(void *data, const struct endpoint_view *v);
+void plane_endpoints(struct plane *p, struct str host, endpoint_fn fn, void *data);
+
 /* Status as a JSON object: versions, kernel, sizes and use of each map, counters by hook and reason, pods enrolled, losses,
  * honest limits found at start (missing helpers, foreign programs). */
 void plane_status(struct plane *p, struct json *j);

@@ -16,6 +16,7 @@
  *   accel.c   who is accelerated                           drain.c    nobody any more
  *   shortcuts.c  packets straight from pod to pod        conntrack.c  netfilter's entries
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
+ *   ends.c    connections ended by name      health.c, and what health_int.h names: endpoints watched      endpoints.c  and listed
  */
 #ifndef PLANE_PLANE_INT_H
 #define PLANE_PLANE_INT_H
@@ -72,6 +73,7 @@
 	X(SUITORS, mesh_suitors)       \
 	X(SOCKETS, mesh_sockets)       \
 	X(POD_ENDS, mesh_pod_ends)     \
+	X(LAPSED, mesh_lapsed)         \
 	X(BARRIER, mesh_barrier)
 
 /* Every attached program in the order of attaching: who ends a flow before who opens it. Detached the other way round. */
@@ -107,10 +109,11 @@ enum plane_prog_id { PLANE_PROGS(X) PLANE_PROG_NR };
 enum plane_tc_id { PLANE_TC_PROGS(X) PLANE_TC_NR };
 #undef X
 
-/* Iterators over sockets: two refresh flows; the others cut connections, whoever knows more of one first. */
+/* Iterators over sockets: two refresh flows; one ends connections by name; the others cut them, whoever knows more of one first. */
 #define PLANE_ITERS(X)                 \
 	X(FLOWS_TCP, mesh_flows_tcp)   \
 	X(FLOWS_UDP, mesh_flows_udp)   \
+	X(LAPSE_TCP, mesh_lapse_tcp)   \
 	X(CUT_CLIENT, mesh_cut_client) \
 	X(CUT_UDP, mesh_cut_udp)       \
 	X(CUT_SERVER, mesh_cut_server) \
@@ -291,6 +294,7 @@ struct plane {
 	int prog_fd[PLANE_PROG_NR]; /* -1: this kernel has no such hook */
 	uint32_t attach_type[PLANE_PROG_NR];
 	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
+	int lapse_conn_fd;	/* the program that ends a connection of the tc path; -1: not loaded */
 	uint32_t tc_id[PLANE_TC_NR];
 	bool sockets, tc; /* what is to be attached */
 	bool traced;	  /* nothing is left to attach for it */
@@ -319,6 +323,7 @@ struct plane {
 
 	uint64_t next_epoch;
 	struct snapshot *snapshot;     /* live; NULL before the first apply */
+	uint64_t applied;	       /* how often there was another one */
 	struct lowered **lowered;      /* of snapshot->units, same index */
 	struct snapshot *old_snapshot; /* to be dropped when idle */
 	struct lowered *adopted;       /* what an earlier meshd left live; NULL after the first apply */
@@ -340,6 +345,7 @@ struct plane {
 	struct ifaces ifaces;
 	struct ring_buffer *offers; /* of mesh_offers; NULL: nobody makes any */
 	int conntrack_fd;
+	struct health *health; /* NULL: nobody watches */
 	struct {
 		enum accelerate mode; /* of pods that nothing else is said of */
 		bool loopback;
@@ -555,6 +561,24 @@ void shortcut_counts(const struct plane *p, const struct mesh_flow *f, struct sh
 /* Member of the status object. */
 void shortcuts_json(struct json *j, const struct plane *p);
 
+/* ---- flows.c ---- */
+typedef bool (*flow_is)(void *data, const struct mesh_flow *flow);
+/* Every live flow; `wire` is NULL for those of sockets. The counters of those that `fresh` picks are brought up to date first, as are
+ * others of the same pods. 0 or -errno. */
+int flows_live(struct plane *p, flow_is fresh,
+	       void (*fn)(void *data, const struct mesh_flow *flow, const struct mesh_tuple *wire), void *data);
+
+/* ---- ends.c ---- */
+/* A connection whose time is up. */
+struct end {
+	uint64_t cookie, netns_cookie;
+	struct mesh_tuple wire; /* of the tc path */
+	bool conn;
+	uint32_t reason; /* enum mesh_reason */
+};
+/* Ends them, MESH_LAPSED_MAX at most: sockets of pods at once, what only the links see at its next packet. 0, or the last -errno. */
+int ends_run(struct plane *p, const struct end *ends, uint32_t nr);
+
 /* ---- sockdiag.c ---- */
 /* This kernel destroys sockets on request (CONFIG_INET_DIAG_DESTROY, and the handlers of TCP and UDP). */
 bool sockdiag_destroys(void);
@@ -587,6 +611,18 @@ const char *cut_text(const struct plane *p); /* for status; NULL: nothing is cut
 void cut_init(struct plane *p);
 /* The policies of `epoch`, which is live by now, may forbid connections that are open: those are ended. */
 void cut_forbidden(struct plane *p, uint64_t epoch);
+
+/* ---- endpoints.c ---- */
+/* Member of the status object. */
+void endpoints_json(struct json *j, const struct plane *p);
+
+/* ---- health.c ---- */
+/* Looks at the live rules now. */
+void health_rules(struct health *h);
+
+/* ---- checks.c ---- */
+/* What the last active check of an endpoint said; NULL: nobody checks it. */
+const char *check_result(const struct health *h, uint32_t backend);
 
 /* ---- links.c ---- */
 #define PLANE_PATH_LEN 4096

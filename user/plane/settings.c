@@ -30,6 +30,7 @@ enum option_type {
 	OPTION_SWITCH,
 	OPTION_OUTBOUND,
 	OPTION_CHANGE,
+	OPTION_REMOVAL,
 	OPTION_ACCELERATE, /* enum accelerate */
 	OPTION_FLAG,	   /* takes no value; command line only */
 	OPTION_TYPE_NR,
@@ -40,6 +41,7 @@ static const char *const words_of[OPTION_TYPE_NR][2] = {
 	[OPTION_SWITCH] = { "on", "off" },
 	[OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
 	[OPTION_CHANGE] = { "cut", "keep" },
+	[OPTION_REMOVAL] = { "reset", "keep" },
 };
 
 struct option_row {
@@ -88,6 +90,10 @@ static const struct option_row options[] = {
 	  "entries of hash rings, Maglev tables and turns by weight, old and new ones together", 64, 67108864, false },
 	{ "on-policy-change", OPTION_CHANGE, AT(cut), "keep",
 	  "keep or cut the established connections that a change of policies forbids", 0, 0, false },
+	{ "drain-timeout", OPTION_NUMBER, AT(drain_timeout_s), "0",
+	  "seconds that connections of an endpoint which is draining or gone may last; 0: as long as they do", 0, 31536000, false },
+	{ "on-endpoint-removal", OPTION_REMOVAL, AT(reset_removed), "keep",
+	  "keep or reset the connections of an endpoint that the rules have no more", 0, 0, false },
 	{ "sock-diag", OPTION_SWITCH, AT(sock_diag), "off",
 	  "on or off: cut connections through sock_diag even where the kernel has bpf_sock_destroy", 0, 0, false },
 	{ "socket-hooks", OPTION_SWITCH, AT(socket_hooks), "on", "on or off: decide at connect(); off leaves it all to tc", 0, 0, false },

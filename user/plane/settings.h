@@ -30,6 +30,8 @@ struct settings {
 	uint32_t max_policy_terms;    /* steps of policy programs, old and new: 262144 */
 	uint32_t max_table_entries;   /* of hash rings, Maglev tables and turns by weight, old and new: 1048576 */
 	bool cut;		      /* on-policy-change: cut; keep */
+	uint32_t drain_timeout_s;     /* of connections whose endpoint drains or is gone; 0: never */
+	bool reset_removed;	      /* on-endpoint-removal: reset; keep */
 	bool sock_diag;		      /* sockets are cut through it even where programs can: off */
 	bool socket_hooks;	      /* programs at the sockets: on */
 	bool tc;		      /* programs at the links of pods and node: on */

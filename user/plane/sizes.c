@@ -90,6 +90,7 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_SUITORS] = 2 * s->max_accelerated;
 	max[PLANE_MAP_SOCKETS] = s->max_accelerated;
 	max[PLANE_MAP_POD_ENDS] = 2 * p->max_pods;
+	max[PLANE_MAP_LAPSED] = MESH_LAPSED_MAX;
 	max[PLANE_MAP_BARRIER] = 1;
 }
 

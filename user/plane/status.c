@@ -226,6 +226,7 @@ void plane_status(struct plane *p, struct json *j)
 	ifaces_json(j, p);
 	json_kuint(j, "services", p->snapshot ? p->snapshot->unit_nr : 0);
 	json_kuint(j, "rows", live_rows(p));
+	endpoints_json(j, p);
 	maps_json(j, p, flows);
 	counters_json(j, p);
 	programs_json(j, p);

@@ -202,6 +202,7 @@ static verb_fn verb_find(uint16_t type)
 		[WIRE_DELETE] = verb_delete,	   [WIRE_GET] = verb_get,
 		[WIRE_DIFF] = verb_diff,	   [WIRE_EXPLAIN] = verb_explain,
 		[WIRE_FLOWS] = verb_flows,	   [WIRE_STATUS] = verb_status,
+		[WIRE_ENDPOINTS] = verb_endpoints,
 	};
 
 	return type < sizeof(verbs) / sizeof(*verbs) ? verbs[type] : NULL;

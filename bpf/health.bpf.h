@@ -51,10 +51,11 @@ __weak __noinline int mesh_slot_give(__u32 backend)
 	struct mesh_pool *pool = pool_of(backend);
 	struct mesh_health *h = health_of(backend);
 
-	if (pool)
-		__sync_fetch_and_add(&pool->active, (__u32)-1);
-	if (h)
-		__sync_fetch_and_add(&h->active, (__u32)-1);
+	/* As when it was taken: where one is missing nothing was counted. */
+	if (!pool || !h)
+		return 0;
+	__sync_fetch_and_add(&pool->active, (__u32)-1);
+	__sync_fetch_and_add(&h->active, (__u32)-1);
 	return 0;
 }
 

@@ -107,27 +107,34 @@ def run(name, command, timeout, env=None, quiet=False, label=""):
 
 def run_all(programs, timeout, env=None, after=None, quiet=False):
     """programs: (name, command) pairs. Prints the sum last; the exit code."""
-    return run_lanes([programs], timeout, env, after, quiet)
+    return run_stages([programs], 1, timeout, env, after, quiet)
 
 
-def run_lanes(lanes, timeout, env=None, after=None, quiet=False):
-    """The same for several lists of programs beside each other, whose lines are labelled then."""
+def run_stages(stages, workers, timeout, env=None, after=None, quiet=False):
+    """The same for several lists of programs, one list after the other. `workers` of a list run beside each other; their lines are labelled
+    then."""
     totals, lock = Totals(), threading.Lock()
 
-    def lane(programs):
-        for name, command in programs:
-            one = run(name, command, timeout, env, quiet, f"{name}: " if len(lanes) > 1 else "")
+    def work(waiting):
+        while True:
+            with lock:
+                name, command = next(waiting, (None, None))
+            if name is None:
+                return
+            one = run(name, command, timeout, env, quiet, f"{name}: " if workers > 1 else "")
             with lock:
                 totals.add(one.passed, one.failed, one.skipped)
                 if after:
                     after()
 
-    threads = [threading.Thread(target=lane, args=(programs, ), daemon=True) for programs in lanes if programs]
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for programs in stages:
+            waiting = iter(programs)
+            threads = [threading.Thread(target=work, args=(waiting, ), daemon=True) for _ in programs[:workers]]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
     finally:
         for process in list(RUNNING):
             end_group(process)

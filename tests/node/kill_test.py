@@ -171,7 +171,7 @@ def start_with_nothing_there():
         check(how == "ready", f"start: {how} {k.log()}")
         k.whole([A[2]], "undisturbed start")
         made, wanted = k.made(), objects()
-        at_links = sum(name.count("_pod_") + name.count("_node_") for name in made[0])
+        at_links = sum("link_mesh_" in name and ("_pod_" in name or "_node_" in name) for name in made[0])
         check(at_links == 2 * len(GUESTS) + 2, f"programs at links: {made[0]}")
         k.stop()
         k.unload()

@@ -19,7 +19,7 @@ from suite import check, main, test
 
 # Of a start, the calls that change what outlives it (KILLS=full: all of them); loading and asking leave nothing behind.
 STARTS = [] if os.environ.get("KILLS") == "full" else ["--changes"]
-STEP = 1 if os.environ.get("KILLS") == "full" else 3 # each third of those calls
+STEP = 1 if os.environ.get("KILLS") == "full" else 7 # each seventh of those calls
 KILLAT = os.path.join(peers.PROGRAMS, "killat")
 GUESTS = [peers.pod("client", ["10.244.1.1"])] + [
     peers.pod(name, [f"10.244.1.{10 + i}"]) for i, name in enumerate(("a1", "a2", "b1", "b2"))]
@@ -147,10 +147,10 @@ def objects():
     return sorted(found + ["prog"] * len(progs))
 
 
-def objects_become(wanted, when, n=0):
-    """Freed objects go after a grace period: bounded, ends with the condition. Slow, so only after each tenth kill: what is pinned
-    and attached is looked at after each, and nothing else can keep an object of a dead process."""
-    if n % 10:
+def objects_become(wanted, when, n=1):
+    """Freed objects go after a grace period: bounded, ends with the condition. Slow, so only after the first kill, and some more: what is
+    pinned and attached is looked at after each, and nothing else can keep an object of a dead process."""
+    if (n - 1) % 10:
         return
     deadline = time.monotonic() + 10
     while True:

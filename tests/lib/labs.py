@@ -28,6 +28,21 @@ SHAPE = os.environ.get("TULLE_TEST_SHAPE", "bridge")
 SHORT = TC_ONLY and os.environ.get("TULLE_TEST_LONG") != "1"
 
 
+# A Deployment of two pods that serve, and a pod that does not.
+WEB = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: client, labels: {app: client}}, spec: {containers: [{name: c}]}}
+"""
+
+
 def sample(*names):
     """A file of the public samples, which are not part of this repository."""
     path = os.path.join(SAMPLES, *names)

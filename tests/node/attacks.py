@@ -21,8 +21,8 @@ def impostor(node, six, port):
     """A server and a client in a namespace that a process of the client's pod without any right has made, and that has the addresses of
     both pods. They talk to each other, by the tuple of the real ones."""
     client, server = accel.IPS["client"][six], accel.IPS["server"][six]
-    length = 128 if six else 32
-    script = (f"ip link set lo up && ip addr add {client}/{length} dev lo && ip addr add {server}/{length} dev lo || exit 1; "
+    rest = "/128 dev lo nodad" if six else "/32 dev lo" # an address that is still being looked at cannot be bound
+    script = (f"ip link set lo up && ip addr add {client}{rest} && ip addr add {server}{rest} || exit 1; "
               f"{pairs.PAIR} serve {pairs.PORT} </dev/null >/dev/null & "
               f"until [ -n \"$(ss -Hltn 'sport = :{pairs.PORT}')\" ]; do sleep 0.02; done; "
               f"read line; exec {pairs.PAIR} hold {peers.target(server, pairs.PORT)} {peers.target(client, port)}")

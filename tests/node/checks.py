@@ -6,21 +6,9 @@ import contextlib
 import subprocess
 import time
 
-from labs import Lab
+from labs import WEB, Lab
 from suite import check, main, test
 
-APP = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}
----
-{apiVersion: v1, kind: Pod, metadata: {name: client}, spec: {containers: [{name: c}]}}
-"""
 SERVICE = """
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -101,7 +89,7 @@ class Health:
 
 @contextlib.contextmanager
 def checked(family, probe):
-    with Lab(texts=[APP]) as lab:
+    with Lab(texts=[WEB]) as lab:
         healths = [Health(lab, f"web-{i}") for i in range(2)]
         try:
             lab.mesh()

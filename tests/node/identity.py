@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from labs import BUILD, CONN, TC_ONLY, Lab, run
+from labs import BUILD, CONN, TC_ONLY, WEB, Lab, run
 from suite import Skip, check, main, test
 
 APP = """
@@ -15,17 +15,7 @@ APP = """
 ---
 {apiVersion: v1, kind: Service, metadata: {name: nobody}, spec: {selector: {app: nobody}, ports: [{port: 80}]}}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}
----
-{apiVersion: v1, kind: Pod, metadata: {name: client, labels: {app: client}}, spec: {containers: [{name: c}]}}
-"""
+""" + WEB
 
 # Makes namespaces of its own, takes ADDRESS and VIP for itself, waits for a line, and talks to itself over them.
 IMPOSTOR = """

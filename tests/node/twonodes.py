@@ -22,6 +22,13 @@ def pods(name, app, replicas):
 SERVICE = json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {
     "selector": {"app": "web"}, "ports": [{"name": "t", "port": 80, "targetPort": 8080},
                                           {"name": "u", "port": 80, "targetPort": 8080, "protocol": "UDP"}]}})
+# For the law of its split: least request gives more to who ends connections sooner.
+RANDOM = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: default}
+spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+"""
 NEAR = "\n---\n".join((SERVICE, pods("web-a", "web", 1), pods("good", "client", 1), pods("bad", "client", 1)))
 FAR = "\n---\n".join((pods("web-b", "web", 2), pods("client-b", "client", 1)))
 POLICY = """
@@ -44,8 +51,9 @@ def two(*options):
 def flows_across_are_balanced():
     near, far = two()
     with far.after(near):
-        near.mesh()
-        far.mesh()
+        for lab in (near, far):
+            lab.mesh()
+            lab.apply(texts=[RANDOM])
         for lab, client in ((near, "good"), (far, "client-b")):
             for address in near.service("web")["ips"]:
                 for options in ([], ["--udp"]):

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Endpoints of clusters as all workers of meshl7 see them: active requests, connections, failures, ejection. State is found by the name of
+ * the cluster and the endpoint's address, so that it outlives rules. Counters are atomic; nothing here blocks.
+ */
+#ifndef L7_BALANCE_H
+#define L7_BALANCE_H
+
+#include "l7/route.h"
+
+/* One endpoint of one cluster; lives as long as the process or until nobody refers to it. */
+struct lb_host {
+	struct mesh_addr addr;
+	uint16_t port;
+	_Atomic uint32_t active;	   /* requests */
+	_Atomic uint32_t conns;		   /* connections open or being opened */
+	_Atomic uint64_t ejected_until_ms; /* CLOCK_MONOTONIC; 0: it is not */
+	/* the rest is balance.c's */
+};
+
+struct lb_cluster; /* shared by all rules that have a cluster of that name */
+struct lb;
+
+struct lb *lb_new(void);
+void lb_free(struct lb *lb);
+/*
+ * The state of every cluster of these rules, found or made; thread-safe. Returns an array that lb_of() indexes, owned by the caller until
+ * lb_detach(). Clusters of no rules are freed.
+ */
+struct lb_view;
+struct lb_view *lb_attach(struct lb *lb, const struct http_rules *r);
+void lb_detach(struct lb_view *v);
+struct lb_cluster *lb_of(const struct lb_view *v, const struct mesh_http_image *image,
+			 const struct mesh_http_cluster *c);
+
+/* Endpoints that were tried already for this request. */
+#define LB_TRIED_MAX 8
+struct lb_tried {
+	const struct lb_host *v[LB_TRIED_MAX];
+	uint32_t nr;
+};
+
+/*
+ * Chooses an endpoint: by level, then the cluster's kind (P2C over active requests, weighted as Envoy does; random; smooth round robin;
+ * ring, Maglev by `hash`). Ejected ones are passed over unless too few are left (min_health_percent) or all are. NULL: there is none.
+ * *ret_ep is the endpoint as the rules have it.
+ */
+struct lb_host *lb_pick(struct lb_cluster *c, const uint64_t *hash, const struct lb_tried *tried, uint64_t draw,
+			uint64_t now_ms, const struct mesh_http_endpoint **ret_ep);
+
+/* Limits of the cluster (connectionPool). false: over, nothing was taken. Given back once each. */
+enum lb_limit { LB_CONNECTIONS, LB_PENDING, LB_REQUESTS, LB_RETRIES, LB_LIMIT_NR };
+bool lb_take(struct lb_cluster *c, enum lb_limit what);
+void lb_give(struct lb_cluster *c, enum lb_limit what);
+
+/* How a request to it ended. status 0: no answer (`local`: it did not connect, or in time). May eject: returns for how long in ms, else 0. */
+uint64_t lb_result(struct lb_cluster *c, struct lb_host *h, uint16_t status, bool local, uint64_t now_ms);
+
+#endif

@@ -84,6 +84,8 @@ struct mesh_l7_worker {
 	__u64 open;	      /* of these, now */
 	__u64 upstream_open;  /* connections to endpoints, now */
 	__u64 active;	      /* requests, now */
+	__u64 refused;	      /* connections of clients that were ended since what came was no request */
+	__u64 refused_tls;    /* among them those that began with TLS */
 	__u64 log_dropped;    /* lines of the access log that found no room */
 	__u64 series_dropped; /* requests counted in the first series for want of room */
 	__u32 series_nr;      /* those below are whole; stored with release */

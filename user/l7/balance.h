@@ -8,14 +8,16 @@
 
 #include "l7/route.h"
 
-/* One endpoint of one cluster; lives as long as the process or until nobody refers to it. */
+/*
+ * One endpoint of one cluster. It and its cluster live as long as rules have it, and while `active` or `conns` is not 0. balance.c has it
+ * in a struct that says more.
+ */
 struct lb_host {
 	struct mesh_addr addr;
 	uint16_t port;
 	_Atomic uint32_t active;	   /* requests */
 	_Atomic uint32_t conns;		   /* connections open or being opened */
 	_Atomic uint64_t ejected_until_ms; /* CLOCK_MONOTONIC; 0: it is not */
-	/* the rest is balance.c's */
 };
 
 struct lb_cluster; /* shared by all rules that have a cluster of that name */

@@ -94,12 +94,16 @@ struct http_answer {
 void http_answer_head(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 		      const struct http_answer *a, struct buf *out);
 
-/* Appends a whole answer of the proxy's own (redirect, direct response, error, CORS preflight): head and, but for HEAD, body. */
+/*
+ * Appends a whole answer of the proxy's own (redirect, direct response, error, CORS preflight): head and, but for HEAD, body. Of place, rq
+ * and c those are NULL that are not known: of a request whose head was refused all three.
+ */
 struct http_own {
 	uint16_t status;
 	struct str body, type; /* type empty: text/plain */
 	struct str location;   /* empty: none */
 	bool keep_alive, http10, head_only;
+	bool overloaded;   /* x-envoy-overloaded: true */
 	const char *flags; /* response flags for x-tulle-flags: none are sent when NULL */
 };
 void http_own_answer(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,

@@ -15,6 +15,10 @@ struct worker_shared {
 	struct mesh_l7_stats *stats; /* NULL: nobody counts */
 	struct access_sink log;
 	bool bind_client; /* sockets to endpoints get the client's address */
+	/* Waits in milliseconds; 0: 60 s, 300 s, 1 h */
+	uint32_t head_ms; /* from the first byte of a request to the end of its head */
+	uint32_t body_ms; /* for the next bytes of a body, or for room for them */
+	uint32_t idle_ms; /* between requests, in tunnels, and for answers where the route has no timeout */
 	/* An endpoint was ejected. Called by any worker, must not wait. NULL: nobody wants to know. */
 	void (*ejected)(void *data, struct str cluster, const struct lb_host *host, uint64_t ms);
 	void *data;

@@ -28,8 +28,11 @@ static void print_row(const struct unit *u, const struct u_row *r, struct buf *o
 		buf_printf(out, "%sscope %u ", r->scope & MESH_SCOPE_CLOSED ? "closed " : "",
 			   r->scope & ~MESH_SCOPE_CLOSED);
 	print_net(out, &r->addr, r->port, r->prefix_len);
-	buf_printf(out, "/%s %s", r->proto == MESH_PROTO_UDP ? "udp" : "tcp",
-		   r->action == MESH_ROUTE && !r->dest_nr ? "refuse" : actions[r->action & 3]);
+	buf_printf(out, "/%s ", r->proto == MESH_PROTO_UDP ? "udp" : "tcp");
+	if (r->l7)
+		buf_printf(out, "l7 table %u%s", r->http_table, r->fail_open ? " or" : "");
+	else
+		buf_printf(out, "%s", r->action == MESH_ROUTE && !r->dest_nr ? "refuse" : actions[r->action & 3]);
 	if (r->origin) {
 		const struct u_origin *o = &u->origins[r->origin - 1];
 

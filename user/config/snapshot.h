@@ -127,7 +127,10 @@ struct u_row {
 	uint8_t proto, prefix_len; /* prefix_len < 128: a CIDR row */
 	uint8_t action;		   /* enum mesh_action */
 	bool http_per_connection; /* several weighted destinations of an http: route, balanced per connection for now */
-	uint32_t dest;		  /* first in unit->dests */
+	bool l7;		  /* of MESH_ROUTE: each request is routed by meshl7, by its table in unit->http */
+	bool fail_open;		  /* of l7: while there is no meshl7 connections go to `dests`; else they are refused */
+	uint32_t http_table;	  /* of l7: index in the image's tables */
+	uint32_t dest;		  /* first in unit->dests; of l7: the destinations without a look at the request */
 	uint32_t dest_nr;
 	uint32_t origin; /* index + 1 into unit->origins, 0: the service's own default */
 };
@@ -166,6 +169,9 @@ struct unit {
 	uint32_t origin_nr;
 	struct str *services; /* "ns/name" of the Services whose endpoints it uses, sorted */
 	uint32_t service_nr;
+	const void *
+		http; /* struct mesh_http_image for rows of l7, 8-byte aligned; its clusters are `clusters`. NULL: none */
+	uint32_t http_len;
 	struct str
 		*notes; /* for check, apply and explain: what is balanced per connection, what is not reachable ... */
 	uint32_t note_nr;

@@ -54,7 +54,7 @@ static uint64_t unit_hash(const struct unit *u)
 		h = mix(h, ((uint64_t)r->scope << 32) | ((uint32_t)r->port << 16) | ((uint32_t)r->proto << 8) |
 				   r->prefix_len);
 		h = mix_addr(mix(h, ((uint64_t)r->dest << 32) | r->dest_nr), &r->addr);
-		h = mix(h, r->action);
+		h = mix(h, (uint64_t)r->http_table << 32 | (uint32_t)r->action << 2 | r->l7 << 1 | r->fail_open);
 	}
 	for (uint32_t i = 0; i < u->dest_nr; i++)
 		h = mix(mix(h, u->dests[i].cluster), u->dests[i].weight);
@@ -78,7 +78,7 @@ static uint64_t unit_hash(const struct unit *u)
 		h = mix(h, str_hash(u->localities[i]));
 	for (uint32_t i = 0; i < u->probe_nr; i++)
 		h = mix_probe(h, &u->probes[i]);
-	return h;
+	return u->http ? mix_bytes(h, u->http, u->http_len) : h;
 }
 
 bool unit_same(const struct unit *a, const struct unit *b)

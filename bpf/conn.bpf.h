@@ -188,7 +188,7 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 		return;
 	conn->flags &= ~MESH_CONN_RECORD;
 	if (conn->wire.proto == MESH_PROTO_TCP)
-		mesh_health_end(conn->flow.backend, state, reason, 0);
+		mesh_health_end(conn->flow.backend, state, reason, 0, conn->flow.bytes_received != 0);
 	flow_to_ring(&conn->flow, now);
 }
 

@@ -73,18 +73,19 @@ static __always_inline void eject_lapse(struct mesh_health *h, struct mesh_pool 
 		__sync_fetch_and_add(&pool->ejected, (__u32)-1);
 }
 
-static __always_inline void eject(struct mesh_health *h, struct mesh_pool *pool)
+static __always_inline void eject(struct mesh_health *h, struct mesh_pool *pool, __u16 cause)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), until = *(volatile __u64 *)&h->ejected_until_ns;
-	__u32 times;
+	__u64 now = bpf_ktime_get_boot_ns(), until = *(volatile __u64 *)&h->ejected_until_ns, ms;
 
 	if (until && now >= until)
 		eject_lapse(h, pool, until);
 	if (__sync_fetch_and_add(&pool->ejected, 1) >= mesh_ejections_max(pool))
 		goto back;
-	times = *(volatile __u32 *)&h->ejections + 1;
-	if (__sync_val_compare_and_swap(&h->ejected_until_ns, 0, now + mesh_ejection_ms(pool, times) * HEALTH_MS))
+	ms = mesh_ejection_ms(pool, *(volatile __u32 *)&h->ejections + 1);
+	if (__sync_val_compare_and_swap(&h->ejected_until_ns, 0, now + ms * HEALTH_MS))
 		goto back;
+	h->cause = cause;
+	h->ejected_for_ms = (__u32)ms;
 	__sync_fetch_and_add(&h->ejections, 1);
 	*(volatile __u32 *)&h->connect_failures = 0;
 	*(volatile __u32 *)&h->resets = 0;
@@ -104,7 +105,7 @@ static __always_inline void failure(struct mesh_health *h, __u32 backend, __u32 
 		return;
 	enough = reset ? pool->resets : pool->connect_failures;
 	if (enough && nr >= enough)
-		eject(h, pool);
+		eject(h, pool, reset ? MESH_CAUSE_RESETS : MESH_CAUSE_CONNECT_FAILURES);
 }
 
 static __always_inline void latency(struct mesh_health *h, __u32 us)
@@ -132,10 +133,11 @@ __weak __noinline int mesh_health_open(__u32 backend, __u32 us)
 	return 0;
 }
 
-/* And over, or was never one. */
-__weak __noinline int mesh_health_end(__u32 backend, __u32 state, __u32 reason, __u32 us)
+/* And over, or was never one. answered: the endpoint has sent something. */
+__weak __noinline int mesh_health_end(__u32 backend, __u32 state, __u32 reason, __u32 us, int answered)
 {
 	struct mesh_health *h = health_of(backend);
+	int broken;
 
 	if (!h)
 		return 0;
@@ -147,12 +149,13 @@ __weak __noinline int mesh_health_end(__u32 backend, __u32 state, __u32 reason, 
 		return 0;
 	}
 	latency(h, us);
-	if (reason == MESH_REASON_RESET || reason == MESH_REASON_TIMED_OUT) {
+	broken = reason == MESH_REASON_RESET || reason == MESH_REASON_TIMED_OUT;
+	if (broken)
 		__sync_fetch_and_add(&h->reset, 1);
+	if (broken && !answered)
 		failure(h, backend, &h->resets, 1);
-	} else if (h->resets) {
+	else if (h->resets)
 		*(volatile __u32 *)&h->resets = 0;
-	}
 	return 0;
 }
 

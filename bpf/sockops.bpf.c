@@ -107,6 +107,15 @@ static __always_inline __u16 on_rtt(struct bpf_sock_ops *ops)
 	return MESH_REASON_TRACKED;
 }
 
+/*
+ * The reason, as far as the endpoint is concerned: a client that has given up although its SYN was sent again had no answer. Envoy's connect
+ * timeout says as much there.
+ */
+static __always_inline __u16 blamed_for(__u16 reason, const struct tcp_sock *tp)
+{
+	return reason == MESH_REASON_ABORTED && tp->total_retrans ? MESH_REASON_TIMED_OUT : reason;
+}
+
 /* Why a TCP flow that left state `old` for CLOSE ended. */
 static __always_inline __u16 end_reason(__u32 old, int err)
 {
@@ -159,14 +168,15 @@ static __always_inline __u16 on_state(struct bpf_sock_ops *ops)
 	}
 	if (!flow) {
 		reason = end_reason(old, ((struct sock *)tp)->sk_err);
-		mesh_health_end(dial->backend, state, reason, tp->srtt_us >> 3);
+		mesh_health_end(dial->backend, state, blamed_for(reason, tp), tp->srtt_us >> 3,
+				tp->bytes_received != 0);
 		held_give(&dial->held, dial->backend);
 		return reason;
 	}
 	flow_count_tcp(flow, tp, old);
 	/* Where cut.bpf.c ended it, that has written down why. */
 	reason = flow->reason ? flow->reason : end_reason(old, ((struct sock *)tp)->sk_err);
-	mesh_health_end(flow->backend, state, reason, flow->srtt_us);
+	mesh_health_end(flow->backend, state, blamed_for(reason, tp), flow->srtt_us, flow->bytes_received != 0);
 	flow_close(bpf_get_socket_cookie(ops), (__u8)state, reason, NULL);
 	return reason;
 }

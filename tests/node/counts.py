@@ -19,7 +19,7 @@ from suite import check, main, test
 
 FULL = os.environ.get("COUNTS") == "full"
 TRIES = 1000000 if FULL else 30000 if labs.SHORT else 60000 # at least
-PAUSE_US = 0 if FULL else 30000
+PAUSE_US = 30000
 MISFORTUNES = 200 if FULL else 15 # at least
 GAP_S = (0.1, 0.4) # between two
 SLOTS, THREADS = 8, 8

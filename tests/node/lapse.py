@@ -206,6 +206,47 @@ def or_for_as_long_as_they_may():
     leave(["--drain-timeout", "2"], expect)
 
 
+ANNOTATED = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: default, annotations: {tulle.dev/%s}}
+spec: {host: web}
+"""
+
+
+def annotated(annotation, options, expect):
+    """Of two services with the same endpoints one has the annotation. expect: of its connections, and of the other's."""
+    with Lab(texts=[APP]) as lab:
+        lab.mesh(*options)
+        lab.apply(texts=[ANNOTATED % annotation])
+        own = on_both(lab)
+        other = [Talk(lab, lab.service("other")["ips"][0], 80) for _ in range(4)]
+        began = time.monotonic()
+        lab.apply(texts=[without(lab, "web-0")])
+        expect([talk for talk in own["web-0"]], [talk for talk in other if talk.where == "web-0"], began)
+        for talk in sum(own.values(), []) + other:
+            talk.close()
+
+
+@test
+def a_service_may_have_a_time_of_its_own():
+    def expect(own, other, began):
+        for talk in own:
+            talk.ends(4)
+        check(TC_ONLY or 2 <= time.monotonic() - began < 4.5, f"after 2 s: {time.monotonic() - began}")
+        check(other and all(talk.talk() == "web-0" for talk in other), "those of the other service go on")
+    annotated("drain-timeout: 2s", [], expect)
+
+
+@test
+def or_keep_what_others_lose():
+    def expect(own, other, _):
+        for talk in other:
+            talk.ends(3)
+        check(other and all(talk.talk() == "web-0" for talk in own), "its own go on")
+    annotated("on-endpoint-removal: keep", ["--on-endpoint-removal", "reset"], expect)
+
+
 @test
 def or_are_reset():
     def expect(lab, of_it, began):

@@ -13,7 +13,8 @@ from suite import Skip, check, main, test
 
 CLIENT, GOOD, OTHER, HOLE = ("10.244.1.%d" % i for i in (1, 2, 3, 4))
 PODS = [peers.pod("client", [CLIENT]), peers.pod("good", [GOOD]), peers.pod("other", [OTHER]), peers.pod("hole", [HOLE])]
-VIPS = {"few": "10.96.1.1", "half": "10.96.1.2", "closed": "10.96.1.3", "slow": "10.96.1.4", "loyal": "10.96.1.5"}
+VIPS = {"few": "10.96.1.1", "half": "10.96.1.2", "closed": "10.96.1.3", "slow": "10.96.1.4", "loyal": "10.96.1.5", "curt": "10.96.1.6",
+        "forgiven": "10.96.1.7", "lost": "10.96.1.8"}
 
 # Threads that connect all at once, hold what they got, and let go together.
 STORM = """
@@ -40,22 +41,70 @@ all = [threading.Thread(target=one) for _ in range(threads)]
 print(json.dumps({"held": len(held), "errors": errors}), flush=True)
 sys.stdin.readline()
 """
+# Resets each connection that it accepts: before it has sent anything, or after a byte.
+CURT = """
+import socket, struct, sys
+s = socket.create_server(("0.0.0.0", int(sys.argv[1])), backlog=64)
+print("ready", flush=True)
+while True:
+    c, _ = s.accept()
+    if sys.argv[2] == "answers":
+        c.send(b".")
+        c.recv(1)
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    c.close()
+"""
+# Connects N times, one after the other, and says what came of it.
+VICTIM = """
+import collections, json, socket, sys
+seen = collections.Counter()
+for _ in range(int(sys.argv[3])):
+    s = socket.socket()
+    s.settimeout(5)
+    try:
+        s.connect((sys.argv[1], int(sys.argv[2])))
+        if s.recv(1):
+            s.send(b".")
+            s.recv(1)
+        seen["end"] += 1
+    except OSError as e:
+        seen[type(e).__name__] += 1
+    s.close()
+print(json.dumps(seen))
+"""
+# Begins to connect, and lets go once its SYN was sent so many times more.
+IMPATIENT = """
+import socket, sys, time
+s = socket.socket()
+s.setblocking(False)
+s.connect_ex((sys.argv[1], int(sys.argv[2])))
+until = time.monotonic() + 10
+while int.from_bytes(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[100:104], sys.byteorder) < int(sys.argv[3]):
+    if time.monotonic() > until:
+        sys.exit("its SYN is not sent again")
+    time.sleep(0.02)
+s.close()
+"""
 
 
-def rule(host, policy):
-    return {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": host},
+def rule(host, policy, annotations=None):
+    return {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": host, "annotations": annotations or {}},
             "spec": {"host": host, "trafficPolicy": policy}}
 
 
 def rules():
     docs = []
     for name, ends in {"few": [(GOOD, 9000)], "half": [(GOOD, 9000), (OTHER, 9000)], "closed": [(GOOD, 9999)],
-                       "slow": [(HOLE, 9000)], "loyal": [(GOOD, 9000), (OTHER, 9001)]}.items():
+                       "slow": [(HOLE, 9000)], "loyal": [(GOOD, 9000), (OTHER, 9001)], "curt": [(OTHER, 9002)],
+                       "forgiven": [(OTHER, 9002)], "lost": [(HOLE, 9000)]}.items():
         docs.append(peers.service(name, [VIPS[name]], [("tcp", 80, ends[0][1])]))
         docs.append(peers.endpoints(name, [ip for ip, _ in ends], [("tcp", ends[0][1])]))
     docs.append(rule("few", {"connectionPool": {"tcp": {"maxConnections": 7}}}))
     docs.append(rule("half", {"outlierDetection": {"consecutive5xxErrors": 3, "baseEjectionTime": "3s", "interval": "600s",
                                                     "maxEjectionPercent": 50}}))
+    outlier = {"consecutive5xxErrors": 3, "baseEjectionTime": "600s", "interval": "600s"}
+    docs.append(rule("curt", {"outlierDetection": outlier}, {"tulle.dev/reset-ejection": "3"}))
+    docs += [rule(name, {"outlierDetection": outlier}) for name in ("forgiven", "lost")]
     docs.append(rule("slow", {"connectionPool": {"tcp": {"connectTimeout": "300ms"}}}))
     docs[-1]["spec"]["trafficPolicy"]["outlierDetection"] = {}
     return docs
@@ -152,6 +201,55 @@ def who_does_not_answer_is_given_up_in_time():
         check(got == "ETIMEDOUT", got)
         check(0.3 <= took < 0.9, f"{took:.2f} s")
         settle(lab)
+
+
+def endpoint(lab, host):
+    found = lab.endpoints(host)
+    check(len(found) == 1, f"{host} has one endpoint: {found}")
+    return found[0]
+
+
+def victims(lab, name, n):
+    return json.loads(labs.run(*lab.in_pod("client", "python3", "-c", VICTIM, VIPS[name], 80, n)))
+
+
+@test
+def resets_eject_where_that_is_asked_for():
+    with peers.PeerLab(PODS) as lab:
+        prepare(lab)
+        server = lab.spawn(lab.in_pod("other", "python3", "-c", CURT, 9002, "answers"))
+        check(server.stdout.readline() == "ready\n", "no server")
+        seen = victims(lab, "curt", 5)
+        check(seen == {"ConnectionResetError": 5}, f"reset after a byte: {seen}")
+        e = endpoint(lab, "curt")
+        check((e["state"], e["reset"], e["reset_in_a_row"], e["cause"]) == ("healthy", 5, 0, None), f"who has answered is not ejected: {e}")
+        server.kill()
+        server.wait()
+        server = lab.spawn(lab.in_pod("other", "python3", "-c", CURT, 9002, "never"))
+        check(server.stdout.readline() == "ready\n", "no server")
+        seen = victims(lab, "curt", 5)
+        check(seen == {"ConnectionResetError": 3, "ConnectionRefusedError": 2}, f"three in a row: {seen}")
+        e = endpoint(lab, "curt")
+        check((e["state"], e["cause"], e["reset"]) == ("ejected", "resets", 8) and e["ejected_at"] < e["ejected_until"], f"{e}")
+        check(e["why"].startswith("resets without an answer in a row "), e["why"])
+        seen = victims(lab, "forgiven", 5)
+        check(seen == {"ConnectionResetError": 5} and endpoint(lab, "forgiven")["state"] == "healthy", f"upstream does not count them: {seen}")
+
+
+@test
+def who_gives_up_blames_whoever_did_not_answer():
+    if labs.TC_ONLY:
+        raise Skip("the links do not see a client give up")
+    with peers.PeerLab(PODS) as lab:
+        prepare(lab)
+        for again, failed in ((0, 0), (1, 1), (1, 2)):
+            labs.run(*lab.in_pod("client", "python3", "-c", IMPATIENT, VIPS["lost"], 80, again))
+            e = endpoint(lab, "lost")
+            check((e["failed"], e["failed_in_a_row"], e["state"]) == (failed, failed, "healthy"), f"after {again} more: {e}")
+        check([f["reason"] for f in lab.flows()] == ["aborted"] * 3, f"{lab.flows()}")
+        labs.run(*lab.in_pod("client", "python3", "-c", IMPATIENT, VIPS["lost"], 80, 1))
+        e = endpoint(lab, "lost")
+        check((e["state"], e["cause"]) == ("ejected", "connect_failures"), f"three in a row: {e}")
 
 
 main()

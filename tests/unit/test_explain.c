@@ -66,6 +66,41 @@ TEST(which_rule_and_which_share)
 	compiled_release(&c);
 }
 
+/* Named as in a DestinationRule, so that scripts can compare. */
+TEST(policies_are_objects)
+{
+	struct compiled c = compiled_from(SERVICE("shop", "default", "10.96.0.9", "tcp", "80") POD(
+		"shop-1", "default", "10.1.0.1",
+		"app: shop") "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: shop, "
+			     "namespace: "
+			     "default, annotations: {tulle.dev/latency-ejection: \"2.5\", tulle.dev/drain-timeout: "
+			     "1500ms}}\nspec:\n  host: shop\n  trafficPolicy:\n"
+			     "    loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 1m, minimumPercent: 12.5}}\n"
+			     "    connectionPool: {tcp: {maxConnections: 7, idleTimeout: 5m, tcpKeepalive: {probes: "
+			     "3}}}\n"
+			     "    outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 50}\n"
+			     "---\n");
+	const char *text;
+
+	CHECK_INT(c.rc, 0);
+	text = ask(&c, "shop-1", "shop", 80, 0, true);
+	CHECK_HAS(text, "\"policy\":{\"loadBalancer\":{\"simple\":\"ROUND_ROBIN\",\"warmup\":{\"duration\":\"60s\","
+			"\"minimumPercent\":12.5,\"aggression\":1}},\"connectionPool\":{\"tcp\":{\"maxConnections\":7,"
+			"\"idleTimeout\":\"300s\",\"tcpKeepalive\":{\"probes\":3}}},\"outlierDetection\":{"
+			"\"consecutiveLocalOriginFailures\":3,\"interval\":\"10s\",\"baseEjectionTime\":\"30s\","
+			"\"maxEjectionPercent\":50,\"minHealthPercent\":0,\"latencyEjection\":{\"factor\":2.5,\"floor_"
+			"us\":10000}},"
+			"\"drainTimeout\":\"1500ms\"}");
+	CHECK_HAS(text, "\"policy_rule\":{\"kind\":\"DestinationRule\",\"namespace\":\"default\",\"name\":\"shop\","
+			"\"field\":\"spec.trafficPolicy\"");
+	compiled_release(&c);
+	c = compiled_from(documents);
+	text = ask(&c, "cli", "echo.default", 80, 0, true);
+	CHECK_HAS(text, "\"policy\":{\"loadBalancer\":{\"simple\":\"LEAST_REQUEST\"},\"connectionPool\":{\"tcp\":{}},"
+			"\"outlierDetection\":null},\"policy_rule\":null");
+	compiled_release(&c);
+}
+
 TEST(scopes_are_said)
 {
 	struct compiled c = compiled_from(documents);

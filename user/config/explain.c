@@ -236,23 +236,43 @@ static void say_endpoint(struct asking *q, const struct unit *u, const struct u_
 		json_endpoint(q, u, e, part);
 }
 
-/* How its connections are balanced, where somebody says so. JSON: the key "policy". */
+/* The rule that something comes from; NULL: no rule. */
+static void json_origin(struct json *j, const char *key, const struct u_origin *o)
+{
+	json_key(j, key);
+	if (!o) {
+		json_null(j);
+		return;
+	}
+	json_object(j);
+	json_kstr(j, "kind", o->kind);
+	json_kstr(j, "namespace", o->ns);
+	json_kstr(j, "name", o->name);
+	json_kstr(j, "field", o->field);
+	json_kstr(j, "file", o->file);
+	json_kuint(j, "line", o->line);
+	json_kuint(j, "column", o->column);
+	json_object_end(j);
+}
+
+/* How its connections are balanced, where somebody says so. JSON: the keys "policy" and "policy_rule", in any case. */
 static void say_traffic(struct asking *q, const struct unit *u, const struct u_traffic *t)
 {
 	const struct u_origin *o = t->origin ? &u->origins[t->origin - 1] : NULL;
-	struct buf text = { 0 };
 
-	traffic_print(t, &text);
 	if (!traffic_is_default(t)) {
-		buf_printf(q->text, "           %s", text.data);
+		buf_printf(q->text, "           ");
+		traffic_print(t, q->text);
 		if (o)
 			buf_printf(q->text, "\n           by %.*s %.*s/%.*s, %.*s, %.*s:%u", STR_ARG(o->kind),
 				   STR_ARG(o->ns), STR_ARG(o->name), STR_ARG(o->field), STR_ARG(o->file), o->line);
 		buf_printf(q->text, "\n");
 	}
-	if (q->json)
-		json_kstr(q->json, "policy", (struct str){ text.data, (uint32_t)text.len });
-	buf_release(&text);
+	if (!q->json)
+		return;
+	json_key(q->json, "policy");
+	traffic_json(t, q->json);
+	json_origin(q->json, "policy_rule", o);
 }
 
 static void say_dest(struct asking *q, const struct unit *u, const struct u_dest *d, uint64_t sum)
@@ -324,22 +344,8 @@ static void say_rule(struct asking *q, const struct unit *u, const struct u_row 
 	else if (r && r->action != MESH_ABSENT)
 		buf_printf(q->text, "  rule: none; the default of %.*s %.*s/%.*s, %.*s:%u\n", STR_ARG(u->source_kind),
 			   STR_ARG(u->ns), STR_ARG(u->host), STR_ARG(u->file), u->line);
-	if (!q->json)
-		return;
-	json_key(q->json, "rule");
-	if (!o) {
-		json_null(q->json);
-		return;
-	}
-	json_object(q->json);
-	json_kstr(q->json, "kind", o->kind);
-	json_kstr(q->json, "namespace", o->ns);
-	json_kstr(q->json, "name", o->name);
-	json_kstr(q->json, "field", o->field);
-	json_kstr(q->json, "file", o->file);
-	json_kuint(q->json, "line", o->line);
-	json_kuint(q->json, "column", o->column);
-	json_object_end(q->json);
+	if (q->json)
+		json_origin(q->json, "rule", o);
 }
 
 static void json_head(struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r)

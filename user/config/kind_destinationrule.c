@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Istio DestinationRule: its subsets, and whose rule it is. Traffic policies are in kind_traffic.c. */
-#include <math.h>
 #include <stdio.h>
 
 #include "config/kind_traffic.h"
@@ -164,7 +163,8 @@ static bool has_any(const struct check *c, const char *base, const char *const *
 	return false;
 }
 
-static void fill_traffic(struct filling *f, const struct raw_traffic_policy *raw, const char *base,
+/* takes_over: from the rule's, what it does not give. */
+static void fill_traffic(struct filling *f, const struct raw_traffic_policy *raw, bool takes_over, const char *base,
 			 struct m_traffic_policy *p)
 {
 	static const char *const some[] = { "loadBalancer",
@@ -185,7 +185,7 @@ static void fill_traffic(struct filling *f, const struct raw_traffic_policy *raw
 		check_fail(c, STR("a traffic policy must have at least one field"), NULL, "%s", base);
 	p->given = true;
 	p->at = raw->at;
-	policy_fill(f, &raw->all, base, &p->all);
+	policy_fill(f, &raw->all, takes_over, base, &p->all);
 	p->ports = arena_array(c->d->arena, raw->ports.nr, sizeof(*p->ports));
 	p->port_nr = raw->ports.nr;
 	for (uint32_t i = 0; i < raw->ports.nr; i++) {
@@ -200,7 +200,7 @@ static void fill_traffic(struct filling *f, const struct raw_traffic_policy *raw
 			check_fail(c, STR("the traffic policy of a port must have at least one field"), NULL, "%s",
 				   path);
 		p->ports[i].port = r->port ? r->port->number : 0;
-		policy_fill(f, &r->policy, path, &p->ports[i].policy);
+		policy_fill(f, &r->policy, false, path, &p->ports[i].policy);
 	}
 }
 
@@ -229,7 +229,7 @@ static void fill_subsets(struct filling *f, const struct list *raw, struct m_des
 		snprintf(path, sizeof(path), "spec.subsets[%u].labels", i);
 		check_labels(c, &r->labels, path);
 		snprintf(path, sizeof(path), "spec.subsets[%u].trafficPolicy", i);
-		fill_traffic(f, &r->policy, path, &dr->subsets[i].policy);
+		fill_traffic(f, &r->policy, true, path, &dr->subsets[i].policy);
 	}
 }
 
@@ -240,40 +240,6 @@ static void check_selector_export(const struct check *c, const struct strs *expo
 		if (!str_is(export_to->v[i], ".") && !str_eq(export_to->v[i], c->ns))
 			check_fail(c, STR("a rule with a workloadSelector cannot be exported beyond its own namespace"),
 				   NULL, "spec.exportTo[%u]", i);
-}
-
-/* ---- ejection by latency, which upstream does not have ---- */
-#define ANNOTATION_LATENCY "tulle.dev/latency-ejection"
-#define ANNOTATION_FLOOR "tulle.dev/latency-ejection-floor"
-#define LATENCY_FLOOR_US 10000
-
-static void fill_latency(struct filling *f, const struct kvs *annotations)
-{
-	const struct str *factor = kvs_get(annotations, STR(ANNOTATION_LATENCY));
-	const struct str *floor = kvs_get(annotations, STR(ANNOTATION_FLOOR));
-	const struct check *c = f->c;
-	struct ynode number = { .kind = YNODE_SCALAR };
-	double times = 0;
-	int64_t ns = 0;
-
-	if (factor)
-		number.scalar = *factor;
-	if (factor && (!ynode_double(&number, &times) || !(times > 1 && times <= 1000)))
-		check_fail_key(c, STR("must be a number over 1, up to 1000"), NULL, STR(ANNOTATION_LATENCY),
-			       "metadata.annotations");
-	else if (factor)
-		f->latency_factor = (uint32_t)lround(times * 1000);
-	if (!floor) {
-		f->latency_floor_us = factor ? LATENCY_FLOOR_US : 0;
-		return;
-	}
-	if (!factor)
-		check_fail_key(c, STR("means nothing without " ANNOTATION_LATENCY), NULL, STR(ANNOTATION_FLOOR),
-			       "metadata.annotations");
-	if (!duration_parse(*floor, false, &ns) || ns < 1000 || ns > 60000000000ll)
-		check_fail_key(c, STR("must be a duration from 1us to 60s"), NULL, STR(ANNOTATION_FLOOR),
-			       "metadata.annotations");
-	f->latency_floor_us = (uint32_t)(ns / 1000);
 }
 
 bool decode_destination_rule(struct decode *d, const struct ynode *root, struct doc *doc)
@@ -295,12 +261,14 @@ bool decode_destination_rule(struct decode *d, const struct ynode *root, struct 
 	if (bad)
 		check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(dr->host), bad), NULL, "spec.host");
 	f.c = &c;
-	fill_latency(&f, &raw.meta.annotations);
-	fill_traffic(&f, &raw.spec.policy, "spec.trafficPolicy", &dr->policy);
+	annotations_fill(&f, &raw.meta.annotations);
+	fill_traffic(&f, &raw.spec.policy, false, "spec.trafficPolicy", &dr->policy);
+	if (!dr->policy.given && annotations_drain(&f)) {
+		dr->policy.given = true;
+		dr->policy.all.pool = pool_fill(&f, NULL, NULL);
+	}
 	fill_subsets(&f, &raw.spec.subsets, dr);
-	if (f.latency_factor && !f.outlier)
-		check_fail_key(&c, STR("needs an outlierDetection, whose times and shares it goes by"), NULL,
-			       STR(ANNOTATION_LATENCY), "metadata.annotations");
+	annotations_check(&f);
 	check_export_to(&c, &dr->export_to, false);
 	if (raw.spec.selector) {
 		dr->workload_selector = raw.spec.selector->labels;

@@ -120,18 +120,23 @@ static void fill_keepalive(const struct check *c, const struct raw_keepalive *ra
 	p->keepalive_interval_s = keepalive_s(c, raw->interval, raw->interval_at, path, "interval");
 }
 
-static const struct m_pool *fill_pool(const struct check *c, const struct raw_pool *raw, const char *base)
+const struct m_pool *pool_fill(struct filling *f, const struct raw_pool *raw, const char *base)
 {
+	const struct check *c = f->c;
 	const struct raw_tcp *tcp;
 	struct m_pool *p;
 	char path[128];
 
-	if (!raw)
+	if (!raw && !annotations_drain(f))
 		return NULL;
+	p = arena_new(c->d->arena, struct m_pool);
+	p->drain_ms = f->drain_ms;
+	p->removal = f->removal;
+	if (!raw)
+		return p;
 	snprintf(path, sizeof(path), "%s.connectionPool", base);
 	if (!raw->tcp && !check_has(c, "%s.http", path))
 		check_fail(c, STR("must have at least one field"), NULL, "%s", path);
-	p = arena_new(c->d->arena, struct m_pool);
 	tcp = raw->tcp;
 	if (!tcp)
 		return p;
@@ -182,7 +187,7 @@ static uint32_t least(uint32_t a, uint32_t b)
 
 /*
  * A connection that is refused, times out or finds no way counts as a 503 or 504 in Envoy: a 5xx and a gateway error, and a
- * failure of local origin alone where these are split off. One that is reset later comes from the endpoint, as a 5xx.
+ * failure of local origin alone where these are split off. What becomes of one later, its TCP proxy does not count.
  */
 static void fill_thresholds(const struct raw_outlier *raw, struct m_outlier *o)
 {
@@ -190,7 +195,6 @@ static void fill_thresholds(const struct raw_outlier *raw, struct m_outlier *o)
 
 	if (raw->old_at.line && raw->old_errors && !raw->errors_5xx_at.line && !raw->gateway_at.line)
 		errors_5xx = (uint32_t)raw->old_errors;
-	o->resets = errors_5xx;
 	o->connect_failures = least(errors_5xx, (uint32_t)raw->gateway_errors);
 	if (raw->split)
 		o->connect_failures = raw->local_failures ? (uint32_t)raw->local_failures : 5;
@@ -224,16 +228,17 @@ static const struct m_outlier *fill_outlier(struct filling *f, const struct raw_
 	o->min_health_percent = (uint8_t)raw->min_percent;
 	o->latency_factor = f->latency_factor;
 	o->latency_floor_us = f->latency_floor_us;
+	o->resets = f->resets;
 	return o;
 }
 
 /* ---- both, and the load balancer ---- */
-void policy_fill(struct filling *f, const struct raw_policy *raw, const char *base, struct m_policy *p)
+void policy_fill(struct filling *f, const struct raw_policy *raw, bool takes_over, const char *base, struct m_policy *p)
 {
 	static const char *const modes[] = { "DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL" };
 
 	p->lb = balancer_fill(f->c, raw->lb, raw->outlier != NULL, base);
-	p->pool = fill_pool(f->c, raw->pool, base);
+	p->pool = raw->pool || !takes_over ? pool_fill(f, raw->pool, base) : NULL;
 	p->outlier = fill_outlier(f, raw->outlier, base);
 	if (raw->tls.mode > TLS_DISABLE)
 		check_fail(f->c, CHECK_TEXT(f->c, "TLS (mode %s) is not enforced yet", modes[raw->tls.mode - 1]), NULL,

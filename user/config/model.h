@@ -243,16 +243,22 @@ struct m_lb {
 	const struct m_locality_lb *locality; /* NULL: not given */
 };
 
+/* Connections whose endpoint the rules have no more. Unset: as the mesh has it. */
+enum removal { REMOVAL_UNSET, REMOVAL_KEEP, REMOVAL_RESET };
+#define DRAIN_UNSET UINT32_MAX
+
 struct m_pool {
 	uint32_t max_connections, connect_timeout_ms, idle_timeout_ms, max_duration_ms;
 	bool keepalive;
 	uint32_t keepalive_probes, keepalive_time_s, keepalive_interval_s;
+	uint32_t drain_ms; /* this and the next are annotations of the rule; DRAIN_UNSET: not given */
+	enum removal removal;
 };
 
 struct m_outlier {
-	uint32_t connect_failures, resets, interval_ms, base_ejection_ms; /* with upstream's defaults */
+	uint32_t connect_failures, interval_ms, base_ejection_ms; /* with upstream's defaults */
 	uint8_t max_ejection_percent, min_health_percent;
-	uint32_t latency_factor, latency_floor_us; /* annotations of the rule */
+	uint32_t latency_factor, latency_floor_us, resets; /* annotations of the rule */
 };
 
 /* NULL: not given, which for a subset means the rule's. */
@@ -270,7 +276,7 @@ struct m_traffic_policy {
 		struct m_policy policy;
 	} * ports; /* in place of the others */
 	uint32_t port_nr;
-	struct place at;
+	struct place at; /* none: only annotations say something */
 };
 
 struct m_subset {

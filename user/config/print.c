@@ -99,6 +99,16 @@ static void print_lb(const struct u_traffic *t, struct buf *out)
 	print_thousandths(out, t->warmup_aggression);
 }
 
+static void print_drain(const struct u_traffic *t, struct buf *out)
+{
+	if (!t->drain_ms)
+		buf_printf(out, "; may outlast its endpoint");
+	else if (t->drain_ms != DRAIN_UNSET)
+		print_time(out, "outlasts its endpoint for", t->drain_ms);
+	if (t->removal != REMOVAL_UNSET)
+		buf_printf(out, "; %s when its endpoint is gone", t->removal == REMOVAL_RESET ? "reset" : "kept");
+}
+
 static void print_pool(const struct u_traffic *t, struct buf *out)
 {
 	if (t->max_connections != UINT32_MAX)
@@ -106,6 +116,7 @@ static void print_pool(const struct u_traffic *t, struct buf *out)
 	print_time(out, "connect timeout", t->connect_timeout_ms);
 	print_time(out, "idle timeout", t->idle_timeout_ms);
 	print_time(out, "at most open for", t->max_duration_ms);
+	print_drain(t, out);
 	if (!t->keepalive)
 		return;
 	buf_printf(out, "; keepalive");
@@ -125,7 +136,7 @@ static void print_outlier(const struct u_traffic *t, struct buf *out)
 	if (t->connect_failures)
 		buf_printf(out, " after %u failures", t->connect_failures);
 	if (t->resets)
-		buf_printf(out, "%s %u resets", t->connect_failures ? " or" : " after", t->resets);
+		buf_printf(out, "%s %u resets without an answer", t->connect_failures ? " or" : " after", t->resets);
 	if (!t->connect_failures && !t->resets)
 		buf_printf(out, " by nothing in a row");
 	buf_printf(out, " for ");

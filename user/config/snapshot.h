@@ -51,7 +51,7 @@ struct u_probe {
 };
 
 /*
- * The traffic policy of a cluster, defaults filled in. Times are milliseconds. What the documents do not give does not act: 0 is "none"
+ * The traffic policy of a cluster, defaults filled in; compared as bytes, so without padding. Times are milliseconds. What the documents do not give does not act: 0 is "none"
  * wherever it is not said otherwise.
  */
 struct u_traffic {
@@ -60,7 +60,7 @@ struct u_traffic {
 	bool keepalive;		      /* probes of idle connections are asked for */
 	uint8_t max_ejection_percent; /* of the cluster's endpoints, 0..100; one may always be ejected */
 	uint8_t min_health_percent;   /* with fewer available than this, ejection is overlooked (panic); 0: never */
-	uint8_t pad;		      /* 0, as these structs are compared as bytes */
+	uint8_t removal;	      /* enum removal, of connections whose endpoint is gone */
 	uint16_t warmup_min;	      /* in 1/1000 of its weight, from the beginning of the warm-up */
 
 	uint32_t table_size; /* LB_RING: least number of positions; LB_MAGLEV: size of the table, a prime */
@@ -78,10 +78,12 @@ struct u_traffic {
 	uint32_t keepalive_probes; /* this and the next two, 0: as the system has it */
 	uint32_t keepalive_time_s, keepalive_interval_s;
 	uint32_t idle_timeout_ms, max_duration_ms;
+	uint32_t
+		drain_ms; /* of connections whose endpoint drains or is gone; 0: never, DRAIN_UNSET: as the mesh has it */
 
 	/* Endpoints that fail. Thresholds count in a row, 0: off. */
 	uint32_t connect_failures; /* refused, timed out, unreachable */
-	uint32_t resets;	   /* by the endpoint, of established connections */
+	uint32_t resets; /* by the endpoint, of established connections on which it has sent nothing; beyond upstream */
 	uint32_t interval_ms;	   /* >= 1 with outlier */
 	uint32_t base_ejection_ms; /* >= 1 with outlier; times the number of ejections, at most max_ejection_ms */
 	uint32_t max_ejection_ms;
@@ -236,9 +238,12 @@ void unit_unref(struct unit *u);
 /* The snapshot as text, sorted and stable: what golden tests compare, and `meshctl diff` prints. */
 void snapshot_print(const struct snapshot *s, struct buf *out);
 void unit_print(const struct unit *u, struct buf *out);
+struct json;
 bool traffic_is_default(const struct u_traffic *t);
 /* For people, on a line: "ROUND_ROBIN; at most 100 connections; ...", what is not the default, and how an endpoint is chosen. */
 void traffic_print(const struct u_traffic *t, struct buf *out);
+/* All of it that acts, as an object: loadBalancer, connectionPool and outlierDetection with the fields of a DestinationRule. */
+void traffic_json(const struct u_traffic *t, struct json *j);
 
 /* The row a client with `scope` meets when it dials addr:port, as the kernel decides (exact row of the scope, then of scope
  * 0, then CIDR rows of the scope, then of scope 0); NULL: none. *ret_unit is its unit. */

@@ -9,9 +9,9 @@
 #define EJECTION_MS_MAX 300000
 
 /* Istio's defaults: of Envoy, where Istio does not say. */
-#define TRAFFIC_DEFAULT                                               \
-	{                                                             \
-		.lb = LB_LEAST_REQUEST, .max_connections = UINT32_MAX \
+#define TRAFFIC_DEFAULT                                                                        \
+	{                                                                                      \
+		.lb = LB_LEAST_REQUEST, .max_connections = UINT32_MAX, .drain_ms = DRAIN_UNSET \
 	}
 const struct u_traffic traffic_default = TRAFFIC_DEFAULT;
 
@@ -37,6 +37,8 @@ static void add_pool(struct u_traffic *t, const struct m_pool *p)
 	t->keepalive_interval_s = p->keepalive_interval_s;
 	t->idle_timeout_ms = p->idle_timeout_ms;
 	t->max_duration_ms = p->max_duration_ms;
+	t->drain_ms = p->drain_ms;
+	t->removal = (uint8_t)p->removal;
 }
 
 static void add_outlier(struct u_traffic *t, const struct m_outlier *o)
@@ -101,7 +103,7 @@ const struct balance *balance_keep(struct world *w, const struct balance *b)
 struct str balance_field(struct arena *a, const struct balance *b)
 {
 	const struct m_destination_rule *dr = b->by->dr;
-	struct str base = STR("spec.trafficPolicy");
+	struct str base = b->from->at.line ? STR("spec.trafficPolicy") : STR("metadata.annotations");
 
 	for (uint32_t i = 0; i < dr->subset_nr; i++)
 		if (b->from == &dr->subsets[i].policy)

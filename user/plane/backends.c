@@ -259,7 +259,7 @@ static void eject_end(struct plane *p, uint32_t slot)
 /* It does not count among the endpoints of its pool that fail. */
 static void fail_end(struct plane *p, uint32_t slot)
 {
-	uint32_t was = __atomic_fetch_and(&health_at(p, slot)->flags, ~(uint32_t)MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
+	uint16_t was = __atomic_fetch_and(&health_at(p, slot)->flags, (__u16)~MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
 
 	if (was & MESH_HEALTH_FAILS)
 		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->unhealthy, 1, __ATOMIC_ACQ_REL);
@@ -377,7 +377,7 @@ static void backend_enter(struct plane *p, uint32_t slot)
 	struct mesh_health *h = health_at(p, slot);
 
 	h->since_ns = pool_at(p, b->pool)->endpoint_nr ? boot_ns() : 0;
-	__atomic_fetch_and(&h->flags, ~(uint32_t)MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&h->flags, (__u16)~MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
 	b->used = 1;
 }
 

@@ -85,7 +85,7 @@ static void backend_set(struct plane *p, uint32_t backend, bool healthy)
 	/* It comes back as if it were new: it may have to warm up. */
 	if (healthy)
 		__atomic_store_n(&s->since_ns, health_now_ns(), __ATOMIC_RELAXED);
-	__atomic_store_n(&s->flags, s->flags ^ MESH_HEALTH_FAILS, __ATOMIC_RELAXED);
+	__atomic_fetch_xor(&s->flags, MESH_HEALTH_FAILS, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&pool_at(p, backend_at(p, backend)->pool)->unhealthy, healthy ? UINT32_MAX : 1,
 			   __ATOMIC_RELAXED);
 }

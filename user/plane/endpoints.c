@@ -70,6 +70,19 @@ static uint64_t seconds_to(uint64_t now, uint64_t then)
 	return then > now ? (then - now + 999999999) / 1000000000 : 0;
 }
 
+#define X(name, label, text) text,
+static const char *const causes[MESH_CAUSE_NR] = { MESH_CAUSES(X) };
+#undef X
+
+static void say_ejection(struct listing *l, const struct mesh_health *s)
+{
+	uint64_t from = s->ejected_until_ns - (uint64_t)s->ejected_for_ms * 1000000;
+
+	snprintf(l->why, sizeof(l->why), "%s %llus ago, for %llus more",
+		 causes[s->cause < MESH_CAUSE_NR ? s->cause : 0], (unsigned long long)((l->now - from) / 1000000000),
+		 (unsigned long long)seconds_to(l->now, s->ejected_until_ns));
+}
+
 static enum endpoint_state judge(struct listing *l, struct endpoint_view *v)
 {
 	const struct mesh_health *s = &v->health;
@@ -89,8 +102,7 @@ static enum endpoint_state judge(struct listing *l, struct endpoint_view *v)
 		return ENDPOINT_UNHEALTHY;
 	}
 	if (s->ejected_until_ns > l->now) {
-		snprintf(l->why, sizeof(l->why), "for %llus more",
-			 (unsigned long long)seconds_to(l->now, s->ejected_until_ns));
+		say_ejection(l, s);
 		return ENDPOINT_EJECTED;
 	}
 	if (warm_ns && s->since_ns && l->now - s->since_ns < warm_ns) {
@@ -122,8 +134,10 @@ static void show(struct listing *l, uint32_t slot, const struct unit *u, const s
 	}
 	v.state = judge(l, &v);
 	v.why = str_of(l->why);
-	if (v.state == ENDPOINT_EJECTED)
+	if (v.state == ENDPOINT_EJECTED) {
 		v.until_realtime_ns = v.health.ejected_until_ns + l->real_minus_boot_ns;
+		v.from_realtime_ns = v.until_realtime_ns - (uint64_t)v.health.ejected_for_ms * 1000000;
+	}
 	if (v.health.since_ns)
 		v.since_realtime_ns = v.health.since_ns + l->real_minus_boot_ns;
 	l->stopped = !l->fn(l->data, &v);

@@ -57,7 +57,8 @@ struct watched *watched_find(const struct health *h, uint32_t pool)
 
 static bool is_watched(const struct u_traffic *t)
 {
-	return t->outlier || t->latency_factor || t->idle_timeout_ms || t->max_duration_ms;
+	return t->outlier || t->latency_factor || t->idle_timeout_ms || t->max_duration_ms ||
+	       t->drain_ms != DRAIN_UNSET || t->removal != REMOVAL_UNSET;
 }
 
 /* Clusters of one name have one policy, and one pool. */
@@ -161,7 +162,6 @@ static void watch_draining(struct health *h)
 {
 	const struct snapshot *s = h->p->snapshot;
 
-	h->draining_nr = 0;
 	for (uint32_t i = 0; s && i < s->unit_nr; i++) {
 		const struct unit *u = s->units[i];
 
@@ -195,7 +195,7 @@ void health_rules(struct health *h)
 {
 	struct watched *old = h->watched;
 	uint32_t old_nr = h->watched_nr;
-	bool latency = false;
+	bool latency = false, reset_removed = h->reset_removed;
 	uint64_t now = loop_now_ms();
 
 	h->watched = NULL;
@@ -203,8 +203,6 @@ void health_rules(struct health *h)
 	watch_clusters(h);
 	watch_members(h);
 	watch_levels(h);
-	if (h->reset_removed)
-		watch_draining(h);
 	h->lapse_ms = 0;
 	for (uint32_t i = 0; i < h->watched_nr; i++) {
 		struct watched *w = &h->watched[i];
@@ -217,8 +215,12 @@ void health_rules(struct health *h)
 		shorten(&h->lapse_ms, w->traffic.idle_timeout_ms);
 		shorten(&h->lapse_ms, w->traffic.max_duration_ms);
 		latency |= w->traffic.latency_factor != 0;
+		reset_removed |= w->traffic.removal == REMOVAL_RESET;
 	}
 	free(old);
+	h->draining_nr = 0;
+	if (reset_removed)
+		watch_draining(h);
 	if (latency && !h->latency_nr)
 		h->latency_nr = xcalloc(h->p->map_max[PLANE_MAP_BACKENDS], sizeof(*h->latency_nr));
 	checks_update(h);
@@ -246,10 +248,11 @@ static void intervals(struct health *h, uint64_t now, uint64_t *next)
 static void lapses(struct health *h, uint64_t now, uint64_t *next)
 {
 	uint32_t period = h->lapse_ms;
+	uint64_t drain_ms;
 
 	/* Some may stay for long: they are looked at once a second at most. */
-	if (lapse_drains(h))
-		shorten(&period, h->drain_ns / 1000000 > 8 * TICK_MS ? h->drain_ns / 1000000 : 8 * TICK_MS);
+	if (lapse_drains(h, &drain_ms))
+		shorten(&period, drain_ms > 8 * TICK_MS ? drain_ms : 8 * TICK_MS);
 	if (!period)
 		return;
 	if (h->lapse_due_ms <= now) {
@@ -284,7 +287,7 @@ struct health *health_new(struct loop *l, const struct settings *s, struct plane
 		.p = p,
 		.loop = l,
 		.probes = { .loop = l },
-		.drain_ns = (uint64_t)s->drain_timeout_s * 1000000000ull,
+		.drain_ms = (uint64_t)s->drain_timeout_s * 1000,
 		.reset_removed = s->reset_removed,
 	};
 	p->health = h;

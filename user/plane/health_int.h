@@ -62,9 +62,9 @@ struct health {
 	uint32_t checked_nr;
 
 	uint32_t *
-		draining; /* backends that the rules have and that get no new connections, sorted; only with reset_removed */
+		draining; /* backends that the rules have and that get no new connections, sorted; only where some are reset when removed */
 	uint32_t draining_nr, draining_cap;
-	uint64_t drain_ns; /* 0: never */
+	uint64_t drain_ms; /* this and the next, of the mesh; 0: never */
 	bool reset_removed;
 	uint32_t lapse_ms; /* between two looks at connections, 0: no policy asks for one */
 	uint64_t lapse_due_ms;
@@ -93,7 +93,7 @@ void checks_release(struct health *h);
 /* ---- lapse.c ---- */
 /* Ends connections that have been idle or open for too long, or whose endpoint drains or is gone. */
 void lapse_look(struct health *h);
-/* Connections are left that draining may end. */
-bool lapse_drains(const struct health *h);
+/* Connections are left that draining may end. *ret_ms: the shortest time that one of their endpoints allows, 0: no time at all. */
+bool lapse_drains(const struct health *h, uint64_t *ret_ms);
 
 #endif

@@ -19,14 +19,40 @@ struct look {
 	uint32_t activity_nr, activity_cap;
 };
 
-bool lapse_drains(const struct health *h)
+/* What becomes of connections whose endpoint leaves: the mesh's settings, where the destination has no annotations of its own. */
+struct leaving {
+	uint64_t drain_ms; /* 0: they may last */
+	bool reset_removed;
+};
+
+static struct leaving leaving_of(const struct health *h, uint32_t backend)
+{
+	const struct watched *w = watched_find(h, backend_at(h->p, backend)->pool);
+	struct leaving l = { .drain_ms = h->drain_ms, .reset_removed = h->reset_removed };
+
+	if (w && w->traffic.drain_ms != DRAIN_UNSET)
+		l.drain_ms = w->traffic.drain_ms;
+	if (w && w->traffic.removal != REMOVAL_UNSET)
+		l.reset_removed = w->traffic.removal == REMOVAL_RESET;
+	return l;
+}
+
+bool lapse_drains(const struct health *h, uint64_t *ret_ms)
 {
 	const struct plane *p = h->p;
+	bool drains = false;
 
-	for (uint32_t i = 0; i < p->parked_nr && (h->drain_ns || h->reset_removed); i++)
-		if (health_at(p, p->parked[i].slot)->active)
-			return true;
-	return false;
+	*ret_ms = UINT64_MAX;
+	for (uint32_t i = 0; i < p->parked_nr; i++) {
+		struct leaving l = leaving_of(h, p->parked[i].slot);
+
+		if ((!l.drain_ms && !l.reset_removed) || !health_at(p, p->parked[i].slot)->active)
+			continue;
+		drains = true;
+		if (l.drain_ms < *ret_ms)
+			*ret_ms = l.drain_ms;
+	}
+	return drains;
 }
 
 /* UDP is not held to this: its flows end by themselves. */
@@ -74,12 +100,14 @@ static uint64_t idle_since(struct look *l, const struct mesh_flow *f)
 static uint32_t drained(const struct look *l, const struct mesh_flow *f)
 {
 	const struct health *h = l->h;
+	struct leaving own;
 	bool late;
 
 	if (backend_at(h->p, f->backend)->used)
 		return MESH_REASON_NONE;
-	late = h->drain_ns && l->now - health_at(h->p, f->backend)->since_ns >= h->drain_ns;
-	return late || (h->reset_removed && !is_draining(h, f->backend)) ? MESH_REASON_DRAINED : MESH_REASON_NONE;
+	own = leaving_of(h, f->backend);
+	late = own.drain_ms && l->now - health_at(h->p, f->backend)->since_ns >= own.drain_ms * 1000000;
+	return late || (own.reset_removed && !is_draining(h, f->backend)) ? MESH_REASON_DRAINED : MESH_REASON_NONE;
 }
 
 static uint32_t lapsed(struct look *l, const struct mesh_flow *f)

@@ -29,7 +29,7 @@ static bool place_take(struct mesh_pool *pool)
 	return false;
 }
 
-static void eject(struct health *h, const struct watched *w, uint32_t backend, uint64_t now)
+static void eject(struct health *h, const struct watched *w, uint32_t backend, uint64_t now, enum mesh_cause cause)
 {
 	struct mesh_pool *pool = pool_at(h->p, w->pool);
 	struct mesh_health *s = health_at(h->p, backend);
@@ -43,6 +43,8 @@ static void eject(struct health *h, const struct watched *w, uint32_t backend, u
 		__atomic_fetch_sub(&pool->ejected, 1, __ATOMIC_RELAXED);
 		return;
 	}
+	s->cause = (__u16)cause;
+	s->ejected_for_ms = (uint32_t)ms;
 	__atomic_fetch_add(&s->ejections, 1, __ATOMIC_RELAXED);
 }
 
@@ -71,7 +73,7 @@ static void eject_slow(struct health *h, const struct watched *w, uint64_t now)
 	latency_judge(us, nr, w->traffic.latency_factor, w->traffic.latency_floor_us, slow);
 	for (uint32_t i = 0; i < nr; i++)
 		if (slow[i])
-			eject(h, w, who[i], now);
+			eject(h, w, who[i], now, MESH_CAUSE_LATENCY);
 	free(us);
 	free(who);
 	free(slow);

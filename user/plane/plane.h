@@ -104,7 +104,8 @@ struct endpoint_view {
 	struct mesh_backend backend; /* copies */
 	struct mesh_health health;
 	struct mesh_pool pool;
-	uint64_t until_realtime_ns, since_realtime_ns; /* of its ejection, of its warming up or draining; 0: none */
+	uint64_t from_realtime_ns, until_realtime_ns; /* of its ejection; 0: it is not ejected */
+	uint64_t since_realtime_ns;		      /* of its warming up or draining; 0: none */
 };
 
 /* Endpoints that the rules have, and those that connections are left on: of this host ("name", "name.namespace", "namespace/name" or the

@@ -89,6 +89,18 @@ static void json_text(struct json *j, const char *key, struct str s)
 		json_null(j);
 }
 
+#define X(name, label, text) label,
+static const char *const causes[MESH_CAUSE_NR] = { MESH_CAUSES(X) };
+#undef X
+
+/* Why it gets no connections, in a word; empty: something else, or nothing. */
+static const char *cause(const struct endpoint_view *v)
+{
+	if (v->state == ENDPOINT_UNHEALTHY)
+		return "failed_check";
+	return v->state == ENDPOINT_EJECTED && v->health.cause < MESH_CAUSE_NR ? causes[v->health.cause] : "";
+}
+
 static void health_json(struct json *j, const struct endpoint_view *v)
 {
 	const struct mesh_health *s = &v->health;
@@ -100,6 +112,8 @@ static void health_json(struct json *j, const struct endpoint_view *v)
 	json_kuint(j, "failed_in_a_row", s->connect_failures);
 	json_kuint(j, "reset_in_a_row", s->resets);
 	json_kuint(j, "ejections", s->ejections);
+	json_text(j, "cause", str_of(cause(v)));
+	json_ktime(j, "ejected_at", v->from_realtime_ns);
 	json_ktime(j, "ejected_until", v->until_realtime_ns);
 	json_ktime(j, "since", v->since_realtime_ns);
 	json_kuint(j, "latency_us", s->latency_us);

@@ -14,13 +14,14 @@ WERROR   ?= -Werror
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo 0.1.0)
 
-PKGS := libbpf yaml-0.1 libelf zlib
+PKGS := libbpf yaml-0.1 libelf zlib libseccomp
 ifeq ($(filter clean help,$(MAKECMDGOALS)),)
 $(foreach p,$(PKGS),$(if $(shell $(PKG_CONFIG) --exists $(p) && echo y),,\
-  $(error package "$(p)" is missing: apt-get install libbpf-dev libyaml-dev libelf-dev zlib1g-dev pkg-config)))
+  $(error package "$(p)" is missing: apt-get install libbpf-dev libyaml-dev libelf-dev zlib1g-dev libseccomp-dev pkg-config)))
 endif
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags libbpf yaml-0.1 2>/dev/null)
 PKG_LIBS   := $(shell $(PKG_CONFIG) --libs libbpf yaml-0.1 libelf zlib 2>/dev/null)
+L7_LIBS    := $(shell $(PKG_CONFIG) --libs libseccomp 2>/dev/null)
 
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter $(WERROR)
@@ -136,6 +137,7 @@ $(O)/lab/%: $(O)/tools/lab.d/%.o $(call obj,$(BASE_SRC))
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 $(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBL7) $(LIBMESH)
 	$(link)
+$(O)/meshl7 $(O)/tests/unit/test_sandbox: PKG_LIBS += $(L7_LIBS)
 # Parts of user/plane that need neither root nor libbpf.
 $(O)/tests/unit/test_settings: $(O)/user/plane/settings.o
 $(O)/tests/unit/test_journal: $(O)/user/plane/journal.o

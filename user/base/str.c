@@ -133,7 +133,7 @@ uint64_t str_hash(struct str s)
 	uint64_t h = 0xcbf29ce484222325ull;
 
 	for (uint32_t i = 0; i < s.len; i++)
-		h = (h ^ (unsigned char)s.p[i]) * 0x100000001b3ull;
+		h = str_hash_more(h, s.p[i]);
 	return h;
 }
 

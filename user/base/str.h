@@ -45,6 +45,11 @@ bool str_to_u64(struct str s, uint64_t max, uint64_t *ret);
 /* Closest of `nr` candidates by Levenshtein distance, or -1 when none is near enough to suggest. */
 int str_nearest(struct str s, const struct str *candidates, uint32_t nr);
 uint64_t str_hash(struct str s); /* FNV-1a, 64 bits */
+/* The hash of a text with one byte more behind it. */
+static inline uint64_t str_hash_more(uint64_t hash, char c)
+{
+	return (hash ^ (unsigned char)c) * 0x100000001b3ull;
+}
 
 /* Growing buffer; owned. Never fails: out of memory ends the process with a message. data is NUL-terminated. */
 struct buf {

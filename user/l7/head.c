@@ -38,6 +38,16 @@ bool head_token(struct str s)
 	return s.len && all_of(s, TOKEN);
 }
 
+bool head_value(struct str s)
+{
+	return all_of(s, VALUE);
+}
+
+bool head_target(struct str s)
+{
+	return all_of(s, TARGET);
+}
+
 static char lower(char c)
 {
 	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
@@ -106,7 +116,7 @@ static int version(struct head *h, struct str s)
 }
 
 /* host [":" port]: a name, an IPv4 address, or an IPv6 address in brackets. */
-static bool authority_ok(struct str s)
+bool head_host(struct str s)
 {
 	uint32_t end = s.len;
 
@@ -155,7 +165,7 @@ static bool absolute(struct head *h, const char *p, struct str target)
 	for (i = 0; i < rest.len && rest.p[i] != '/' && rest.p[i] != '?'; i++)
 		if (rest.p[i] == '@')
 			return false;
-	if (!i || !authority_ok(str_sub(rest, 0, i)))
+	if (!i || !head_host(str_sub(rest, 0, i)))
 		return false;
 	h->form = HEAD_ABSOLUTE;
 	h->authority = span_of(p, str_sub(rest, 0, i));
@@ -170,7 +180,7 @@ static bool target_ok(struct head *h, const char *p, struct str method, struct s
 	if (str_is(method, "CONNECT")) {
 		h->form = HEAD_AUTHORITY;
 		h->authority = h->target;
-		return str_find(target, ':') > 0 && target.p[target.len - 1] != ':' && authority_ok(target);
+		return str_find(target, ':') > 0 && target.p[target.len - 1] != ':' && head_host(target);
 	}
 	if (*target.p == '/') {
 		h->form = HEAD_ORIGIN;
@@ -223,7 +233,7 @@ static int status_line(struct head *h, const char *p, struct str line)
 
 /* ---- fields ---- */
 
-static uint16_t known_of(struct str name)
+enum head_known head_known_of(struct str name)
 {
 	static const struct str names[HEAD_KNOWN_NR] = {
 #define X(name, text) [HEAD_##name] = { text, sizeof(text) - 1 },
@@ -231,7 +241,7 @@ static uint16_t known_of(struct str name)
 #undef X
 	};
 
-	for (uint16_t i = 1; i < HEAD_KNOWN_NR; i++)
+	for (enum head_known i = 1; i < HEAD_KNOWN_NR; i++)
 		if (names[i].len == name.len && head_same(names[i], name))
 			return i;
 	return HEAD_OTHER;
@@ -249,7 +259,7 @@ bool head_field_line(const char *p, uint32_t base, uint32_t len, struct head_fie
 		return false;
 	f->name = (struct head_span){ base, (uint32_t)colon };
 	f->value = (struct head_span){ base + (uint32_t)(value.p - p), value.len };
-	f->known = known_of(str_sub(line, 0, (uint32_t)colon));
+	f->known = (uint16_t)head_known_of(str_sub(line, 0, (uint32_t)colon));
 	f->nominated = false;
 	return true;
 }
@@ -347,7 +357,7 @@ static int host(struct head *h, const char *p)
 		return 400;
 	if (!f)
 		return 0;
-	if (!authority_ok(head_str(p, f->value)))
+	if (!head_host(head_str(p, f->value)))
 		return 400;
 	/* RFC 9112, section 3.2.2: the target's own wins. */
 	if (!h->authority.len)

@@ -125,5 +125,11 @@ bool head_same(struct str a, struct str b);
 bool head_list_next(struct str *list, struct str *ret);
 /* 1*tchar (RFC 9110, section 5.6.2). */
 bool head_token(struct str s);
+/* Bytes of a field's value, of a target; host [":" port]. */
+bool head_value(struct str s);
+bool head_target(struct str s);
+bool head_host(struct str s);
+/* Which of the fields above it is: the message's framing and the connection depend on them. */
+enum head_known head_known_of(struct str name);
 
 #endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Heads as they are passed on: written anew from what was read, never copied as a whole. Fields for one hop end here. Changes by rules: those
+ * of the destination first, then the route's, so that of two that set one field the route's holds, as with Envoy.
+ */
+#include "l7/fields.h"
+
+#include "base/addr.h"
+
+void field_write(struct buf *out, struct str name, struct str value)
+{
+	buf_str(out, name);
+	buf_add(out, ": ", 2);
+	buf_str(out, value);
+	buf_add(out, "\r\n", 2);
+}
+
+bool changes_drop(const struct changes *c, struct str name)
+{
+	for (int s = 0; s < 2; s++) {
+		const struct mesh_http_fields *f = c->v[s];
+		const struct mesh_ref *remove;
+		const struct mesh_http_field *set;
+
+		if (!f || (!f->remove.nr && !f->set.nr))
+			continue;
+		remove = http_ref(c->image, f->remove);
+		for (uint32_t i = 0; i < f->remove.nr; i++)
+			if (head_same(http_text(c->image, remove[i]), name))
+				return true;
+		set = http_ref(c->image, f->set);
+		for (uint32_t i = 0; i < f->set.nr; i++)
+			if (head_same(http_text(c->image, set[i].name), name))
+				return true;
+	}
+	return false;
+}
+
+/* A later side removes or sets what an earlier one has set or added. */
+static bool overruled(const struct changes *c, int side, struct str name)
+{
+	struct changes later = { .image = c->image, .v = { side ? NULL : c->v[1], NULL } };
+
+	return changes_drop(&later, name);
+}
+
+void changes_write(const struct changes *c, struct buf *out)
+{
+	for (int s = 0; s < 2; s++) {
+		const struct mesh_http_fields *f = c->v[s];
+		const struct mesh_ref *lists[2];
+
+		if (!f)
+			continue;
+		lists[0] = &f->set;
+		lists[1] = &f->add;
+		for (int l = 0; l < 2; l++) {
+			const struct mesh_http_field *v = http_ref(c->image, *lists[l]);
+
+			for (uint32_t i = 0; i < lists[l]->nr; i++) {
+				struct str name = http_text(c->image, v[i].name);
+
+				/* Of one list that sets a field twice the last holds. */
+				for (uint32_t k = i + 1; l == 0 && k < f->set.nr && name.len; k++)
+					if (str_eq(http_text(c->image, v[k].name), name))
+						name.len = 0;
+				if (name.len && !overruled(c, s, name))
+					field_write(out, name, http_text(c->image, v[i].value));
+			}
+		}
+	}
+}
+
+/* Fields that the proxy sets itself: what comes in their place is not passed on. */
+static bool own_field(const struct http_place *place, struct str name)
+{
+	bool edge = place->table && place->table->flags & MESH_HTTP_EDGE;
+
+	if (name.len < 10 || (name.p[0] | 0x20) != 'x')
+		return false;
+	if (head_same(name, STR("x-envoy-attempt-count")) || head_same(name, STR("x-envoy-expected-rq-timeout-ms")) ||
+	    head_same(name, STR("x-envoy-original-path")))
+		return true;
+	/* Nobody outside may speak to the proxies inside. */
+	return edge && (head_same(name, STR("x-forwarded-for")) || head_same(name, STR("x-forwarded-proto")) ||
+			head_same(str_sub(name, 0, 8), STR("x-envoy-")));
+}
+
+static void write_authority(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+			    const struct mesh_http_rewrite *w, bool mirrored, struct buf *out)
+{
+	struct str a = head_str(rq->p, rq->head->authority), name;
+
+	if (w && w->authority.nr)
+		a = http_text(place->image, w->authority);
+	else if (!a.len && c->cluster)
+		a = http_text(place->image, c->cluster->host); /* HTTP/1.0 without one */
+	buf_add(out, "Host: ", 6);
+	name = mirrored ? authority_name(a) : a;
+	buf_str(out, name);
+	if (mirrored) {
+		buf_str(out, STR("-shadow"));
+		if (a.len > name.len && a.p[name.len] == '.')
+			name.len++;
+		buf_str(out, str_sub(a, name.len, a.len));
+	}
+	buf_add(out, "\r\n", 2);
+}
+
+/* The rewriting that holds: the destination's where it changes anything. */
+static const struct mesh_http_rewrite *rewriting(const struct http_choice *c)
+{
+	if (c->dest && (c->dest->rewrite.change != MESH_PATH_KEEP || c->dest->rewrite.authority.nr))
+		return &c->dest->rewrite;
+	return c->route ? &c->route->rewrite : NULL;
+}
+
+/* The first line; true when the path is not the one that was asked for. */
+static bool write_target(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+			 const struct mesh_http_rewrite *w, struct buf *out)
+{
+	struct str query, path = request_path(rq, &query);
+	bool changed = w && w->change != MESH_PATH_KEEP && path.len && path.p[0] == '/';
+
+	buf_str(out, head_str(rq->p, rq->head->method));
+	buf_add(out, " ", 1);
+	if (rq->head->form == HEAD_AUTHORITY)
+		buf_str(out, head_str(rq->p, rq->head->target));
+	else if (changed)
+		rewrite_path(place, w, c->match, path, out);
+	else
+		buf_str(out, path);
+	if (query.p) {
+		buf_add(out, "?", 1);
+		buf_str(out, query);
+	}
+	buf_str(out, STR(" HTTP/1.1\r\n"));
+	return changed;
+}
+
+/* A field of the proxy's own, unless rules remove it or set it. */
+static void write_own(const struct changes *ch, struct str name, struct str value, struct buf *out)
+{
+	if (!changes_drop(ch, name))
+		field_write(out, name, value);
+}
+
+static void write_number(const struct changes *ch, struct str name, uint32_t value, struct buf *out)
+{
+	char text[10];
+	uint32_t at = sizeof(text);
+
+	do {
+		text[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	write_own(ch, name, (struct str){ text + at, (uint32_t)sizeof(text) - at }, out);
+}
+
+static void write_forwarding(const struct http_place *place, const struct http_request *rq,
+			     const struct http_forward *f, const struct changes *ch, const bool *has, struct buf *out)
+{
+	bool edge = place->table && place->table->flags & MESH_HTTP_EDGE;
+	char text[ADDR_TEXT_MAX];
+	struct addr client;
+
+	if (edge) {
+		memcpy(&client, &place->client_addr, sizeof(client));
+		write_own(ch, STR("x-forwarded-for"), str_of(addr_text(&client, text)), out);
+	}
+	if (edge || !has[0])
+		write_own(ch, STR("x-forwarded-proto"), rq->scheme, out);
+	if (!has[1] && f->request_id.len)
+		write_own(ch, STR("x-request-id"), f->request_id, out);
+	if (f->attempt)
+		write_number(ch, STR("x-envoy-attempt-count"), f->attempt, out);
+	if (f->timeout_ms)
+		write_number(ch, STR("x-envoy-expected-rq-timeout-ms"), f->timeout_ms, out);
+}
+
+void http_request_head(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+		       const struct http_forward *f, struct buf *out)
+{
+	const struct mesh_http_rewrite *w = rewriting(c);
+	struct changes ch = { place->image,
+			      { c->dest ? &c->dest->request : NULL, c->route ? &c->route->request : NULL } };
+	bool changed = write_target(place, rq, c, w, out), upgrade = f->upgrade && rq->head->upgrade;
+	bool has[2] = { false, false };
+
+	write_authority(place, rq, c, w, f->mirrored, out);
+	for (uint32_t i = 0; i < rq->head->field_nr; i++) {
+		const struct head_field *field = &rq->head->fields[i];
+		struct str name = head_str(rq->p, field->name);
+
+		if (field->known == HEAD_UPGRADE && upgrade)
+			field_write(out, STR("Upgrade"), head_str(rq->p, field->value));
+		if (field->known == HEAD_HOST || head_hop_by_hop(field) || own_field(place, name))
+			continue;
+		has[0] |= head_same(name, STR("x-forwarded-proto"));
+		has[1] |= head_same(name, STR("x-request-id"));
+		if ((f->mirrored && field->known == HEAD_EXPECT) || changes_drop(&ch, name))
+			continue;
+		field_write(out, name, head_str(rq->p, field->value));
+	}
+	if (changed)
+		write_own(&ch, STR("x-envoy-original-path"), head_str(rq->p, rq->head->path), out);
+	write_forwarding(place, rq, f, &ch, has, out);
+	changes_write(&ch, out);
+	if (rq->head->body == HEAD_BODY_CHUNKED)
+		buf_str(out, STR("Transfer-Encoding: chunked\r\n"));
+	if (upgrade)
+		buf_str(out, STR("Connection: upgrade\r\n"));
+	else if (!f->keep_alive)
+		buf_str(out, STR("Connection: close\r\n"));
+	buf_add(out, "\r\n", 2);
+}
+
+/* ---- answers ---- */
+
+void connection_write(struct buf *out, bool keep_alive, bool http10)
+{
+	if (!keep_alive)
+		buf_str(out, STR("Connection: close\r\n"));
+	else if (http10)
+		buf_str(out, STR("Connection: keep-alive\r\n"));
+}
+
+void http_answer_head(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+		      const struct http_answer *a, struct buf *out)
+{
+	const struct head *h = a->head;
+	struct changes ch = { place->image,
+			      { c->dest ? &c->dest->response : NULL, c->route ? &c->route->response : NULL } };
+	bool interim = h->status / 100 == 1, upgrade = h->status == 101;
+	bool chunked = !interim && (a->chunked || (h->body == HEAD_BODY_CHUNKED && !a->http10));
+	struct str origin;
+	bool cors = !interim && c->route && cors_origin(place, rq, c->route, &origin);
+
+	if (interim && !upgrade)
+		ch.v[0] = ch.v[1] = NULL;
+	status_write(out, h->status, head_str(a->p, h->reason));
+	for (uint32_t i = 0; i < h->field_nr; i++) {
+		const struct head_field *field = &h->fields[i];
+		struct str name = head_str(a->p, field->name);
+
+		if (field->known == HEAD_UPGRADE && upgrade)
+			field_write(out, STR("Upgrade"), head_str(a->p, field->value));
+		if (head_hop_by_hop(field) || (chunked && field->known == HEAD_CONTENT_LENGTH) ||
+		    (cors && cors_field(name)) || changes_drop(&ch, name))
+			continue;
+		field_write(out, name, head_str(a->p, field->value));
+	}
+	if (cors)
+		cors_write(place, rq, c->route, out);
+	if (!interim && a->set_cookie.len)
+		field_write(out, STR("set-cookie"), a->set_cookie);
+	changes_write(&ch, out);
+	if (chunked)
+		buf_str(out, STR("Transfer-Encoding: chunked\r\n"));
+	if (upgrade)
+		buf_str(out, STR("Connection: upgrade\r\n"));
+	else if (!interim)
+		connection_write(out, a->keep_alive, a->http10);
+	buf_add(out, "\r\n", 2);
+}

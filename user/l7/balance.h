@@ -9,8 +9,8 @@
 #include "l7/route.h"
 
 /*
- * One endpoint of one cluster. It and its cluster live as long as rules have it, and while `active` or `conns` is not 0. balance.c has it
- * in a struct that says more.
+ * One endpoint of one cluster. It and its cluster live as long as rules have it, and while `active` or `conns` is not 0 or something is
+ * taken of the cluster; the same struct stands for it whatever rules come. balance.c has it in a struct that says more.
  */
 struct lb_host {
 	struct mesh_addr addr;
@@ -26,8 +26,8 @@ struct lb;
 struct lb *lb_new(void);
 void lb_free(struct lb *lb);
 /*
- * The state of every cluster of these rules, found or made; thread-safe. Returns an array that lb_of() indexes, owned by the caller until
- * lb_detach(). Clusters of no rules are freed.
+ * The state of every cluster of these rules, found or made; thread-safe. Workers that attach to the same rules share one view, which keeps the
+ * rules; each detaches once.
  */
 struct lb_view;
 struct lb_view *lb_attach(struct lb *lb, const struct http_rules *r);
@@ -43,12 +43,13 @@ struct lb_tried {
 };
 
 /*
- * Chooses an endpoint: by level, then the cluster's kind (P2C over active requests, weighted as Envoy does; random; smooth round robin;
- * ring, Maglev by `hash`). Ejected ones are passed over unless too few are left (min_health_percent) or all are. NULL: there is none.
- * *ret_ep is the endpoint as the rules have it.
+ * Chooses an endpoint among those that the view's rules have: by level, then the cluster's kind (P2C over active requests, weighted as
+ * Envoy does; random; round robin; ring, Maglev by `hash`, at random without). Ejected ones are passed over unless too few are left
+ * (min_health_percent) or all are. NULL: there is none. *ret_ep is the endpoint as the rules have it.
  */
-struct lb_host *lb_pick(struct lb_cluster *c, const uint64_t *hash, const struct lb_tried *tried, uint64_t draw,
-			uint64_t now_ms, const struct mesh_http_endpoint **ret_ep);
+struct lb_host *lb_pick(const struct lb_view *v, struct lb_cluster *c, const uint64_t *hash,
+			const struct lb_tried *tried, uint64_t draw, uint64_t now_ms,
+			const struct mesh_http_endpoint **ret_ep);
 
 /* Limits of the cluster (connectionPool). false: over, nothing was taken. Given back once each. */
 enum lb_limit { LB_CONNECTIONS, LB_PENDING, LB_REQUESTS, LB_RETRIES, LB_LIMIT_NR };

@@ -43,12 +43,12 @@ struct lb_tried {
 };
 
 /*
- * Chooses an endpoint among those that the view's rules have: by level, then the cluster's kind (P2C over active requests, weighted as
- * Envoy does; random; round robin; ring, Maglev by `hash`, at random without). Ejected ones are passed over unless too few are left
- * (min_health_percent) or all are. NULL: there is none. *ret_ep is the endpoint as the rules have it.
+ * Chooses an endpoint of a cluster of the view's rules: by level, then the cluster's kind (P2C over active requests, weighted as Envoy
+ * does; random; round robin; ring, Maglev by `hash`, at random without). Ejected ones are passed over unless too few are left
+ * (min_health_percent) or all are, and tried ones unless there are no others. NULL: there is none. *ret_ep is in the image.
  */
-struct lb_host *lb_pick(const struct lb_view *v, struct lb_cluster *c, const uint64_t *hash,
-			const struct lb_tried *tried, uint64_t draw, uint64_t now_ms,
+struct lb_host *lb_pick(const struct lb_view *v, const struct mesh_http_image *image, const struct mesh_http_cluster *c,
+			const uint64_t *hash, const struct lb_tried *tried, uint64_t draw, uint64_t now_ms,
 			const struct mesh_http_endpoint **ret_ep);
 
 /* Limits of the cluster (connectionPool). false: over, nothing was taken. Given back once each. */

@@ -168,7 +168,8 @@ void attempt_start(struct exchange *x)
 	x->attempts++;
 	x->fresh = false;
 	choose_hash(x);
-	x->host = lb_pick(x->cluster, x->hashed ? &x->hash : NULL, &x->tried, worker_random(w), w->now_ms, &x->to);
+	x->host = lb_pick(x->rules->view, x->c->place.image, x->choice.cluster, x->hashed ? &x->hash : NULL, &x->tried,
+			  worker_random(w), w->now_ms, &x->to);
 	if (!x->host) {
 		exchange_own(x, 503, MESH_FLAG_NO_HEALTHY_UPSTREAM, "no_healthy_upstream", STR("no healthy upstream"));
 		return;

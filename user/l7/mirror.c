@@ -44,7 +44,8 @@ static void mirror(struct exchange *x, uint32_t cluster)
 
 	rules += cluster;
 	state = lb_of(x->rules->view, x->c->place.image, rules);
-	host = lb_pick(state, NULL, &(struct lb_tried){ 0 }, worker_random(w), w->now_ms, &to);
+	host = lb_pick(x->rules->view, x->c->place.image, rules, NULL, &(struct lb_tried){ 0 }, worker_random(w),
+		       w->now_ms, &to);
 	if (!host || !lb_take(state, LB_CONNECTIONS))
 		return;
 	u = up_open(w, &from, state, rules, host);

@@ -44,8 +44,8 @@ struct lb_tried {
 
 /*
  * Chooses an endpoint of a cluster of the view's rules: by level, then the cluster's kind (P2C over active requests, weighted as Envoy
- * does; random; round robin; ring, Maglev by `hash`, at random without). Ejected ones are passed over unless too few are left
- * (min_health_percent) or all are, and tried ones unless there are no others. NULL: there is none. *ret_ep is in the image.
+ * does; random; round robin; ring, Maglev by `hash`, at random without). Ejected ones are passed over unless fewer than
+ * min_health_percent are left, and tried ones unless there are no others. NULL: there is none. *ret_ep is in the image.
  */
 struct lb_host *lb_pick(const struct lb_view *v, const struct mesh_http_image *image, const struct mesh_http_cluster *c,
 			const uint64_t *hash, const struct lb_tried *tried, uint64_t draw, uint64_t now_ms,

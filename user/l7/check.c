@@ -2,7 +2,7 @@
 /* Checks of single things, and of the policies. */
 #include "l7/check.h"
 
-bool check_fail(struct check *k, const char *what, uint32_t at)
+bool check_refuse(struct check *k, const char *what, uint32_t at)
 {
 	if (!k->failed) {
 		if (k->err->len)
@@ -21,7 +21,7 @@ const void *check_array(struct check *k, struct mesh_ref ref, size_t size, size_
 		return NULL;
 	if (ref.at > k->size || bytes > k->size - ref.at || (uintptr_t)(k->base + ref.at) % align ||
 	    bytes > k->budget) {
-		check_fail(k, what, ref.at);
+		check_refuse(k, what, ref.at);
 		return NULL;
 	}
 	k->budget -= bytes;
@@ -82,7 +82,7 @@ bool check_text(struct check *k, struct mesh_ref ref, enum check_class class, co
 {
 	check_array(k, ref, 1, 1, what);
 	if (!k->failed && !of_class(ref.nr ? http_check_text(k, ref) : STR(""), class))
-		return check_fail(k, what, ref.at);
+		return check_refuse(k, what, ref.at);
 	return !k->failed;
 }
 
@@ -95,7 +95,7 @@ struct regex *check_regex(struct check *k, const void *owner, struct str pattern
 		return re;
 	re = regex_new(pattern, ignore_case, k->err);
 	if (!re) {
-		check_fail(k, "expression", (uint32_t)(pattern.p - k->base));
+		check_refuse(k, "expression", (uint32_t)(pattern.p - k->base));
 		return NULL;
 	}
 	offset_map_put(&k->rules->regexes, key, re);
@@ -105,7 +105,7 @@ struct regex *check_regex(struct check *k, const void *owner, struct str pattern
 bool check_match_text(struct check *k, const struct mesh_http_text *t)
 {
 	if (t->kind > MESH_TEXT_TEMPLATE || t->ignore_case > 1 || t->invert > 1)
-		return check_fail(k, "text to match", t->text.at);
+		return check_refuse(k, "text to match", t->text.at);
 	if (!check_text(k, t->text, CHECK_ANY, "text to match"))
 		return false;
 	return t->kind != MESH_TEXT_REGEX || check_regex(k, t, http_check_text(k, t->text), t->ignore_case);
@@ -135,7 +135,7 @@ static bool check_values(struct check *k, const struct mesh_http_test *t, struct
 		nets = check_array(k, ref, sizeof(*nets), 4, "networks");
 		for (uint32_t i = 0; !k->failed && i < ref.nr; i++)
 			if (nets[i].prefix_len > 128)
-				return check_fail(k, "network", ref.at);
+				return check_refuse(k, "network", ref.at);
 		return !k->failed;
 	}
 	texts = check_array(k, ref, sizeof(*texts), 4, "texts");
@@ -151,7 +151,7 @@ static bool check_cond(struct check *k, const struct mesh_http_cond *c)
 
 	for (uint32_t i = 0; !k->failed && i < c->tests.nr; i++) {
 		if (tests[i].subject > MESH_SUBJECT_HEADER)
-			return check_fail(k, "subject", c->tests.at);
+			return check_refuse(k, "subject", c->tests.at);
 		if (!check_text(k, tests[i].name,
 				tests[i].subject == MESH_SUBJECT_HEADER ? CHECK_LOWER_TOKEN : CHECK_ANY, "field") ||
 		    !check_values(k, &tests[i], tests[i].any) || !check_values(k, &tests[i], tests[i].none))
@@ -169,7 +169,7 @@ static bool check_rule(struct check *k, const struct mesh_http_rule *r)
 
 		/* A clause that nothing can fulfil would make a denying policy void. */
 		if (!clauses[i].any.nr)
-			return check_fail(k, "clause", r->clauses.at);
+			return check_refuse(k, "clause", r->clauses.at);
 		for (uint32_t c = 0; !k->failed && c < clauses[i].any.nr; c++)
 			check_cond(k, &conds[c]);
 	}
@@ -187,7 +187,7 @@ bool check_policies(struct check *k)
 
 		check_text(k, policies[i].name, CHECK_ANY, "policy");
 		if (policies[i].deny > 1 || policies[i].dry_run > 1)
-			return check_fail(k, "policy", h->policies.at);
+			return check_refuse(k, "policy", h->policies.at);
 		for (uint32_t r = 0; !k->failed && r < policies[i].rules.nr; r++)
 			check_rule(k, &rules[r]);
 	}
@@ -195,10 +195,10 @@ bool check_policies(struct check *k)
 		const uint32_t *v = check_array(k, guards[i].policies, sizeof(*v), 4, "guard's policies");
 
 		if (i && memcmp(&guards[i - 1].addr, &guards[i].addr, sizeof(guards->addr)) >= 0)
-			return check_fail(k, "order of guards", h->guards.at);
+			return check_refuse(k, "order of guards", h->guards.at);
 		for (uint32_t n = 0; !k->failed && n < guards[i].policies.nr; n++)
 			if (v[n] >= h->policies.nr)
-				return check_fail(k, "guard's policy", guards[i].policies.at);
+				return check_refuse(k, "guard's policy", guards[i].policies.at);
 	}
 	return !k->failed;
 }

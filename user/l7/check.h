@@ -28,7 +28,7 @@ enum check_class {
 	CHECK_FIELD, /* name of a field that rules may change: not one that framing or connection depend on */
 };
 
-bool check_fail(struct check *k, const char *what, uint32_t at);
+bool check_refuse(struct check *k, const char *what, uint32_t at);
 /* The array, or NULL; also NULL when it is empty and then not failed. */
 const void *check_array(struct check *k, struct mesh_ref ref, size_t size, size_t align, const char *what);
 bool check_text(struct check *k, struct mesh_ref ref, enum check_class class, const char *what);

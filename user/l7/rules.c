@@ -48,9 +48,9 @@ static bool check_cluster(struct check *k, const struct mesh_http_cluster *c)
 		return false;
 	if (c->lb > MESH_LB_MAGLEV || c->hash > MESH_HASH_QUERY || c->hash_has_ttl > 1 || c->outlier > 1 ||
 	    c->max_ejection_percent > 100 || c->min_health_percent > 100 || c->broken > 1)
-		return check_fail(k, "cluster", c->name.at);
+		return check_refuse(k, "cluster", c->name.at);
 	if (c->broken && (c->broken_status < 400 || c->broken_status > 599))
-		return check_fail(k, "status of a cluster", c->name.at);
+		return check_refuse(k, "status of a cluster", c->name.at);
 	if (!check_text(k, c->hash_name,
 			c->hash == MESH_HASH_HEADER || c->hash == MESH_HASH_COOKIE ? CHECK_TOKEN : CHECK_ANY,
 			"what is hashed") ||
@@ -59,7 +59,7 @@ static bool check_cluster(struct check *k, const struct mesh_http_cluster *c)
 	for (uint32_t i = 0; i < c->endpoints.nr; i++)
 		if (!e[i].port || !e[i].weight || (i && e[i].level < e[i - 1].level) ||
 		    !check_text(k, e[i].workload, CHECK_ANY, "workload"))
-			return check_fail(k, "endpoint", c->endpoints.at);
+			return check_refuse(k, "endpoint", c->endpoints.at);
 	return true;
 }
 
@@ -107,7 +107,7 @@ static bool check_rewrite(struct check *k, const struct mesh_http_rewrite *w)
 	struct regex *re;
 
 	if (w->change > MESH_PATH_REGEX)
-		return check_fail(k, "rewriting", w->path.at);
+		return check_refuse(k, "rewriting", w->path.at);
 	if (!check_text(k, w->path, w->change == MESH_PATH_REGEX ? CHECK_REPLACEMENT : CHECK_TARGET, "path") ||
 	    !check_text(k, w->regex, CHECK_ANY, "expression") || !check_text(k, w->authority, CHECK_HOST, "authority"))
 		return false;
@@ -117,7 +117,7 @@ static bool check_rewrite(struct check *k, const struct mesh_http_rewrite *w)
 	if (!re)
 		return false;
 	if (!regex_replacement_ok(re, http_check_text(k, w->path), k->err))
-		return check_fail(k, "replacement", w->path.at);
+		return check_refuse(k, "replacement", w->path.at);
 	return true;
 }
 
@@ -125,7 +125,7 @@ static bool check_redirect(struct check *k, const struct mesh_http_redirect *d)
 {
 	if (d->status < 300 || d->status > 399 || d->port_kind > MESH_PORT_REQUEST ||
 	    (d->port_kind == MESH_PORT_GIVEN && !d->port))
-		return check_fail(k, "redirect", d->scheme.at);
+		return check_refuse(k, "redirect", d->scheme.at);
 	return check_rewrite(k, &d->to) && check_text(k, d->scheme, CHECK_SCHEME, "scheme");
 }
 
@@ -135,7 +135,7 @@ static bool check_mirrors(struct check *k, struct mesh_ref ref)
 
 	for (uint32_t i = 0; !k->failed && i < ref.nr; i++)
 		if (m[i].cluster >= k->image->clusters.nr || m[i].share > MESH_HTTP_WHOLE)
-			return check_fail(k, "mirror", ref.at);
+			return check_refuse(k, "mirror", ref.at);
 	return !k->failed;
 }
 
@@ -150,14 +150,14 @@ static bool check_dests(struct check *k, const struct mesh_http_route *r)
 
 		sum += d[i].weight;
 		if (!d[i].weight || d[i].cluster >= k->image->clusters.nr || d[i].redirect.nr > 1)
-			return check_fail(k, "destination", r->dests.at);
+			return check_refuse(k, "destination", r->dests.at);
 		if (!check_fields(k, &d[i].request) || !check_fields(k, &d[i].response) ||
 		    !check_rewrite(k, &d[i].rewrite) || !check_mirrors(k, d[i].mirrors) ||
 		    (d[i].redirect.nr && !check_redirect(k, own)))
 			return false;
 	}
 	if (!k->failed && sum != r->weight_sum)
-		return check_fail(k, "sum of weights", r->dests.at);
+		return check_refuse(k, "sum of weights", r->dests.at);
 	return !k->failed;
 }
 
@@ -166,7 +166,7 @@ static bool check_cors(struct check *k, const struct mesh_http_cors *c)
 	const struct mesh_http_text *o = check_array(k, c->origins, sizeof(*o), 4, "origins");
 
 	if (k->failed || c->given > 1 || c->credentials > 1 || c->forward_unmatched > 1 || c->has_max_age > 1)
-		return check_fail(k, "CORS policy", c->origins.at);
+		return check_refuse(k, "CORS policy", c->origins.at);
 	for (uint32_t i = 0; i < c->origins.nr; i++)
 		if (!check_match_text(k, &o[i]))
 			return false;
@@ -186,7 +186,7 @@ static bool check_action(struct check *k, const struct mesh_http_route *r)
 	if (k->failed || r->action > MESH_HTTP_DIRECT ||
 	    (r->action == MESH_HTTP_DIRECT && !status_ok(r->direct_status)) || r->fault.delay_share > MESH_HTTP_WHOLE ||
 	    r->fault.abort_share > MESH_HTTP_WHOLE || (r->fault.abort_share && !status_ok(r->fault.abort_status)))
-		return check_fail(k, "route", r->name.at);
+		return check_refuse(k, "route", r->name.at);
 	return r->action != MESH_HTTP_REDIRECT || check_redirect(k, &r->redirect);
 }
 
@@ -229,11 +229,11 @@ static bool check_table(struct check *k, const struct mesh_http_table *t)
 	const struct mesh_http_host *hosts = check_array(k, t->hosts, sizeof(*hosts), 4, "hosts");
 
 	if (k->failed || (t->absent_status && !status_ok(t->absent_status)) || t->flags & ~MESH_HTTP_EDGE)
-		return check_fail(k, "table", t->hosts.at);
+		return check_refuse(k, "table", t->hosts.at);
 	for (uint32_t i = 0; i < t->hosts.nr; i++)
 		if (!hosts[i].name.nr || !check_text(k, hosts[i].name, CHECK_LOWER, "host") ||
 		    !check_routes(k, hosts[i].routes))
-			return check_fail(k, "host", t->hosts.at);
+			return check_refuse(k, "host", t->hosts.at);
 	offset_map_put(&k->rules->tables, offset_key(rules_offset(k->rules, t), 0),
 		       host_index_new(&k->rules->arena, k->image, t));
 	return true;
@@ -249,7 +249,7 @@ static bool check_image(struct check *whole, uint32_t at)
 	if (at % 8 || at < sizeof(struct mesh_http) || whole->size < sizeof(*image) ||
 	    at > whole->size - sizeof(*image) || image->size % 8 || image->size < sizeof(*image) ||
 	    image->size > whole->size - at)
-		return check_fail(whole, "image", at);
+		return check_refuse(whole, "image", at);
 	if (offset_map_get(&whole->rules->images, offset_key(at, 0)))
 		return true;
 	offset_map_put(&whole->rules->images, offset_key(at, 0), whole->rules);
@@ -278,16 +278,16 @@ static bool check_rows(struct check *k)
 
 	for (uint32_t i = 0; !k->failed && i < h->rows.nr; i++) {
 		if (i && http_row_cmp(&rows[i - 1], rows[i].scope, &rows[i].addr, rows[i].port) >= 0)
-			return check_fail(k, "order of rows", h->rows.at);
+			return check_refuse(k, "order of rows", h->rows.at);
 		if (!check_image(k, rows[i].image))
 			return false;
 		if (rows[i].table >= ((const struct mesh_http_image *)(k->base + rows[i].image))->tables.nr)
-			return check_fail(k, "table of a row", h->rows.at);
+			return check_refuse(k, "table of a row", h->rows.at);
 	}
 	for (uint32_t i = 0; !k->failed && i < h->clients.nr; i++)
 		if ((i && memcmp(&clients[i - 1].addr, &clients[i].addr, sizeof(clients->addr)) >= 0) ||
 		    !check_text(k, clients[i].workload, CHECK_ANY, "workload"))
-			return check_fail(k, "client", h->clients.at);
+			return check_refuse(k, "client", h->clients.at);
 	return !k->failed && check_text(k, h->domain, CHECK_ANY, "trust domain");
 }
 

@@ -10,6 +10,7 @@
 #include "flow.bpf.h"
 #include "maps.bpf.h"
 #include "pkt.bpf.h"
+#include "relay.bpf.h"
 #include "tuple.bpf.h"
 
 #define CLOCK_BOOTTIME_ 7
@@ -198,6 +199,8 @@ static __always_inline void quota_give_back(struct mesh_conn *conn)
 	__u32 ifindex = conn->quota;
 	struct mesh_load *load;
 
+	if (conn->relayed)
+		relay_give(conn);
 	if (!ifindex)
 		return;
 	conn->quota = 0;

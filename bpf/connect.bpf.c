@@ -103,7 +103,7 @@ static __always_inline int route(struct bpf_sock_addr *ctx, int v6, struct dial 
 {
 	int verdict = dial_route(ctx, d, row, ret_reason);
 
-	if (verdict != ALLOW)
+	if (verdict != ALLOW || *ret_reason == MESH_REASON_PARSED)
 		return verdict;
 	if (*ret_reason == MESH_REASON_ROUTED)
 		ctx_set_user_addr(ctx, v6, &d->work->flow.chosen, d->work->flow.chosen_port_be);

@@ -264,9 +264,15 @@ static __always_inline int dial_route(struct bpf_sock_addr *ctx, struct dial *d,
 	__u16 reason = MESH_REASON_PASSED, denied;
 	struct mesh_flow *flow = &d->work->flow;
 
+	/* The links hand it to the parser, with the address that was dialled. */
+	*ret_reason = MESH_REASON_PARSED;
+	if (row->action == MESH_L7 && dial_linked(d))
+		return ALLOW;
 	flow_begin(ctx, d, row->service_id);
-	if (row->action == MESH_ROUTE)
+	if (row->action == MESH_ROUTE || row->flags & MESH_ROW_FAIL_OPEN)
 		reason = flow_choose(row, flow, &d->work->pick);
+	else if (row->action == MESH_L7)
+		reason = MESH_REASON_NO_PARSER;
 	*ret_reason = reason;
 	if (reason != MESH_REASON_ROUTED && reason != MESH_REASON_PASSED) {
 		flow_fail(flow, reason);

@@ -253,6 +253,24 @@ struct {
 	__type(value, struct mesh_tuple);
 } mesh_nats_new __weak SEC(".maps");
 
+/* mesh_parsers: listeners of the parser; empty while it is down. Index: any. Writer: user/plane. Reader: the lookup of sockets in its network
+ * namespace, tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, MESH_PARSERS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} mesh_parsers __weak SEC(".maps");
+
+/* mesh_relays: clients that the parser may speak for. Key: address. Writer: tc. Reader: tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_addr);
+	__type(value, struct mesh_relay);
+} mesh_relays __weak SEC(".maps");
+
 /* mesh_shortcuts: directions of connections between pods of the node whose packets may go straight from link to link. One that is pushed out
  * takes the long way. Key: source as client, destination as server. Writer: tc. Reader: tc, user/plane. */
 struct {

@@ -203,7 +203,9 @@ static __always_inline void describe(struct work *w, struct mesh_conn *conn, __u
 	struct mesh_workload *client;
 
 	conn->dialled = w->dialled;
-	conn->flags = (__u8)flags;
+	conn->flags = (__u16)flags;
+	if (flags & MESH_CONN_L7)
+		conn->flow.path = MESH_PATH_L7;
 	conn->ifindex = w->ifindex;
 	conn->flow.backend = w->backend;
 	conn->verdict_epoch = w->live;

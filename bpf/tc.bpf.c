@@ -11,6 +11,7 @@
 #include "fast.bpf.h"
 #include "guard.bpf.h"
 #include "icmp.bpf.h"
+#include "legs.bpf.h"
 #include "steps.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -76,6 +77,26 @@ static __always_inline int unregistered(const struct work *w, const struct mesh_
 	return !mesh_addr_special(to) && !workload_find(to, w->live) && !bpf_map_lookup_elem(&mesh_locals, to);
 }
 
+/* The socket that sent this has a flow there: connect() chose the address, which was not dialled. */
+static __always_inline int socket_chose(struct __sk_buff *skb, const struct work *w)
+{
+	__u64 cookie = bpf_get_socket_cookie(skb);
+	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
+
+	return flow && flow->chosen_port_be == w->p.t.server_port_be && mesh_addr_eq(&flow->chosen, &w->p.t.server);
+}
+
+/* The parser is down: as if its row said MESH_ROUTE, where that is how it is to fail. */
+static __always_inline int without_parser(struct __sk_buff *skb, struct work *w)
+{
+	if (w->row.flags & MESH_ROW_FAIL_OPEN) {
+		w->row.action = MESH_ROUTE;
+		return tc_route(skb);
+	}
+	aim_direct(w);
+	return tc_refuse_new(skb, MESH_REASON_NO_PARSER);
+}
+
 /* A pod's packet that belongs to no connection. */
 __noinline int tc_from_pod_new(struct __sk_buff *skb)
 {
@@ -97,6 +118,9 @@ __noinline int tc_from_pod_new(struct __sk_buff *skb)
 		return tc_route(skb);
 	if (found == ROW_FOUND && w->row.action == MESH_PASS && !hooks)
 		return tc_route(skb);
+	if (found == ROW_FOUND && w->row.action == MESH_L7 &&
+	    !(hooks && (w->row.flags & MESH_ROW_ENDPOINT) && socket_chose(skb, w)))
+		return tc_parser_up() ? tc_parse(skb) : without_parser(skb, w);
 	aim_direct(w);
 	if ((found == ROW_NONE || w->row.action == MESH_ABSENT) && unregistered(w, ctl)) {
 		w->policy_id = w->sidecar_id;
@@ -124,8 +148,13 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return tc_from_pod_new(skb);
 	}
+	/* It comes from the parser. */
+	if (!w->conn_reply && (w->conn_flags & MESH_CONN_LEG))
+		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
+	if (!w->conn_reply && (w->conn_flags & MESH_CONN_L7))
+		return tc_to_parser(skb);
 	if (!(w->conn_flags & MESH_CONN_NAT))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (w->conn_view == MESH_TUPLE_DIALLED && !w->conn_reply)
@@ -134,6 +163,8 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 		aim(w, &w->conn_dialled, 1);
 	else
 		return pass(w->hook, MESH_REASON_TRACKED);
+	if (w->conn_flags & MESH_CONN_LEG)
+		return tc_send_on(skb, 0) == TCX_NEXT_ ? tc_to_parser(skb) : TC_ACT_SHOT_;
 	return tc_send_on(skb, w->conn_flags & MESH_CONN_HAIRPIN);
 }
 
@@ -144,6 +175,8 @@ static __always_inline int from_pod_icmp(struct __sk_buff *skb, struct work *w)
 
 	if (!guard_icmp(w))
 		return drop(w->hook, MESH_REASON_SPOOFED_ICMP);
+	if (found && w->conn_reply && (w->conn_flags & MESH_CONN_L7))
+		return tc_to_parser(skb);
 	if (!found || w->conn_view != MESH_TUPLE_DIALLED || !w->conn_reply || (w->conn_flags & MESH_CONN_HAIRPIN))
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim(w, &w->wire, 1);
@@ -288,6 +321,13 @@ __noinline int tc_admit(void)
 	return 1;
 }
 
+/* The server of a leg answers, at the link of the client whom it takes that to be. */
+static __always_inline int leg_answered(const struct work *w)
+{
+	return w->conn_reply && w->conn_ifindex == w->ifindex &&
+	       (w->conn_flags & (MESH_CONN_LEG | MESH_CONN_HAIRPIN)) == MESH_CONN_LEG;
+}
+
 static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 {
 	if (fragment_unknown(w))
@@ -302,6 +342,8 @@ static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 		return TC_ACT_SHOT_;
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
+	if (leg_answered(w))
+		return tc_to_parser(skb);
 	if (w->conn_view != MESH_TUPLE_WIRE || !w->conn_reply || !(w->conn_flags & MESH_CONN_NAT) ||
 	    (w->conn_flags & MESH_CONN_HAIRPIN))
 		return pass(w->hook, MESH_REASON_TRACKED);
@@ -315,6 +357,8 @@ static __always_inline int to_pod_icmp(struct __sk_buff *skb, struct work *w)
 	if (!tc_icmp_find(skb) || w->conn_view != MESH_TUPLE_WIRE || w->conn_reply)
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	tc_icmp_note();
+	if (w->conn_flags & MESH_CONN_LEG && w->conn_ifindex == w->ifindex)
+		return tc_to_parser(skb);
 	if (!(w->conn_flags & MESH_CONN_NAT) || (w->conn_flags & MESH_CONN_HAIRPIN) || w->conn_ifindex != w->ifindex)
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim(w, &w->conn_dialled, 0);
@@ -369,6 +413,8 @@ static __always_inline int from_node_new(struct __sk_buff *skb, struct work *w)
 	row = find_service(w);
 	if (row == ROW_RACED)
 		return drop(w->hook, MESH_REASON_ROW_RACED);
+	if (row == ROW_FOUND && w->row.action == MESH_L7)
+		return tc_parser_up() ? tc_parse(skb) : without_parser(skb, w);
 	if (row == ROW_NONE || w->row.action != MESH_ROUTE)
 		return pass(w->hook, MESH_REASON_NOT_SERVICE);
 	return tc_route(skb);
@@ -396,10 +442,12 @@ static __always_inline int from_node_l4(struct __sk_buff *skb, struct work *w)
 		tc_forget(&w->wire);
 		return from_node_new(skb, w);
 	}
-	if (w->conn_view != MESH_TUPLE_DIALLED || w->conn_reply)
+	if (w->conn_reply || (w->conn_view != MESH_TUPLE_DIALLED && !(w->conn_flags & MESH_CONN_L7)))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
+	if (w->conn_flags & MESH_CONN_L7)
+		return tc_to_parser(skb);
 	aim(w, &w->wire, 0);
 	return tc_send_on(skb, 0);
 }
@@ -408,6 +456,8 @@ static __always_inline int from_node_icmp(struct __sk_buff *skb, struct work *w)
 {
 	if (!tc_icmp_find(skb))
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
+	if (w->conn_reply && (w->conn_flags & MESH_CONN_L7))
+		return tc_to_parser(skb);
 	if (w->conn_view == MESH_TUPLE_DIALLED && w->conn_reply)
 		aim(w, &w->wire, 1);
 	else if (w->conn_view == MESH_TUPLE_MASQ && !w->conn_reply)
@@ -476,10 +526,15 @@ static __always_inline int to_node_l4(struct __sk_buff *skb, struct work *w, con
 			return drop(w->hook, MESH_REASON_NO_PORT);
 		return tc_send_on(skb, 0);
 	}
-	if (!w->conn_reply || w->conn_ifindex != w->ifindex || !(w->conn_flags & MESH_CONN_NAT))
+	if (!w->conn_reply || w->conn_ifindex != w->ifindex ||
+	    !(w->conn_flags & (MESH_CONN_NAT | MESH_CONN_L7 | MESH_CONN_LEG)))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
 		return tc_refuse(skb, MESH_REASON_CUT);
+	if (leg_answered(w))
+		return tc_to_parser(skb);
+	if (!(w->conn_flags & MESH_CONN_NAT))
+		return pass(w->hook, MESH_REASON_TRACKED);
 	aim(w, &w->conn_dialled, 1);
 	return tc_send_on(skb, 0);
 }
@@ -498,11 +553,47 @@ int mesh_to_node(struct __sk_buff *skb)
 	if (w->kind == PKT_L4 || w->kind == PKT_FRAGMENT)
 		return to_node_l4(skb, w, iface);
 	if (w->kind != PKT_ICMP || !tc_icmp_find(skb) || w->conn_view != MESH_TUPLE_WIRE || w->conn_reply ||
-	    w->conn_ifindex != w->ifindex || !(w->conn_flags & MESH_CONN_NAT))
+	    w->conn_ifindex != w->ifindex || !(w->conn_flags & (MESH_CONN_NAT | MESH_CONN_LEG)))
 		return pass(MESH_HOOK_TO_NODE, MESH_REASON_NOT_HANDLED);
 	tc_icmp_note();
+	if (w->conn_flags & MESH_CONN_LEG)
+		return tc_to_parser(skb);
 	aim(w, &w->conn_dialled, 0);
 	return tc_icmp(skb);
+}
+
+/* ---- the parser's link ---- */
+
+/* Nothing else than answers to clients and legs of theirs leaves the parser. */
+static __always_inline int from_parser_tcp(struct __sk_buff *skb, struct work *w)
+{
+	if (!tc_find(&w->p.t))
+		return work_begins(w) ? tc_leg_new(skb) : drop(w->hook, MESH_REASON_NO_CONN);
+	if (w->conn_reply)
+		return w->conn_flags & MESH_CONN_L7 ? tc_answer(skb) : drop(w->hook, MESH_REASON_LEG_TAKEN);
+	if (work_begins(w) && (w->conn_flags & MESH_CONN_LEG ? stale(w) : w->conn_state == MESH_CONN_CLOSED)) {
+		tc_forget(&w->wire);
+		return tc_leg_new(skb);
+	}
+	if (!(w->conn_flags & MESH_CONN_LEG))
+		return work_begins(w) ? tc_refuse(skb, MESH_REASON_LEG_TAKEN) : drop(w->hook, MESH_REASON_LEG_TAKEN);
+	return leg_take(skb, w) ? tc_leg(skb) : tc_refuse(skb, MESH_REASON_CUT);
+}
+
+SEC("tc")
+int mesh_from_parser(struct __sk_buff *skb)
+{
+	struct mesh_control *ctl = mesh_control_get();
+	struct work *w = work_get();
+	int ret;
+
+	if (!w || !ctl)
+		return TC_ACT_SHOT_;
+	work_begin(w, MESH_HOOK_FROM_PARSER, skb->ifindex);
+	w->live = *(volatile __u64 *)&ctl->live;
+	if (read_ip(skb, w, &ret) || w->kind != PKT_L4 || w->p.t.proto != MESH_PROTO_TCP)
+		return drop(MESH_HOOK_FROM_PARSER, MESH_REASON_NOT_HANDLED);
+	return from_parser_tcp(skb, w);
 }
 
 /* Not at any link: user space runs it by BPF_PROG_TEST_RUN, to end the connection that stands behind the link header of its packet. */

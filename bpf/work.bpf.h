@@ -47,7 +47,9 @@ struct work {
 	__u8 conn_view;	 /* enum mesh_tuple_kind: how the packet sees it */
 	__u8 conn_reply; /* the packet comes from the server */
 	__u8 conn_state;
-	__u8 conn_flags;
+	__u8 pad;
+	__u16 conn_flags;
+	__u8 macs[12]; /* link addresses, destination first */
 };
 
 /* mesh_work: scratch of one CPU. Writer, reader: tc. */

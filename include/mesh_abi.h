@@ -75,6 +75,8 @@ enum mesh_action {
 	MESH_ROUTE = 1,	 /* choose a cluster, then an endpoint */
 	MESH_PASS = 2,	 /* known service, original destination (ServiceEntry NONE, PASSTHROUGH) */
 	MESH_ABSENT = 3, /* no service at this address for this client, whatever scope 0 says: not touched */
+	MESH_L7 =
+		4, /* the parser has it, by its own rules; the row's choice is for when it is down (MESH_ROW_FAIL_OPEN) */
 };
 
 /* Element of mesh_rows: what {scope, address, port} means from `epoch` on. Row 0 is never used. */
@@ -89,7 +91,10 @@ struct mesh_row {
 	__u32 flags;	  /* enum mesh_row_flag */
 	__u64 weight_sum;
 };
-enum mesh_row_flag { MESH_ROW_ENDPOINT = 1 /* one of its own endpoints is at its own address and port */ };
+enum mesh_row_flag {
+	MESH_ROW_ENDPOINT = 1,	/* one of its own endpoints is at its own address and port */
+	MESH_ROW_FAIL_OPEN = 2, /* MESH_L7: while the parser is down it is as if MESH_ROUTE; otherwise refused */
+};
 _Static_assert(sizeof(struct mesh_row) == 64, "mesh_row");
 
 /* One column of an alias table (Vose 1991) with integer thresholds, exact: a draw < threshold takes `primary`. */
@@ -216,8 +221,9 @@ _Static_assert(sizeof(struct mesh_policy_hits) == 32, "mesh_policy_hits");
 
 /* Value of mesh_ifaces, key: ifindex on the host's side. */
 enum mesh_iface_kind {
-	MESH_IFACE_POD = 1,  /* the host's end of a pod's link */
-	MESH_IFACE_NODE = 2, /* a link of the node to the outside */
+	MESH_IFACE_POD = 1,    /* the host's end of a pod's link */
+	MESH_IFACE_NODE = 2,   /* a link of the node to the outside */
+	MESH_IFACE_PARSER = 3, /* the node's end of the parser's link */
 };
 struct mesh_iface {
 	__u64 netns_cookie;	  /* POD: whose; mesh_netns says who that is */
@@ -226,11 +232,14 @@ struct mesh_iface {
 	__u8 mac[6];		     /* POD: the pod's own */
 	__u8 kind;		     /* enum mesh_iface_kind */
 	__u8 flags;		     /* enum mesh_iface_flag */
+	__u8 gateway
+		[6]; /* POD: what the node itself has there: link address of the bridge, or of the link; zero: not known */
+	__u8 pad[2];
 };
 enum mesh_iface_flag {
 	MESH_IFACE_ALONE = 1 /* POD: nobody else has programs or a queue there, which a shortcut would go round */
 };
-_Static_assert(sizeof(struct mesh_iface) == 64, "mesh_iface");
+_Static_assert(sizeof(struct mesh_iface) == 72, "mesh_iface");
 
 /* Value of mesh_loads, key: ifindex on the host's side. */
 struct mesh_load {
@@ -268,8 +277,10 @@ struct mesh_control {
 	__u32 flags;		   /* enum mesh_control_flag */
 	__u32 pod_conns;	   /* connections that one pod may have in mesh_conns */
 	struct mesh_limits limits; /* of acceleration */
+	__u32 parser_ifindex;	   /* the node's end of the parser's link; 0: there is none */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_control) == 64, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 72, "mesh_control");
 enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
 	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */
@@ -354,7 +365,11 @@ enum mesh_control_flag {
 	X(PRESSURE,        "memory_pressure",   "TCP as a whole holds much memory")                   \
 	X(OPTION,          "option",            "an option of the socket that only TCP honours")      \
 	X(ENROLLED,        "enrolled",          "a socket was put among those that are accelerated")  \
-	X(LEFT,            "left",              "a socket was taken from among those that are accelerated")
+	X(LEFT,            "left",              "a socket was taken from among those that are accelerated") \
+	X(PARSED,          "parsed",            "went to the parser of HTTP, or came from it")        \
+	X(NO_PARSER,       "no_parser",         "the parser of HTTP is down, and the rules have it refused then") \
+	X(LEG_UNBOUND,     "leg_unbound",       "the parser speaks for a client that has no connection to it") \
+	X(LEG_TAKEN,       "leg_taken",         "the parser's source port is one that the client itself uses")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \
@@ -377,7 +392,9 @@ enum mesh_control_flag {
 	X(CONN_TIMER,   "conn_timer")      \
 	X(CUT,          "cut")             \
 	X(REDIRECT,     "redirect")        \
-	X(ENDS,         "ends")
+	X(ENDS,         "ends")            \
+	X(FROM_PARSER,  "from_parser")     \
+	X(PARSER,       "parser")
 
 /* What carried a flow: X(name, label). */
 #define MESH_PATHS(X)                      \
@@ -402,7 +419,7 @@ enum mesh_hook { MESH_HOOKS(X) MESH_HOOK_NR };
 /* clang-format on */
 
 /* mesh_counters: per-CPU array of u64, index hook * MESH_REASON_MAX + reason. Room to append reasons. */
-#define MESH_REASON_MAX 64
+#define MESH_REASON_MAX 96
 #define MESH_HOOK_MAX 32
 _Static_assert(MESH_REASON_NR <= MESH_REASON_MAX, "reasons");
 _Static_assert(MESH_HOOK_NR <= MESH_HOOK_MAX, "hooks");
@@ -521,6 +538,8 @@ enum mesh_conn_flag {
 	MESH_CONN_MASQ = 16, /* leaves the node under the node's address */
 	MESH_CONN_ASKED = 32, /* the server's policy allows it */
 	MESH_CONN_CUT = 64,   /* a policy forbids it by now */
+	MESH_CONN_L7 = 128,   /* of a client with the parser, which has it till it ends, whatever the rules become */
+	MESH_CONN_LEG = 256,  /* of the parser with a server, for a client whose address it has */
 };
 
 /*
@@ -539,15 +558,39 @@ struct mesh_conn {
 	__u32 acked[2];	  /* of each direction */
 	__u32 ifindex;	  /* where it is tracked */
 	__u32 quota;	  /* interface whose mesh_loads counts it; 0: none */
+	__u32 relayed;	  /* 1: mesh_relays counts it. Whoever exchanges it for 0 counts it off */
+	__u16 flags;	  /* enum mesh_conn_flag */
 	__u8 state;	  /* enum mesh_conn_state */
-	__u8 flags;	  /* enum mesh_conn_flag */
 	__u8 fin;	  /* bit 0: client's FIN seen, bit 1: server's, bits 2 and 3: acknowledged */
-	__u8 pad;
 	__be16 masq_port_be;
-	__u16 pad2;
+	__u8 far[6],
+		near[6]; /* L7, LEG: link addresses where the client comes in: the node's and whoever sends there */
+	__u16 pad;
 };
-_Static_assert(sizeof(struct mesh_conn) == 344, "mesh_conn");
+_Static_assert(sizeof(struct mesh_conn) == 360, "mesh_conn");
 #define MESH_TIMER_SIZE 16 /* in front of struct mesh_conn in the maps */
+
+/*
+ * Value of mesh_relays: a client that has connections to the parser, and so may be spoken for by it. Key: its address. Legs come in where the
+ * client itself does, so that whatever the node has for the one it has for the other.
+ */
+#define MESH_RELAY_GONE (~0u)
+struct mesh_relay {
+	struct mesh_addr client; /* as in the key: an element may be recycled while it is read */
+	__u32 connections;	 /* established; MESH_RELAY_GONE: it is being deleted */
+	__u32 ifindex;		 /* where they come in */
+	__u8 far[6], near[6];	 /* link addresses there: the node's, and of whoever sends */
+};
+_Static_assert(sizeof(struct mesh_relay) == 36, "mesh_relay");
+
+/* The parser's link: link addresses of both ends, which nobody asks for, and names. */
+#define MESH_PARSER_LINK "tulle-l7"
+#define MESH_PARSER_MAC                            \
+	{                                          \
+		0x02, 0x74, 0x6c, 0x37, 0x00, 0x02 \
+	}
+/* Elements of mesh_parsers. Each is filled while the parser is up, with its listeners in turn. */
+#define MESH_PARSERS_MAX 64
 
 /* mesh_lapsed: so many connections are ended at a time. */
 #define MESH_LAPSED_MAX 4096

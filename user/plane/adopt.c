@@ -210,7 +210,8 @@ static void take_row(struct adoption *a, const struct mesh_key *key, uint32_t sl
 		p->cidrs = plane_grow(p->cidrs, p->cidr_nr, &a->cidr_cap, sizeof(*p->cidrs));
 		p->cidrs[p->cidr_nr++] = (struct cidr_row){ *key, live };
 	}
-	if (row->action == MESH_ROUTE && row->choice_nr && columns_ok(a, row->choice, row->choice_nr))
+	if ((row->action == MESH_ROUTE || row->action == MESH_L7) && row->choice_nr &&
+	    columns_ok(a, row->choice, row->choice_nr))
 		take_run(a, row);
 }
 

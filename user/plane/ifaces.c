@@ -12,10 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "plane/netlink.h"
 #include "plane/plane_int.h"
 
 static bool tc_egress(enum plane_tc_id id)
@@ -25,9 +27,15 @@ static bool tc_egress(enum plane_tc_id id)
 
 static bool tc_is_for(enum plane_tc_id id, uint8_t kind)
 {
-	bool pod = id == PLANE_TC_TO_POD || id == PLANE_TC_FROM_POD;
-
-	return pod == (kind == MESH_IFACE_POD);
+	switch (id) {
+	case PLANE_TC_TO_POD:
+	case PLANE_TC_FROM_POD:
+		return kind == MESH_IFACE_POD;
+	case PLANE_TC_FROM_PARSER:
+		return kind == MESH_IFACE_PARSER;
+	default:
+		return kind == MESH_IFACE_NODE;
+	}
 }
 
 static struct tc_place place(const char *pin, enum plane_tc_id id, uint32_t ifindex)
@@ -68,6 +76,8 @@ static void forget(struct plane *p, struct iface *f)
 {
 	uint32_t ifindex = f->ifindex;
 
+	if (f->row.kind == MESH_IFACE_PARSER)
+		parser_net_gone(p);
 	take_off(p->pin, ifindex);
 	bpf_map_delete_elem(p->map_fd[PLANE_MAP_LOADS], &ifindex);
 	bpf_map_delete_elem(p->map_fd[PLANE_MAP_IFACES], &ifindex);
@@ -177,6 +187,44 @@ void ifaces_end(struct plane *p, enum mesh_iface_kind kind)
 
 /* ---- pods ---- */
 
+/* Two link addresses of the node's: a link's, and those of what it is a port of. */
+struct gateway {
+	uint8_t mac[6];
+	uint32_t master;
+};
+
+static void gateway_message(void *data, const struct nlmsghdr *h)
+{
+	struct gateway *g = data;
+	const struct rtattr *mac;
+
+	if (h->nlmsg_type != RTM_NEWLINK)
+		return;
+	mac = netlink_attr(IFLA_RTA(NLMSG_DATA(h)), IFLA_PAYLOAD(h), IFLA_ADDRESS);
+	g->master = netlink_u32(IFLA_RTA(NLMSG_DATA(h)), IFLA_PAYLOAD(h), IFLA_MASTER);
+	if (mac && RTA_PAYLOAD(mac) == sizeof(g->mac))
+		memcpy(g->mac, RTA_DATA(mac), sizeof(g->mac));
+}
+
+/* Whom a pod at this link takes for its router: the bridge, where the link is one's port, else the link itself. */
+static void gateway_of(uint32_t ifindex, uint8_t ret[6])
+{
+	int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), rc = sock < 0 ? -errno : 0;
+	struct gateway g = { .master = ifindex };
+
+	for (uint32_t i = 0; i < 2 && !rc && g.master; i++) {
+		struct netlink_msg m;
+
+		netlink_begin(&m, RTM_GETLINK, 0, &(struct ifinfomsg){ .ifi_index = (int)g.master },
+			      sizeof(struct ifinfomsg));
+		rc = netlink_ask(sock, &m, gateway_message, &g);
+	}
+	if (sock >= 0)
+		close(sock);
+	if (!rc)
+		memcpy(ret, g.mac, sizeof(g.mac));
+}
+
 static void pod_want(struct plane *p, const struct pod *pod)
 {
 	struct mesh_iface row = { .netns_cookie = pod->cookie, .kind = MESH_IFACE_POD };
@@ -186,6 +234,7 @@ static void pod_want(struct plane *p, const struct pod *pod)
 	memcpy(&row.link_local, &pod->link.link_local, sizeof(row.link_local));
 	if (addr_is_zero(&pod->link.link_local))
 		row.link_local = from_mac(row.mac);
+	gateway_of(pod->link.host, row.gateway);
 	iface_want(p, pod->link.host, &row);
 }
 
@@ -197,6 +246,7 @@ void ifaces_pods(struct plane *p, const struct snapshot *s)
 	for (uint32_t i = 0; s && i < p->pods.nr; i++)
 		if (p->pods.items[i].link.host && pod_enrols(&p->pods, i, s))
 			pod_want(p, &p->pods.items[i]);
+	parser_net_fit(p);
 }
 
 void ifaces_prune(struct plane *p)

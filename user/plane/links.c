@@ -94,6 +94,8 @@ static bool pin_known(const char *file, const char *name)
 	for (uint32_t i = 0; i < PLANE_PROG_NR; i++)
 		if (!strcmp(name, plane_prog_names[i]))
 			return true;
+	if (!strcmp(name, PARSER_NET_PROG))
+		return true;
 	for (uint32_t i = 0; tc_pin_parse(file, &at, &len, &ifindex) && i < PLANE_TC_NR; i++)
 		if (str_is((struct str){ at, len }, plane_tc_names[i]))
 			return true;

@@ -326,7 +326,8 @@ static int keep_fds(struct plane *p, struct mesh *skel, struct bpf_map **maps, s
 		return -errno;
 	if (p->tc) {
 		p->lapse_conn_fd = fcntl(bpf_program__fd(skel->progs.mesh_lapse_conn), F_DUPFD_CLOEXEC, 3);
-		if (p->lapse_conn_fd < 0)
+		p->parser_fd = fcntl(bpf_program__fd(skel->progs.mesh_parser), F_DUPFD_CLOEXEC, 3);
+		if (p->lapse_conn_fd < 0 || p->parser_fd < 0)
 			return -errno;
 	}
 	skel_iters(skel, iters);
@@ -348,6 +349,7 @@ static void skip_absent(const struct plane *p, struct mesh *skel)
 	for (uint32_t i = 0; i < PLANE_TC_NR && !p->tc; i++)
 		bpf_program__set_autoload(tc[i], false);
 	bpf_program__set_autoload(skel->progs.mesh_lapse_conn, p->tc);
+	bpf_program__set_autoload(skel->progs.mesh_parser, p->tc);
 	skel_iters(skel, iters);
 	for (uint32_t i = PLANE_ITER_CUT_CLIENT; i <= PLANE_ITER_CUT_SERVER; i++)
 		bpf_program__set_autoload(iters[i], p->cut && p->cut_by != CUT_BY_LINKS);
@@ -453,6 +455,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->accel.pod = s->accelerate_pod;
 	p->accel.max = s->max_accelerated;
 	p->lock_fd = p->cgroup_fd = p->conntrack_fd = p->lapse_conn_fd = -1;
+	p->parser_fd = p->parser.netns_fd = -1;
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		p->iter_fd[i] = -1;
 	p->barrier.inner_fd = p->barrier.event_fd = -1;
@@ -589,6 +592,10 @@ void plane_close(struct plane *p)
 			close(p->iter_fd[i]);
 	if (p->lapse_conn_fd >= 0)
 		close(p->lapse_conn_fd);
+	if (p->parser_fd >= 0)
+		close(p->parser_fd);
+	if (p->parser.netns_fd >= 0)
+		close(p->parser.netns_fd);
 	if (p->cgroup_fd >= 0)
 		close(p->cgroup_fd);
 	if (p->lock_fd >= 0)
@@ -615,6 +622,7 @@ int plane_unload(const struct settings *s, struct buf *err)
 		rc = accel_drain(s->pin, err);
 	if (!rc) {
 		/* What the sockets no longer choose, tc would, and break when it goes. */
+		parser_net_remove(s->pin);
 		ifaces_remove(s->pin);
 		links_remove(s->pin);
 		maps_unpin(s->pin);

@@ -389,7 +389,7 @@ static bool sends_to_itself(const struct unit *u, const struct u_row *r)
 
 static int lower_row(struct lowering *lo, const struct u_row *r, struct str service)
 {
-	struct mesh_row row = { .key = lower_key(r), .epoch = lo->epoch, .action = r->action };
+	struct mesh_row row = { .key = lower_key(r), .epoch = lo->epoch, .action = r->l7 ? MESH_L7 : r->action };
 	uint32_t slot;
 	int err;
 
@@ -398,6 +398,7 @@ static int lower_row(struct lowering *lo, const struct u_row *r, struct str serv
 		if (err)
 			return err;
 		row.flags = sends_to_itself(lo->u, r) ? MESH_ROW_ENDPOINT : 0;
+		row.flags |= r->l7 && r->fail_open ? MESH_ROW_FAIL_OPEN : 0;
 	}
 	slot = slots_get(&lo->p->row_slots);
 	if (!slot)

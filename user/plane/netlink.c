@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Lists from rtnetlink. Knows the form of its messages, not what they are asked for. */
+/* Lists from rtnetlink, and requests to it. Knows the form of its messages, not what they are asked for. */
 #include "plane/netlink.h"
 
 #include <errno.h>
@@ -56,6 +56,112 @@ int netlink_dump(int sock, uint16_t type, const void *body, size_t len, netlink_
 		rc = answer(sock, fn, data);
 	while (rc > 0);
 	return rc;
+}
+
+void netlink_begin(struct netlink_msg *m, uint16_t type, uint16_t flags, const void *body, size_t len)
+{
+	memset(m, 0, sizeof(*m));
+	m->h.nlmsg_len = (uint32_t)NLMSG_LENGTH(len);
+	m->h.nlmsg_type = type;
+	m->h.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+	memcpy(NLMSG_DATA(&m->h), body, len);
+}
+
+void netlink_put(struct netlink_msg *m, uint16_t type, const void *value, size_t len)
+{
+	size_t at = NLMSG_ALIGN(m->h.nlmsg_len);
+	struct rtattr *a = (struct rtattr *)(m->b + at);
+
+	if (at + RTA_SPACE(len) > sizeof(m->b)) {
+		m->full = true;
+		return;
+	}
+	a->rta_type = type;
+	a->rta_len = (uint16_t)RTA_LENGTH(len);
+	if (len)
+		memcpy(RTA_DATA(a), value, len);
+	m->h.nlmsg_len = (uint32_t)(at + RTA_LENGTH(len));
+}
+
+void netlink_put_u32(struct netlink_msg *m, uint16_t type, uint32_t value)
+{
+	netlink_put(m, type, &value, sizeof(value));
+}
+
+size_t netlink_nest(struct netlink_msg *m, uint16_t type, const void *header, size_t len)
+{
+	size_t at = NLMSG_ALIGN(m->h.nlmsg_len);
+
+	netlink_put(m, type | NLA_F_NESTED, header, len);
+	return at;
+}
+
+void netlink_nest_end(struct netlink_msg *m, size_t at)
+{
+	struct rtattr *a = (struct rtattr *)(m->b + at);
+
+	if (!m->full)
+		a->rta_len = (uint16_t)(m->h.nlmsg_len - at);
+}
+
+/* One datagram of what comes back: 1 more follow, else what the acknowledgement says. */
+static int reply(int sock, netlink_fn fn, void *data)
+{
+	char buf[ANSWER_MAX] __attribute__((aligned(NLMSG_ALIGNTO)));
+	ssize_t got;
+	int len;
+
+	do
+		got = recv(sock, buf, sizeof(buf), MSG_TRUNC);
+	while (got < 0 && errno == EINTR);
+	if (got <= 0)
+		return got ? -errno : -EIO;
+	if ((size_t)got > sizeof(buf))
+		return -EMSGSIZE;
+	len = (int)got;
+	for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, (uint32_t)len); h = NLMSG_NEXT(h, len)) {
+		if (h->nlmsg_type == NLMSG_ERROR)
+			return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+		if (fn)
+			fn(data, h);
+	}
+	return 1;
+}
+
+int netlink_ask(int sock, struct netlink_msg *m, netlink_fn fn, void *data)
+{
+	int rc;
+
+	if (m->full)
+		return -EMSGSIZE;
+	if (send(sock, m, m->h.nlmsg_len, 0) < 0)
+		return -errno;
+	do
+		rc = reply(sock, fn, data);
+	while (rc > 0);
+	return rc;
+}
+
+static void link_number(void *data, const struct nlmsghdr *h)
+{
+	if (h->nlmsg_type == RTM_NEWLINK)
+		*(uint32_t *)data = (uint32_t)((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_index;
+}
+
+int netlink_link_find(int sock, const char *name, uint32_t *ret_ifindex)
+{
+	const struct ifinfomsg any = { 0 };
+	struct netlink_msg m;
+	uint32_t found = 0;
+	int rc;
+
+	netlink_begin(&m, RTM_GETLINK, 0, &any, sizeof(any));
+	netlink_put(&m, IFLA_IFNAME, name, strlen(name) + 1);
+	rc = netlink_ask(sock, &m, link_number, &found);
+	if (rc)
+		return rc;
+	*ret_ifindex = found;
+	return found ? 0 : -ENODEV;
 }
 
 const struct rtattr *netlink_attr(const struct rtattr *first, size_t len, uint16_t type)

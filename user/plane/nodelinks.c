@@ -270,6 +270,14 @@ struct due {
 	bool node, pods;
 };
 
+static bool is_bridge(const struct nlmsghdr *h)
+{
+	const struct rtattr *info = netlink_attr(IFLA_RTA(NLMSG_DATA(h)), IFLA_PAYLOAD(h), IFLA_LINKINFO), *kind;
+
+	kind = info ? netlink_attr(RTA_DATA(info), RTA_PAYLOAD(info), IFLA_INFO_KIND) : NULL;
+	return kind && RTA_PAYLOAD(kind) >= 6 && !memcmp(RTA_DATA(kind), "bridge", 6);
+}
+
 static void link_event(struct plane *p, const struct nlmsghdr *h, struct due *due)
 {
 	const struct ifinfomsg *m = NLMSG_DATA(h);
@@ -279,6 +287,9 @@ static void link_event(struct plane *p, const struct nlmsghdr *h, struct due *du
 	if (m->ifi_family != AF_UNSPEC)
 		return;
 	due->node |= !f || f->row.kind == MESH_IFACE_NODE;
+	/* A bridge may have another link address, which pods' legs go by. */
+	if (!f && is_bridge(h))
+		due->pods = p->ifaces.pods_due = true;
 	if (!f || h->nlmsg_type != RTM_DELLINK)
 		return;
 	due->pods |= f->row.kind == MESH_IFACE_POD;

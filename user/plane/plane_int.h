@@ -12,6 +12,7 @@
  *   access.c  mesh_members: who an address is           programs.c policies     batch.c many elements of a map at once
  *   ifaces.c  programs at interfaces (ifaces.h)        nodelinks.c  the node's own links and addresses
  *   tc.c      one program at one interface              netlink.c, netns.c  what there is
+ *   parser_net.c  the parser's network namespace and link
  *   flows.c   flow records       status.c  plane_status
  *   accel.c   who is accelerated                           drain.c    nobody any more
  *   shortcuts.c  packets straight from pod to pod        conntrack.c  netfilter's entries
@@ -28,6 +29,7 @@
 #include "plane/alloc.h"
 #include "plane/ifaces.h"
 #include "plane/netns.h"
+#include "plane/parser_net.h"
 #include "plane/plane.h"
 
 /* Every map, in the order of pinning. */
@@ -58,6 +60,8 @@
 	X(CONNS_NEW, mesh_conns_new)   \
 	X(NATS, mesh_nats)             \
 	X(NATS_NEW, mesh_nats_new)     \
+	X(PARSERS, mesh_parsers)       \
+	X(RELAYS, mesh_relays)         \
 	X(SHORTCUTS, mesh_shortcuts)   \
 	X(OFFERS, mesh_offers)         \
 	X(LOOSENED, mesh_loosened)     \
@@ -92,10 +96,11 @@
 	X(CONNECT6, mesh_connect6)
 
 /* Programs at interfaces, in the order of attaching: who translates answers before who needs it. Detached the other way round. */
-#define PLANE_TC_PROGS(X)          \
-	X(TO_POD, mesh_to_pod)     \
-	X(FROM_POD, mesh_from_pod) \
-	X(TO_NODE, mesh_to_node)   \
+#define PLANE_TC_PROGS(X)                \
+	X(TO_POD, mesh_to_pod)           \
+	X(FROM_PARSER, mesh_from_parser) \
+	X(FROM_POD, mesh_from_pod)       \
+	X(TO_NODE, mesh_to_node)         \
 	X(FROM_NODE, mesh_from_node)
 
 #define X(id, name) PLANE_MAP_##id,
@@ -295,6 +300,8 @@ struct plane {
 	uint32_t attach_type[PLANE_PROG_NR];
 	int tc_fd[PLANE_TC_NR]; /* -1: not loaded */
 	int lapse_conn_fd;	/* the program that ends a connection of the tc path; -1: not loaded */
+	int parser_fd;		/* the program that finds sockets in the parser's namespace; -1: not loaded */
+	struct parser_net parser;
 	uint32_t tc_id[PLANE_TC_NR];
 	bool sockets, tc; /* what is to be attached */
 	bool traced;	  /* nothing is left to attach for it */

@@ -37,6 +37,7 @@ static uint32_t pow2(uint32_t n)
  *   interfaces of pods and the node: max-pods + 64
  *   conns      max-connections; each has up to three other views in nats (dialled, and two of a masquerade); those that are not
  *              confirmed have half as much room, which nobody else's can be pushed out of
+ *   relays     a client for each of max-connections at most; it allocates as it goes
  *   shortcuts  both directions of max-flows connections
  *   names      of services and clusters 4 x max-services, of workloads max-endpoints + max-pods + max-workloads, of policies as many as
  *              there may be, and 32768 of the past
@@ -74,6 +75,8 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_CONNS_NEW] = fresh;
 	max[PLANE_MAP_NATS] = 3 * p->max_conns;
 	max[PLANE_MAP_NATS_NEW] = 3 * fresh;
+	max[PLANE_MAP_PARSERS] = MESH_PARSERS_MAX;
+	max[PLANE_MAP_RELAYS] = p->max_conns;
 	max[PLANE_MAP_SHORTCUTS] = 2 * p->max_flows;
 	max[PLANE_MAP_OFFERS] = OFFERS_BYTES;
 	max[PLANE_MAP_LOOSENED] = p->max_flows;

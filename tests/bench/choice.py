@@ -4,10 +4,11 @@ each endpoint takes of memory. All endpoints are addresses of one pod that no pr
 import json
 import os
 import statistics
+import time
 
 import labs
 import peers
-from table import QUICK, ROUNDS, Clients, program_costs, rate, row
+from table import QUICK, ROUNDS, Clients, program_statistics, programs, rate, row
 
 CLIENT, SERVER = "10.244.1.1", "10.244.1.2"
 NETWORK = "10.250.0.0/16"
@@ -46,14 +47,13 @@ def unlike(name, ip, size):
                       "endpoints": [{"address": a, "weight": 1 + i % 2} for i, a in enumerate(addresses(size))]}}]
 
 
-def documents(kind, size, policies):
-    """The same endpoints for each of these policies."""
+def documents(kind, sizes, policy):
+    """A service of each size, with this policy."""
     docs = []
-    for name in policies:
-        at = list(POLICIES).index(name)
+    for at, size in enumerate(sizes):
         docs += [*kind(f"choice{at}", vip(at), size),
                  {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": f"choice{at}"},
-                  "spec": {"host": f"choice{at}.default.svc.cluster.local", "trafficPolicy": {"loadBalancer": POLICIES[name]}}}]
+                  "spec": {"host": f"choice{at}.default.svc.cluster.local", "trafficPolicy": {"loadBalancer": POLICIES[policy]}}}]
     return docs
 
 
@@ -66,42 +66,62 @@ def replace_rules(lab, docs):
     lab.ctl("apply", "-f", path)
 
 
-def of_size(lab, clients, kind, size):
-    """Rates take turns, policy by policy; programs have their time taken apart from that."""
-    replace_rules(lab, documents(kind, size, POLICIES))
-    label = f"{size} endpoints{' of two weights' if kind == unlike else ''}"
-    children = {name: clients.client("client", peers.target(vip(at), 80), 1, True) for at, name in enumerate(POLICIES)}
-    rounds = {name: [] for name in POLICIES}
-    for child in children.values():
-        rate(child)
-    for _ in range(ROUNDS):
-        for name, child in children.items():
-            rounds[name].append(rate(child)[0])
-    for child in children.values():
-        child.stdin.close()
-        child.wait()
-    for at, name in enumerate(POLICIES):
-        row(f"choice: {name}, {label}", "conn/s", statistics.median(rounds[name]), [min(rounds[name]), max(rounds[name])])
-        ns, runs = program_costs(lab, clients, peers.target(vip(at), 80))[1]["mesh_connect4"]
-        row(f"choice: mesh_connect4, {name}, {label}", "ns", ns, note=f"{runs} runs")
+def against(rounds, first):
+    """Median and quartiles of the rounds' ratios."""
+    ratios = [a / b for a, b in zip(rounds, first)]
+    return statistics.median(ratios), statistics.quantiles(ratios, n=4)
 
 
-def used(lab):
-    """Bytes of the elements in use, of the pinned maps that grow with endpoints."""
+def report(what, unit, label, rounds):
+    """rounds: {size: values}, of rounds in which all sizes had their turn."""
+    smallest = min(rounds)
+    for size, values in rounds.items():
+        ratio, quartiles = against(values, rounds[smallest])
+        row(f"{what}, {size} {label}", unit, statistics.median(values), [min(values), max(values)], f"{what}, {smallest} {label}",
+            ratio if size != smallest else None, f"quartiles of the ratio {quartiles[0]:.3f} {quartiles[1]:.3f} {quartiles[2]:.3f}")
+
+
+def by_size(lab, clients, kind, sizes, policy):
+    """The sizes take turns. The kernel's statistics are on all the while: they cost all the same."""
+    replace_rules(lab, documents(kind, sizes, policy))
+    label = f"endpoints{' of two weights' if kind == unlike else ''}"
+    rates, costs = {size: [] for size in sizes}, {size: [] for size in sizes}
+    with program_statistics():
+        children = {size: clients.client("client", peers.target(vip(at), 80), 1, True) for at, size in enumerate(sizes)}
+        for child in children.values():
+            rate(child)
+        for _ in range(ROUNDS):
+            for size, child in children.items():
+                before = programs(lab)["mesh_connect4"]
+                rates[size].append(rate(child)[0])
+                after = programs(lab)["mesh_connect4"]
+                costs[size].append((after["ns"] - before["ns"]) / (after["runs"] - before["runs"]))
+        for child in children.values():
+            child.stdin.close()
+            child.wait()
+    report(f"choice: {policy}", "conn/s", label, rates)
+    report(f"choice: mesh_connect4, {policy}", "ns", label, costs)
+
+
+def used(lab, size):
+    """Bytes of the elements in use, of the pinned maps that grow with endpoints, once those of the last rules are given back."""
     sizes = {m: json.loads(labs.run("bpftool", "-j", "map", "show", "pinned", lab.path("bpf", "tulle", m)))["bytes_value"] for m in GROWING}
+    deadline = time.monotonic() + 30
+    while (count := lab.status()["plane"]["maps"])["mesh_backends"]["used"] > size and time.monotonic() < deadline:
+        time.sleep(0.2)
     # An endpoint's state is at its place in mesh_backends.
-    count = lab.status()["plane"]["maps"] | {"mesh_states": lab.status()["plane"]["maps"]["mesh_backends"]}
-    return {m: count[m]["used"] * size for m, size in sizes.items() if m in count}
+    count |= {"mesh_states": count["mesh_backends"]}
+    return {m: count[m]["used"] * each for m, each in sizes.items()}
 
 
 def memory(lab):
-    """One service, of two endpoints and of the most; the difference, an endpoint."""
+    """One service without endpoints, and one of the most; the difference, an endpoint."""
     for name in POLICIES:
         found = []
-        for size in (2, max(SIZES)):
-            replace_rules(lab, documents(equal, size, [name]))
-            found.append(used(lab))
-        each = {m: (found[1][m] - found[0][m]) / (max(SIZES) - 2) for m in found[0]}
+        for size in (0, max(SIZES)):
+            replace_rules(lab, documents(equal, [size], name))
+            found.append(used(lab, size))
+        each = {m: (found[1][m] - found[0][m]) / max(SIZES) for m in found[0]}
         row(f"memory: maps, an endpoint, {name}", "bytes", sum(each.values()),
             note=", ".join(f"{m} {v:.0f}" for m, v in each.items() if v))
 
@@ -118,6 +138,6 @@ def measure(leave_out):
         clients.server("bare-server", PORT, False)
         lab.mesh("--log-level", "warn")
         memory(lab)
-        for size in SIZES:
-            of_size(lab, clients, equal, size)
-        of_size(lab, clients, unlike, UNLIKE)
+        for policy in POLICIES:
+            by_size(lab, clients, equal, SIZES, policy)
+            by_size(lab, clients, unlike, (SIZES[0], UNLIKE), policy)

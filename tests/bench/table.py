@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The table of a bench, its clients, and how they are compared: in turn, within one run."""
+import contextlib
 import json
 import os
 import statistics
@@ -79,23 +80,31 @@ def compare(name, plain, other, against):
         child.wait()
 
 
-def program_costs(lab, clients, target):
-    """Of each program while connections are made, from the kernel's own statistics, which cost something themselves: two clock reads a
-    run. What the kernel says of the programs, and {program: (nanoseconds a run, runs)}."""
-    def show():
-        return {p["name"]: p for p in ops("programs", lab.path("bpf", "tulle", "mesh_counters"))}
-
-    before_setting = labs.run("sysctl", "-n", "kernel.bpf_stats_enabled").strip()
+@contextlib.contextmanager
+def program_statistics():
+    """The kernel's own, which cost something themselves: two clock reads a run."""
+    before = labs.run("sysctl", "-n", "kernel.bpf_stats_enabled").strip()
     labs.run("sysctl", "-qw", "kernel.bpf_stats_enabled=1")
     try:
-        before = show()
+        yield
+    finally:
+        labs.run("sysctl", "-qw", f"kernel.bpf_stats_enabled={before}")
+
+
+def programs(lab):
+    """{program: what the kernel says of it}, nanoseconds and runs among that."""
+    return {p["name"]: p for p in ops("programs", lab.path("bpf", "tulle", "mesh_counters"))}
+
+
+def program_costs(lab, clients, target):
+    """Of each program while connections are made: what the kernel says of it, and {program: (nanoseconds a run, runs)}."""
+    with program_statistics():
+        before = programs(lab)
         client = clients.client("client", target, 1, True)
         for _ in range(ROUNDS):
             rate(client)
         client.stdin.close()
-        after = show()
-    finally:
-        labs.run("sysctl", "-qw", f"kernel.bpf_stats_enabled={before_setting}")
+        after = programs(lab)
     costs = {}
     for name, info in after.items():
         runs = info["runs"] - before[name]["runs"]

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One of four endpoints refuses, then swallows what it is sent, then is slow by 200 ms: what becomes of connections at a steady pace, of a
 service without outlier detection, of one with it, and through a real Envoy with the same policy. With the rule few connections
-suffer, and the endpoint has traffic again once it is well. The curves are drawn in BUILD/outlier.svg."""
+suffer, and the endpoint has traffic again once it is well. The curves are drawn in BUILD/outlier.svg,
+at the links alone in BUILD/outlier-links.svg."""
 import concurrent.futures
 import os
 import sys
@@ -124,7 +125,7 @@ def judge(how, seen):
     title = {"refuse": "refuses", "swallow": "swallows packets", "slow": "is slow by 200 ms"}[how]
     PANELS[f"One of four endpoints {title}: connections that failed or took more than {SLOW_MS} ms"] = {
         CURVES[name]: curve(s) for name, s in seen.items()}
-    curves.draw(os.path.join(labs.BUILD, "outlier.svg"), END_S, (BREAK_S, MEND_S), PANELS)
+    curves.draw(os.path.join(labs.BUILD, "outlier-links.svg" if labs.TC_ONLY else "outlier.svg"), END_S, (BREAK_S, MEND_S), PANELS)
     bad = {name: sum(map(suffers, within(s, BREAK_S, MEND_S))) for name, s in seen.items()}
     back = {name: sum(one[3] == "s4 9000" for one in within(s, WELL_S, END_S)) for name, s in seen.items()}
     after = {name: sum(map(suffers, within(s, WELL_S, END_S))) for name, s in seen.items()}

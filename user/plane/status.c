@@ -66,6 +66,8 @@ static void maps_json(struct json *j, struct plane *p, int64_t flows)
 	map_json(j, p, PLANE_MAP_CHOICES, p->runs.nr);
 	map_json(j, p, PLANE_MAP_CLUSTERS, p->cluster_slots.nr);
 	map_json(j, p, PLANE_MAP_BACKENDS, p->backend_slots.nr);
+	map_json(j, p, PLANE_MAP_TABLES, p->table_runs.nr);
+	map_json(j, p, PLANE_MAP_POOLS, p->pool_slots.nr);
 	map_json(j, p, PLANE_MAP_NETNS, p->pods.enrolled_nr);
 	map_json(j, p, PLANE_MAP_PODS, p->pod_slots.nr);
 	map_json(j, p, PLANE_MAP_IFACES, p->ifaces.nr);

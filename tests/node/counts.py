@@ -20,6 +20,7 @@ from suite import check, main, test
 FULL = os.environ.get("COUNTS") == "full"
 TRIES = 1000000 if FULL else 30000 if labs.SHORT else 60000 # at least
 PAUSE_US = 30000
+PLENTY = 1 << 40 # tries, until there have been enough tries and misfortunes
 MISFORTUNES = 200 if FULL else 15 # at least
 GAP_S = (0.1, 0.4) # between two
 SLOTS, THREADS = 8, 8
@@ -75,10 +76,14 @@ class Churn:
         self.seeds = itertools.count(SEED % 1000000)
         self.rule_set = itertools.cycle(RULES[1:] + RULES[:1])
         self.happened = dict.fromkeys(("client", "server", "meshd", "rules", "pod"), 0)
-        self.more(TRIES)
+        self.more(PLENTY)
 
     def more(self, tries):
         labs.run(CHURN, "more", self.shared, str(tries))
+
+    def tries(self):
+        seen = self.shown()
+        return sum(sum(seen[kind].values()) for kind in KINDS)
 
     def start_client(self, slot):
         kinds = [f"{kind}={weight}={peers.target(ip, 80)}" for kind, (weight, service) in KINDS.items() for ip in VIP[service]]
@@ -150,13 +155,12 @@ class Churn:
         often = {"client": 8, "server": 5, "meshd": 2, "rules": 3, "pod": 2}
         # Each at least once, whatever the dice say.
         first = list(verbs)
-        while self.shown()["left"] > 0:
-            if sum(self.happened.values()) < MISFORTUNES:
-                self.more(max(TRIES // 10 - self.shown()["left"], 0))
+        while self.tries() < TRIES or sum(self.happened.values()) < MISFORTUNES:
             what = first.pop() if first else self.random.choices(list(verbs), [often[verb] for verb in verbs])[0]
             verbs[what]()
             self.happened[what] += 1
             time.sleep(self.random.uniform(*GAP_S)) # the pace of misfortunes, nothing is awaited
+        self.more(-PLENTY)
         for process in self.processes:
             process.wait(60)
 
@@ -211,8 +215,7 @@ def active_counts_survive_everything():
         churn.run()
         took = time.monotonic() - start
         seen = churn.shown()
-        tries = sum(sum(seen[kind].values()) for kind in KINDS)
-        print(f"seed {SEED}: {tries} tries in {took:.0f} s; {churn.happened}; {seen}", flush=True)
+        print(f"seed {SEED}: {churn.tries()} tries in {took:.0f} s; {churn.happened}; {seen}", flush=True)
         left = wait_for_zero(lab)
         check(left == ({}, {}), f"seed {SEED}: still counted, of endpoints {left[0]}, of clusters {left[1]}")
         check(seen["held"] == 0 and seen["held_max"] <= LIMIT, f"seed {SEED}: {seen['held_max']} connections at a time, allowed are {LIMIT}")

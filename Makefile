@@ -51,6 +51,7 @@ UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 NODE_SRC    := $(wildcard tests/node/*.c)
 PACKETS_SRC := $(wildcard tests/packets/*.c)
 TRANSP_SRC  := $(wildcard tests/transparency/*.c)
+L7TEST_SRC  := $(wildcard tests/l7/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
 LAB_SRC     := $(wildcard tools/lab.d/*.c)
 
@@ -65,6 +66,7 @@ UNITS    := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_SRC))
 NODEBINS := $(patsubst tests/node/%.c,$(O)/tests/node/%,$(NODE_SRC))
 PACKETSBIN := $(O)/tests/packets/packets
 TRANSPBIN := $(O)/tests/transparency/transparency
+HANDBIN := $(O)/tests/l7/hand
 BENCHBINS := $(patsubst tests/bench/%.c,$(O)/tests/bench/%,$(BENCH_SRC))
 
 .DEFAULT_GOAL := all
@@ -152,10 +154,12 @@ $(PACKETSBIN): $(call obj,$(PACKETS_SRC)) $(LIBPLANE) $(LIBMESH)
 	$(link)
 $(TRANSPBIN): $(call obj,$(TRANSP_SRC))
 	$(link)
+$(HANDBIN): $(call obj,$(L7TEST_SRC)) $(LIBL7) $(LIBMESH)
+	$(link)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
 
-testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN)
+testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN) $(HANDBIN)
 
 test: all $(UNITS)
 	$(Q)tests/run-unit $(O)
@@ -163,7 +167,7 @@ test: all $(UNITS)
 itest: all $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN)
 	$(Q)tests/run-node $(O)
 
-bench: all $(BENCHBINS)
+bench: all $(BENCHBINS) $(HANDBIN)
 	$(Q)tests/bench/run $(O)
 
 fuzz:

@@ -16,6 +16,7 @@ TOTAL_SECONDS = 30 * 60
 STAGES = [
     ("unit", ["make", "-j2", "test"], 300),
     ("cli", ["tests/cli/run", BUILD], 300),
+    ("l7", ["tests/run-l7", BUILD], 120),
     ("schemas", ["tests/run-schemas", BUILD], 120),
     ("node", ["tests/run-node", BUILD], 1700),
     ("packets", [f"{BUILD}/tests/packets/packets"], 120),

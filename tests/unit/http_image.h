@@ -98,7 +98,7 @@ static void __attribute__((unused)) image_whole_end(struct image *whole, const s
 }
 
 /* Both are freed with the rules. */
-static struct http_rules *__attribute__((unused)) image_load(struct image *im)
+static __attribute__((unused)) struct http_rules *image_load(struct image *im)
 {
 	struct image *whole = calloc(1, sizeof(*whole));
 	struct buf err = { 0 };

@@ -244,13 +244,13 @@ static bool place(struct exchange *x)
 	return true;
 }
 
-/* The `len` bytes of the head out of what came: the buffer itself when there is nothing else in it. */
+/* The `len` bytes of the head out of what came: a copy that is small, or the buffer itself when there is nothing else in it. */
 static void keep_head(struct exchange *x, uint32_t len)
 {
 	struct worker *w = worker_of(x);
 	struct sock *s = &x->c->s;
 
-	if (iobuf_len(s->in) == len) {
+	if (iobuf_len(s->in) == len && len > IOBUF_SMALL_CAP) {
 		x->head = s->in;
 		s->in = NULL;
 	} else {

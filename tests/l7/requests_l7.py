@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Requests and answers as they pass through the engine: heads, bodies, pipelining, tunnels."""
+import hashlib
+import os
+import socket
+import threading
+
+from hands import Client, Hand, Origin, cluster, ok, until
+from suite import check, main, test
+
+
+def simple(origin, more="", route="route to=a"):
+    return f"{cluster('a', origin, more=more)}\n{route}"
+
+
+@test
+def keeps_connections_on_both_sides():
+    with Origin() as o, Hand(simple(o)) as h, Client(h) as c:
+        for _ in range(50):
+            check(c.get()[0] == 200, "200")
+        check(o.accepted == 1, f"{o.accepted} connections to the server for one of the client")
+        check(h.counts()["accepted"] == 1, "one accepted")
+
+
+@test
+def serves_pipelined_requests_in_order():
+    with Origin(lambda r: ok(r.target.encode())) as o, Hand(simple(o)) as h, Client(h) as c:
+        c.send("".join(f"GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n" for i in range(200)))
+        for i in range(200):
+            check(c.answer()[2] == f"/{i}".encode(), f"answer {i}")
+
+
+@test
+def takes_heads_byte_by_byte():
+    with Origin() as o, Hand(simple(o)) as h, Client(h) as c:
+        for byte in "GET /slow HTTP/1.1\r\nHost: svc\r\nX-A: b\r\n\r\n":
+            c.send(byte)
+        check(c.answer()[0] == 200, "200")
+        check(o.requests[0].target == "/slow" and o.requests[0].fields["x-a"] == "b", "whole request")
+
+
+@test
+def passes_bodies_by_length_and_in_chunks():
+    data = os.urandom(3_000_000)
+    with Origin(lambda r: ok(hashlib.sha256(r.body).hexdigest().encode())) as o, Hand(simple(o)) as h, Client(h) as c:
+        want = hashlib.sha256(data).hexdigest().encode()
+        c.send(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(data)}\r\n\r\n").send(data)
+        check(c.answer()[2] == want, "by length")
+        c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, len(data), 77777):
+            piece = data[at:at + 77777]
+            c.send(f"{len(piece):X};ext=1\r\n".encode() + piece + b"\r\n")
+        c.send("0\r\nX-Sum: 1\r\n\r\n")
+        check(c.answer()[2] == want, "in chunks")
+        check(o.requests[1].trailers == {"x-sum": "1"}, f"trailers {o.requests[1].trailers}")
+
+
+@test
+def passes_chunks_that_come_byte_by_byte():
+    with Origin(lambda r: ok(r.body)) as o, Hand(simple(o)) as h, Client(h) as c:
+        for byte in "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;x\r\n!\r\n0\r\nA: b\r\n\r\n":
+            c.send(byte)
+        check(c.answer()[2] == b"hello!", "body")
+        check(o.requests[0].trailers == {"a": "b"}, "trailer")
+
+
+@test
+def passes_answers_of_every_framing():
+    big = os.urandom(1_500_000)
+    def talk(sock, reader):
+        while True:
+            head = reader.head()
+            if not head:
+                return
+            kind = head[0].split(" ")[1]
+            if kind == "/chunked":
+                sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n")
+                for at in range(0, len(big), 100000):
+                    piece = big[at:at + 100000]
+                    sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+                sock.sendall(b"0\r\nT: end\r\n\r\n")
+            elif kind == "/length":
+                sock.sendall(ok(big))
+            elif kind == "/none":
+                sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            elif kind == "/old":
+                sock.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + big)
+                return
+            else:
+                sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + big)
+                return
+
+    with Origin(talk=talk) as o, Hand(simple(o)) as h, Client(h) as c:
+        for path in ("/chunked", "/length", "/close", "/none", "/old", "/length"):
+            status, fields, body = c.get(path)
+            check(status == (204 if path == "/none" else 200), path)
+            check(body == (b"" if path == "/none" else big), f"body of {path}: {len(body)} bytes")
+            if path in ("/close", "/old"):
+                check(fields.get("transfer-encoding") == "chunked", f"{path} is chunked to a client of 1.1")
+            if path == "/chunked":
+                check(c.reader.trailers == {"t": "end"}, "trailers")
+
+
+@test
+def serves_old_clients():
+    def answer(request):
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    with Origin(answer) as o, Hand(simple(o)) as h:
+        with Client(h) as c:
+            c.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            head, data = c.reader.rest().split(b"\r\n\r\n", 1)
+            check(data == b"abcde" and b"chunked" not in head, f"{head} {data}")
+        with Client(h) as c:
+            o.answer = lambda request: ok()
+            for _ in range(2):
+                c.send("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+                status, fields, body = c.answer()
+                check(body == b"ok" and fields["connection"] == "keep-alive", "kept")
+
+
+@test
+def answers_head_without_a_body():
+    with Origin(lambda r: ok(b"" if r.method == "HEAD" else b"abc").replace(b"Length: 0", b"Length: 3")) as o, \
+            Hand(simple(o)) as h, Client(h) as c:
+        check(c.get(method="HEAD")[1]["content-length"] == "3", "length of what would be")
+        check(c.get()[2] == b"abc", "the connection goes on")
+
+
+@test
+def passes_interim_answers():
+    def talk(sock, reader):
+        head = reader.head()
+        check(head[1]["expect"] == "100-continue", "expect is passed on")
+        sock.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        sock.sendall(ok(reader.body(head[1])))
+    with Origin(talk=talk) as o, Hand(simple(o)) as h, Client(h) as c:
+        c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        check(c.answer()[0] == 103, "103")
+        check(c.answer()[0] == 100, "100")
+        check(c.send("body").answer()[2] == b"body", "body")
+
+
+@test
+def early_answers_end_the_request():
+    def talk(sock, reader):
+        reader.head()
+        sock.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+        sock.recv(1)
+    with Origin(talk=talk) as o, Hand(simple(o)) as h, Client(h) as c:
+        c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nbegin")
+        status, fields, body = c.answer()
+        check((status, body, fields.get("connection")) == (413, b"no", "close"), f"{status} {fields}")
+        check(c.ended(), "and the connection ends")
+        until(lambda: h.counts()["upstream_open"] == 0, "the server's is not used on")
+
+
+@test
+def tunnels_after_an_upgrade():
+    def talk(sock, reader):
+        head = reader.head()
+        check(head[1].get("upgrade") == "websocket", "upgrade is passed on")
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst")
+        while True:
+            data = reader.data or sock.recv(65536)
+            reader.data = b""
+            if not data:
+                break
+            sock.sendall(data)
+        sock.sendall(b"after the end")
+    with Origin(talk=talk) as o, Hand(simple(o)) as h, Client(h) as c:
+        c.send("GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nsoon")
+        status, fields, _ = c.answer()
+        check(status == 101 and fields["upgrade"] == "websocket", f"{status} {fields}")
+        check(c.reader.exactly(9) == b"firstsoon", "bytes around the answer")
+        data = os.urandom(2_000_000)
+        writer = threading.Thread(target=lambda: (c.send(data), c.sock.shutdown(socket.SHUT_WR)))
+        writer.start()
+        check(c.reader.rest() == data + b"after the end", "echo, and half of it stays open")
+        writer.join()
+    with Origin(lambda r: ok(b"no")) as o, Hand(simple(o)) as h, Client(h) as c:
+        check(c.get("/", "Upgrade: x", "Connection: upgrade")[2] == b"no", "it may be declined")
+        check(c.get()[2] == b"no", "and the connection goes on")
+
+
+@test
+def half_closed_clients_are_answered():
+    with Origin() as o, Hand(simple(o)) as h, Client(h) as c:
+        c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").sock.shutdown(socket.SHUT_WR)
+        check(c.answer()[2] == b"ok" and c.ended(), "answer, then the end")
+
+
+@test
+def rules_hold_from_the_next_request_on():
+    gate = threading.Event()
+    with Origin(lambda r: (gate.wait(10), ok(b"a"))[1]) as a, Origin(lambda r: ok(b"b")) as b:
+        both = f"{cluster('a', a)}\n{cluster('b', b)}\n"
+        with Hand(both + "route to=a") as h, Client(h) as c:
+            c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(lambda: a.requests, "the request arrives")
+            h.rules(both + "route to=b")
+            gate.set()
+            check(c.answer()[2] == b"a", "under the rules it began with")
+            check(c.get()[2] == b"b", "then under the others")
+
+
+@test
+def answers_of_its_own():
+    rules = """cluster name=a to=127.0.0.1:9
+        route host=d.example path=/d direct=200 body=hello
+        route host=d.example path=/r redirect=302 to_host=x.example
+        route host=d.example path=/f abort=418 to=a
+        route host=d.example to=a"""
+    with Hand(rules) as h, Client(h) as c:
+        def ask(path, host="d.example", body=""):
+            length = f"Content-Length: {len(body)}\r\n" if body else ""
+            return c.send(f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n{body}").answer()
+        check(ask("/d")[::2] == (200, b"hello"), "direct")
+        check(ask("/d", body="x" * 1000)[::2] == (200, b"hello"), "with a body that nobody reads")
+        check(ask("/r")[1]["location"] == "http://x.example/r", "redirect")
+        check(ask("/f")[0] == 418, "abort")
+        check(ask("/d", "other.example")[0] == 404, "no host")
+        check(ask("/x")[0] == 503, "nobody there")
+        check(ask("/d")[0] == 200, "all of it on one connection")
+
+
+@test
+def mirrors():
+    with Origin() as a, Origin(lambda r: None) as b:
+        with Hand(f"{cluster('a', a)}\n{cluster('b', b)}\nroute to=a mirror=b") as h, Client(h) as c:
+            check(c.get("/one")[0] == 200, "answer of the first")
+            c.send("POST /two HTTP/1.1\r\nHost: svc\r\nContent-Length: 3\r\n\r\nabc")
+            check(c.answer()[0] == 200, "again")
+            until(lambda: len(b.requests) == 2, "both are mirrored")
+            check(sorted((r.target, r.body) for r in b.requests) == [("/one", b""), ("/two", b"abc")], "as they were")
+            check(b.requests[0].fields["host"] == "svc-shadow", b.requests[0].fields["host"])
+
+
+main()

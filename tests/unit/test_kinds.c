@@ -258,11 +258,12 @@ TEST(virtual_service)
 
 TEST(virtual_service_refusals)
 {
-	expect(VS "  hosts: [a]\n  http:\n  - match:\n    - uri:\n        prefix: /x\n    route: [{destination: {host: "
-		  "a}}]\n",
-	       "8:7: spec.http[0].match[0].uri: not enforced yet: needs the bytes of the request\n");
-	expect(VS "  hosts: [a]\n  http:\n  - redirect: {uri: /x}\n",
-	       "7:5: spec.http[0].redirect: not enforced yet: needs the bytes of requests and answers\n");
+	expect(VS
+	       "  hosts: [a]\n  http:\n  - match:\n    - uri:\n        prefix: \"\"\n    route: [{destination: {host: "
+	       "a}}]\n",
+	       "9:17: spec.http[0].match[0].uri.prefix: must not be empty\n");
+	expect(VS "  hosts: [a]\n  http:\n  - redirect: {uri: /x, redirectCode: 304}\n",
+	       "7:39: spec.http[0].redirect.redirectCode: must be 301, 302, 303, 307 or 308\n");
 	expect(VS "  hosts: [a]\n", "4:1: spec: http, tcp or tls rules are required\n");
 	expect(VS "  hosts: [a, a]\n  tcp: [{route: [{destination: {host: a}}]}]\n",
 	       "5:14: spec.hosts[1]: duplicate host: \"a\" is covered by \"a\"\n");

@@ -220,6 +220,25 @@ static void destination(struct build *b, const struct doc *doc, const struct m_d
 			STR_ARG(to->host), STR_ARG(to->subset));
 }
 
+/* None of its rules needs the bytes of requests, so that weights stay in the kernel. */
+static bool per_connection(const struct build *b, const struct doc *doc)
+{
+	const struct str *weights = kvs_get(&doc->meta.annotations, STR(HTTP_WEIGHTS_KEY));
+
+	if (weights ? str_is(*weights, "request") : b->http_per_request)
+		return false;
+	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
+		const struct m_http_rule *more = doc->vs->rules[i].more;
+
+		if (more && more->acts)
+			return false;
+		for (uint32_t k = 0; more && k < more->match_nr; k++)
+			if (!http_match_any(&more->matches[k]))
+				return false;
+	}
+	return true;
+}
+
 static void vs_rules(struct build *b, const struct doc *doc)
 {
 	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
@@ -237,7 +256,9 @@ static void vs_rules(struct build *b, const struct doc *doc)
 			report_error(b, doc, r->at, FIELD(b, "spec.%s[%u].route", kind, r->index), NO_HINT,
 				     "total weight is %llu; a proxy refuses more than %u, and so do we",
 				     (unsigned long long)sum, UINT32_MAX);
-		if (r->http && weighted > 1)
+		for (uint32_t k = 0; r->more && k < r->more->mirrors.nr; k++)
+			destination(b, doc, &r->more->mirrors.v[k].to, FIELD(b, "spec.http[%u].mirror", r->index));
+		if (r->http && weighted > 1 && per_connection(b, doc))
 			report_warning(b, doc, r->at, FIELD(b, "spec.http[%u]", r->index), NO_HINT,
 				       "weights of an http route are balanced per connection for now, not per request");
 	}

@@ -145,6 +145,8 @@ static const char *path_of(const struct asking *q, const struct addr *addr, cons
 		return "refused";
 	if (q->client->host_network || !r || r->action == MESH_ABSENT)
 		return "direct";
+	if (r->l7)
+		return "l7";
 	return r->action == MESH_PASS ? "pass" : "kernel";
 }
 
@@ -164,6 +166,8 @@ static const char *reason_of(const struct asking *q, const struct addr *addr, co
 					  : "the service is not visible to this client: dialled directly, not touched";
 	if (r->action == MESH_PASS)
 		return "known service, passes through to the dialled address";
+	if (r->l7)
+		return "routed per request by meshl7";
 	if (is_outside(q))
 		return r->dest_nr ? "balanced in the kernel, where it enters the node"
 				  : "the rule has no destination: refused in the kernel, where it enters the node";
@@ -275,7 +279,7 @@ static void say_traffic(struct asking *q, const struct unit *u, const struct u_t
 	json_origin(q->json, "policy_rule", o);
 }
 
-static void say_dest(struct asking *q, const struct unit *u, const struct u_dest *d, uint64_t sum)
+void say_dest(struct asking *q, const struct unit *u, const struct u_dest *d, uint64_t sum)
 {
 	const struct u_cluster *c = &u->clusters[d->cluster];
 	uint64_t own = endpoint_sum(u, c);
@@ -390,7 +394,7 @@ static void say_head(struct asking *q, const struct unit *u, const struct addr *
 /* What the kernel finds at one address; u is NULL when it finds nothing. */
 static void say_address(struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r)
 {
-	bool balanced = r && r->action == MESH_ROUTE && !q->client->host_network;
+	bool balanced = r && r->action == MESH_ROUTE && !q->client->host_network && (!r->l7 || r->fail_open);
 	uint64_t sum = 0;
 
 	say_head(q, u, addr, r);
@@ -403,6 +407,7 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 	else if (r)
 		buf_printf(q->text, "  scope %u of %u: %s\n", q->client->scope & ~MESH_SCOPE_CLOSED, q->s->scope_nr,
 			   scope_of(q, r));
+	say_requests(q, u, r);
 	if (q->json) {
 		json_key(q->json, "destinations");
 		json_array(q->json);

@@ -42,6 +42,10 @@ void add_socket(struct buf *out, const struct addr *addr, uint16_t port);
 /* A client that may reach only what the rules know dials what they do not. */
 bool access_unknown(const struct asking *q, const struct addr *addr, const struct u_row *r);
 /* Whether the client may reach what it meets at this address; r may be NULL. JSON: the key "access". */
+/* A destination with its endpoints; sum: of the weights. JSON: an object. */
+void say_dest(struct asking *q, const struct unit *u, const struct u_dest *d, uint64_t sum);
+/* Rules for requests, where the row has some. JSON: the key "http". */
+void say_requests(struct asking *q, const struct unit *u, const struct u_row *r);
 void say_access(struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r);
 /* Whether it may reach all of it. JSON: the keys "verdict", "policy", "rule", "file", "line". */
 void say_verdict(struct asking *q);

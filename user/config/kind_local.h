@@ -28,6 +28,7 @@
 #define F_OBJECT_PTR(name, strukt, member, schema, ...) \
 	F(name, FIELD_OBJECT_PTR, strukt, member, .sub = &(schema), ##__VA_ARGS__)
 #define F_LIST(name, strukt, member, schema, ...) F(name, FIELD_LIST, strukt, member, .sub = &(schema), ##__VA_ARGS__)
+#define F_MAP(name, strukt, member, schema, ...) F(name, FIELD_MAP, strukt, member, .sub = &(schema), ##__VA_ARGS__)
 #define F_INERT(field_name, field_type)                                          \
 	{                                                                        \
 		.name = (field_name), .type = (field_type), .flags = FIELD_INERT \

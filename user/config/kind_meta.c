@@ -47,6 +47,30 @@ static void check_accelerate(const struct check *c, const struct doc *doc)
 		check_fail_key(c, STR("must be auto, on or off"), NULL, STR(ACCELERATE_KEY), "metadata.annotations");
 }
 
+/* How requests are routed. */
+static void check_http(const struct check *c, const struct doc *doc)
+{
+	static const struct {
+		const char *key, *a, *b, *message;
+	} keys[] = {
+		{ HTTP_WEIGHTS_KEY, "request", "connection", "must be request or connection" },
+		{ HTTP_DOWN_KEY, "l4", "closed", "must be l4 or closed" },
+	};
+	bool routes = doc->kind == KIND_SERVICE || doc->kind == KIND_VIRTUAL_SERVICE ||
+		      (doc->kind == KIND_ROUTE && str_is(doc->kind_name, "HTTPRoute"));
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		struct str key = str_of(keys[i].key);
+		const struct str *value = kvs_get(&doc->meta.annotations, key);
+
+		if (value && !routes)
+			check_fail_key(c, STR("is for Services, VirtualServices and HTTPRoutes"), NULL, key,
+				       "metadata.annotations");
+		else if (value && !str_is(*value, keys[i].a) && !str_is(*value, keys[i].b))
+			check_fail_key(c, str_of(keys[i].message), NULL, key, "metadata.annotations");
+	}
+}
+
 static void check_annotations(const struct check *c, const struct kvs *annotations, enum name_rule rule)
 {
 	for (uint32_t i = 0; i < annotations->nr; i++) {
@@ -91,4 +115,5 @@ void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta
 	check_labels(c, &raw->labels, "metadata.labels");
 	check_annotations(c, &raw->annotations, rule);
 	check_accelerate(c, doc);
+	check_http(c, doc);
 }

@@ -1,26 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Istio VirtualService. tcp: rules are enforced whole; of http: rules what can be decided without the bytes of
- * a request; the rest is refused by the name of the field. What Istio's own validation refuses is refused here
+ * Istio VirtualService: all but its http: rules (kind_vshttp.c). What Istio's own validation refuses is refused here
  * (pkg/config/validation).
  */
 #include <stdio.h>
 
-#include "config/kind_local.h"
-
-#define NEEDS_BYTES "needs the bytes of the request"
-#define NEEDS_ANSWER "needs the bytes of requests and answers"
-
-struct raw_port_selector {
-	int64_t number;
-	struct place at;
-};
-
-struct raw_destination {
-	struct str host, subset;
-	struct raw_port_selector *port;
-	struct place host_at, subset_at;
-};
+#include "config/kind_vs.h"
 
 struct raw_route {
 	struct raw_destination destination;
@@ -28,16 +13,7 @@ struct raw_route {
 	struct place at;
 };
 
-struct raw_match {
-	struct strs subnets, gateways;
-	struct str source_ns;
-	struct kvs source_labels;
-	int64_t port;
-	struct place at, port_at;
-};
-
 struct raw_rule {
-	struct str name;
 	struct list matches, routes;
 	struct place at;
 };
@@ -70,14 +46,14 @@ static const struct field destination_fields[] = {
 	F_OBJECT_PTR("port", struct raw_destination, port, port_schema),
 	F_END,
 };
-static const struct schema destination_schema = {
+const struct schema vs_destination_schema = {
 	.name = "Destination",
 	.size = sizeof(struct raw_destination),
 	.fields = destination_fields,
 };
 
 static const struct field tcp_route_fields[] = {
-	F_OBJECT("destination", struct raw_route, destination, destination_schema, .flags = FIELD_REQUIRED),
+	F_OBJECT("destination", struct raw_route, destination, vs_destination_schema, .flags = FIELD_REQUIRED),
 	F_INT("weight", struct raw_route, weight, 0, I32_MAX_INT),
 	F_END,
 };
@@ -85,19 +61,6 @@ static const struct schema tcp_route_schema = {
 	.name = "RouteDestination",
 	.size = sizeof(struct raw_route),
 	.fields = tcp_route_fields,
-	.place_offset_plus1 = offsetof(struct raw_route, at) + 1,
-};
-
-static const struct field http_route_fields[] = {
-	F_OBJECT("destination", struct raw_route, destination, destination_schema, .flags = FIELD_REQUIRED),
-	F_INT("weight", struct raw_route, weight, 0, I32_MAX_INT),
-	F_REFUSED("headers", NEEDS_ANSWER),
-	F_END,
-};
-static const struct schema http_route_schema = {
-	.name = "HTTPRouteDestination",
-	.size = sizeof(struct raw_route),
-	.fields = http_route_fields,
 	.place_offset_plus1 = offsetof(struct raw_route, at) + 1,
 };
 
@@ -117,31 +80,6 @@ static const struct schema tcp_match_schema = {
 	.place_offset_plus1 = offsetof(struct raw_match, at) + 1,
 };
 
-static const struct field http_match_fields[] = {
-	F_INT("port", struct raw_match, port, 0, U32_MAX_INT, .place_offset = offsetof(struct raw_match, port_at)),
-	F_KVS("sourceLabels", struct raw_match, source_labels),
-	F_STRS("gateways", struct raw_match, gateways),
-	F_STR("sourceNamespace", struct raw_match, source_ns),
-	/* Labels for logs and metrics of Istio. */
-	F_INERT("name", FIELD_STR),
-	F_INERT("statPrefix", FIELD_STR),
-	F_REFUSED("uri", NEEDS_BYTES),
-	F_REFUSED("scheme", NEEDS_BYTES),
-	F_REFUSED("method", NEEDS_BYTES),
-	F_REFUSED("authority", NEEDS_BYTES),
-	F_REFUSED("headers", NEEDS_BYTES),
-	F_REFUSED("withoutHeaders", NEEDS_BYTES),
-	F_REFUSED("queryParams", NEEDS_BYTES),
-	F_REFUSED("ignoreUriCase", NEEDS_BYTES),
-	F_END,
-};
-static const struct schema http_match_schema = {
-	.name = "HTTPMatchRequest",
-	.size = sizeof(struct raw_match),
-	.fields = http_match_fields,
-	.place_offset_plus1 = offsetof(struct raw_match, at) + 1,
-};
-
 static const struct field tcp_fields[] = {
 	F_LIST("match", struct raw_rule, matches, tcp_match_schema, .max = ITEMS_MAX),
 	F_LIST("route", struct raw_rule, routes, tcp_route_schema),
@@ -154,38 +92,11 @@ static const struct schema tcp_schema = {
 	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
 };
 
-static const struct field http_fields[] = {
-	F_STR("name", struct raw_rule, name),
-	F_LIST("match", struct raw_rule, matches, http_match_schema, .max = ITEMS_MAX),
-	F_LIST("route", struct raw_rule, routes, http_route_schema),
-	F_REFUSED("redirect", NEEDS_ANSWER),
-	F_REFUSED("directResponse", NEEDS_ANSWER),
-	F_REFUSED("delegate", "delegation to another VirtualService"),
-	F_REFUSED("rewrite", NEEDS_ANSWER),
-	F_REFUSED("timeout", "timeouts of requests need their bytes"),
-	F_REFUSED("retries", "retries of requests need their bytes"),
-	F_REFUSED("fault", NEEDS_ANSWER),
-	F_REFUSED("mirror", "mirroring of requests needs their bytes"),
-	F_REFUSED("mirrors", "mirroring of requests needs their bytes"),
-	F_REFUSED("mirrorPercentage", "mirroring of requests needs their bytes"),
-	F_REFUSED("mirrorPercent", "mirroring of requests needs their bytes"),
-	F_REFUSED("mirror_percent", "mirroring of requests needs their bytes"),
-	F_REFUSED("corsPolicy", NEEDS_ANSWER),
-	F_REFUSED("headers", NEEDS_ANSWER),
-	F_END,
-};
-static const struct schema http_schema = {
-	.name = "HTTPRoute",
-	.size = sizeof(struct raw_rule),
-	.fields = http_fields,
-	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
-};
-
 static const struct field spec_fields[] = {
 	F_STRS("hosts", struct raw_vs_spec, hosts, .max = ITEMS_MAX),
 	F_STRS("gateways", struct raw_vs_spec, gateways),
 	F_STRS("exportTo", struct raw_vs_spec, export_to, .max = ITEMS_MAX),
-	F_LIST("http", struct raw_vs_spec, http, http_schema, .max = ITEMS_MAX),
+	F_LIST("http", struct raw_vs_spec, http, vs_http_schema, .max = ITEMS_MAX),
 	F_LIST("tcp", struct raw_vs_spec, tcp, tcp_schema, .max = ITEMS_MAX),
 	F_REFUSED("tls", "routing by SNI needs the first bytes of a connection"),
 	F_END,
@@ -240,46 +151,38 @@ static void check_hosts(const struct check *c, const struct strs *hosts, bool me
 	}
 }
 
-/* base: "spec.http[0]" */
-static void fill_routes(const struct check *c, const struct raw_rule *raw, const char *base, struct m_rule *rule)
+void vs_destination_fill(const struct check *c, const struct raw_destination *raw, const char *base,
+			 struct m_destination *to)
+{
+	const char *bad = str_is(raw->host, "*") ? "must be a host" : wildcard_domain_bad(raw->host);
+
+	to->host = raw->host;
+	to->subset = raw->subset;
+	to->port = raw->port ? raw->port->number : 0;
+	to->host_at = raw->host_at;
+	to->subset_at = raw->subset_at;
+	to->port_at = raw->port ? raw->port->at : (struct place){ 0 };
+	if (bad)
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->host), bad), NULL, "%s.host", base);
+	bad = raw->subset.len ? istio_label_bad(raw->subset) : NULL;
+	if (bad)
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->subset), bad), NULL, "%s.subset", base);
+	if (raw->port && !port_ok(raw->port->number))
+		check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)raw->port->number), NULL,
+			   "%s.port.number", base);
+}
+
+void vs_weights_check(const struct check *c, const struct m_rule *rule, const char *base)
 {
 	int64_t sum = 0;
 
-	rule->routes = arena_array(c->d->arena, raw->routes.nr, sizeof(*rule->routes));
-	rule->route_nr = raw->routes.nr;
-	for (uint32_t i = 0; i < raw->routes.nr; i++) {
-		const struct raw_route *r = LIST_AT(raw->routes, struct raw_route, i);
-		const struct raw_destination *to = &r->destination;
-		const char *bad = str_is(to->host, "*") ? "must be a host" : wildcard_domain_bad(to->host);
-
-		rule->routes[i] = (struct m_destination){
-			.host = to->host,
-			.subset = to->subset,
-			.port = to->port ? to->port->number : 0,
-			.weight = r->weight,
-			.at = r->at,
-			.host_at = to->host_at,
-			.subset_at = to->subset_at,
-			.port_at = to->port ? to->port->at : (struct place){ 0 },
-		};
-		sum += r->weight;
-		if (bad)
-			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(to->host), bad), NULL,
-				   "%s.route[%u].destination.host", base, i);
-		bad = to->subset.len ? istio_label_bad(to->subset) : NULL;
-		if (bad)
-			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(to->subset), bad), NULL,
-				   "%s.route[%u].destination.subset", base, i);
-		if (to->port && !port_ok(to->port->number))
-			check_fail(c, CHECK_TEXT(c, "port %lld is not in 1..65535", (long long)to->port->number), NULL,
-				   "%s.route[%u].destination.port.number", base, i);
-	}
-	if (raw->routes.nr > 1 && !sum)
+	for (uint32_t i = 0; i < rule->route_nr; i++)
+		sum += rule->routes[i].weight;
+	if (rule->route_nr > 1 && !sum)
 		check_fail(c, STR("the weights of several destinations must not all be 0"), NULL, "%s.route", base);
 }
 
-static void fill_match(const struct check *c, const struct raw_match *raw, bool http, const char *base,
-		       struct m_l4_match *m)
+void vs_match_fill(const struct check *c, const struct raw_match *raw, const char *base, struct m_l4_match *m)
 {
 	char path[128];
 
@@ -302,9 +205,6 @@ static void fill_match(const struct check *c, const struct raw_match *raw, bool 
 	check_labels(c, &raw->source_labels, path);
 	snprintf(path, sizeof(path), "%s.gateways", base);
 	check_gateway_names(c, &raw->gateways, path);
-	if (http && raw->source_ns.len && istio_label_bad(raw->source_ns))
-		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->source_ns), istio_label_bad(raw->source_ns)),
-			   NULL, "%s.sourceNamespace", base);
 }
 
 static bool strs_eq(const struct strs *a, const struct strs *b)
@@ -334,11 +234,11 @@ static bool match_eq(const struct m_l4_match *a, const struct m_l4_match *b)
 /* A match before match j of rule i is this very match. */
 static bool match_used(const struct m_rule *rules, uint32_t i, uint32_t j)
 {
-	const struct m_l4_match *m = &rules[i].matches[j];
-
 	for (uint32_t k = 0; k <= i; k++)
 		for (uint32_t l = 0; l < (k == i ? j : rules[k].match_nr); l++)
-			if (match_eq(&rules[k].matches[l], m))
+			if (match_eq(&rules[k].matches[l], &rules[i].matches[j]) &&
+			    http_match_same(rules[k].more ? &rules[k].more->matches[l] : NULL,
+					    rules[i].more ? &rules[i].more->matches[j] : NULL))
 				return true;
 	return false;
 }
@@ -359,12 +259,13 @@ static bool warn_used(const struct check *c, const struct m_rule *rules, uint32_
 }
 
 /* Rules that can never be reached, which Istio's analyzer warns of too. */
-static void warn_unreachable(const struct check *c, const struct m_rule *rules, uint32_t nr, const char *list)
+void vs_warn_unreachable(const struct check *c, const struct m_rule *rules, uint32_t nr, const char *list)
 {
 	bool open = false;
 	uint64_t work = 0, earlier = 0;
 
-	for (uint32_t i = 0; i < nr; i++) {
+	/* What was refused may be what told two rules apart. */
+	for (uint32_t i = 0; i < nr && !c->d->errors; i++) {
 		/* The comparison is quadratic, and only for a warning. */
 		earlier += rules[i].match_nr;
 		work += rules[i].match_nr * earlier;
@@ -378,16 +279,8 @@ static void warn_unreachable(const struct check *c, const struct m_rule *rules, 
 	}
 }
 
-/* An http rule that is no route: one of these is refused by its name already. */
-static bool has_other_action(const struct check *c, const char *base)
+static void fill_tcp(const struct check *c, const struct list *raw, struct m_virtual_service *vs)
 {
-	return check_has(c, "%s.redirect", base) || check_has(c, "%s.directResponse", base) ||
-	       check_has(c, "%s.delegate", base);
-}
-
-static void fill_rules(const struct check *c, const struct list *raw, bool http, struct m_virtual_service *vs)
-{
-	const char *list = http ? "http" : "tcp";
 	struct m_rule *rules = vs->rules + vs->rule_nr;
 
 	for (uint32_t i = 0; i < raw->nr; i++) {
@@ -395,22 +288,27 @@ static void fill_rules(const struct check *c, const struct list *raw, bool http,
 		struct m_rule *rule = &rules[i];
 		char base[64], path[96];
 
-		snprintf(base, sizeof(base), "spec.%s[%u]", list, i);
-		*rule = (struct m_rule){ .name = r->name, .http = http, .index = i, .at = r->at };
-		rule->matches = arena_array(c->d->arena, r->matches.nr, sizeof(*rule->matches));
-		rule->match_nr = r->matches.nr;
+		snprintf(base, sizeof(base), "spec.tcp[%u]", i);
+		*rule = (struct m_rule){ .index = i, .at = r->at, .match_nr = r->matches.nr, .route_nr = r->routes.nr };
+		rule->matches = arena_array(c->d->arena, rule->match_nr, sizeof(*rule->matches));
 		for (uint32_t j = 0; j < rule->match_nr; j++) {
 			snprintf(path, sizeof(path), "%s.match[%u]", base, j);
-			fill_match(c, LIST_AT(r->matches, struct raw_match, j), http, path, &rule->matches[j]);
+			vs_match_fill(c, LIST_AT(r->matches, struct raw_match, j), path, &rule->matches[j]);
 		}
-		fill_routes(c, r, base, rule);
-		if (!rule->route_nr && !(http && has_other_action(c, base)))
+		rule->routes = arena_array(c->d->arena, rule->route_nr, sizeof(*rule->routes));
+		for (uint32_t j = 0; j < rule->route_nr; j++) {
+			const struct raw_route *to = LIST_AT(r->routes, struct raw_route, j);
+
+			snprintf(path, sizeof(path), "%s.route[%u].destination", base, j);
+			rule->routes[j] = (struct m_destination){ .weight = to->weight, .at = to->at };
+			vs_destination_fill(c, &to->destination, path, &rule->routes[j]);
+		}
+		vs_weights_check(c, rule, base);
+		if (!rule->route_nr)
 			check_fail(c, STR("at least one destination is required"), NULL, "%s.route", base);
 	}
 	vs->rule_nr += raw->nr;
-	/* What was refused may be what told two rules apart. */
-	if (!c->d->errors)
-		warn_unreachable(c, rules, raw->nr, list);
+	vs_warn_unreachable(c, rules, raw->nr, "tcp");
 }
 
 static bool names_mesh(const struct strs *gateways)
@@ -446,7 +344,7 @@ bool decode_virtual_service(struct decode *d, const struct ynode *root, struct d
 	if (!raw.spec.http.nr && !raw.spec.tcp.nr && !check_has(&c, "spec.tls"))
 		check_fail(&c, STR("http, tcp or tls rules are required"), NULL, "spec");
 	vs->rules = arena_array(d->arena, (size_t)raw.spec.tcp.nr + raw.spec.http.nr, sizeof(*vs->rules));
-	fill_rules(&c, &raw.spec.tcp, false, vs);
-	fill_rules(&c, &raw.spec.http, true, vs);
+	fill_tcp(&c, &raw.spec.tcp, vs);
+	vs_http_fill(&c, &raw.spec.http, vs);
 	return d->errors == before;
 }

@@ -33,6 +33,8 @@ enum kind {
 };
 
 #define ACCELERATE_KEY "tulle.dev/accelerate"
+#define HTTP_WEIGHTS_KEY "tulle.dev/http-weights" /* "request", "connection" */
+#define HTTP_DOWN_KEY "tulle.dev/on-parser-down"  /* "l4", "closed" */
 
 /* Whether connections between pods of a node may leave TCP's path. The most careful comes first. */
 enum accelerate { ACCELERATE_UNSET, ACCELERATE_OFF, ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_NR };
@@ -173,14 +175,17 @@ struct m_l4_match {
 	struct place at, port_at;
 };
 
+struct m_http_rule; /* http.h */
+
 struct m_rule {
 	struct str name;
 	struct m_l4_match *matches; /* none: always */
 	uint32_t match_nr;
 	struct m_destination *routes;
 	uint32_t route_nr;
-	bool http;	/* from spec.http; no field that needs bytes is left in it */
-	uint32_t index; /* in spec.tcp or spec.http */
+	bool http;			/* from spec.http */
+	uint32_t index;			/* in spec.tcp or spec.http */
+	const struct m_http_rule *more; /* of http: what is to be known of requests, and done with them. NULL: tcp */
 	struct place at;
 };
 

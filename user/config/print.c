@@ -3,6 +3,7 @@
  * Snapshots as text: what golden tests compare and `meshctl diff` prints. Files and lines are left out, so that moving text in a
  * file is no difference.
  */
+#include "config/http_print.h"
 #include "config/snapshot.h"
 #include "mesh_abi.h"
 
@@ -218,6 +219,23 @@ static void print_probe(const struct u_probe *p, struct buf *out)
 	}
 }
 
+static uint32_t http_tables(const struct unit *u)
+{
+	return u->http ? ((const struct mesh_http_image *)u->http)->tables.nr : 0;
+}
+
+/* What holds for requests only, where it is said. */
+static void print_requests(const struct unit *u, uint32_t cluster, struct buf *out)
+{
+	struct buf text = { 0 };
+
+	if (u->http)
+		http_cluster_print(u->http, cluster, &text);
+	if (text.len)
+		buf_printf(out, "    requests%s\n", text.data + 1);
+	buf_release(&text);
+}
+
 void unit_print(const struct unit *u, struct buf *out)
 {
 	buf_printf(out, "%.*s %.*s/%.*s\n", STR_ARG(u->source_kind), STR_ARG(u->ns), STR_ARG(u->host));
@@ -232,11 +250,16 @@ void unit_print(const struct unit *u, struct buf *out)
 			   : c->elsewhere ? " with endpoints of other nodes only"
 					  : " without endpoints");
 		print_traffic(u, &c->traffic, out);
+		print_requests(u, i, out);
 		for (uint32_t k = 0; k < c->endpoint_nr + c->draining_nr; k++)
 			print_endpoint(u, &u->endpoints[c->endpoint + k], out);
 	}
 	for (uint32_t i = 0; i < u->probe_nr; i++)
 		print_probe(&u->probes[i], out);
+	for (uint32_t i = 0; i < http_tables(u); i++) {
+		buf_printf(out, "  table %u\n", i);
+		http_table_print(u->http, i, "    ", out);
+	}
 	for (uint32_t i = 0; i < u->note_nr; i++)
 		buf_printf(out, "  note %.*s\n", STR_ARG(u->notes[i]));
 }

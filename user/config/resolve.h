@@ -7,6 +7,8 @@
  *   locality.c   where workloads are, and which endpoints go first because of it
  *   route.c      which rule a client meets at {host, address, port}
  *   view.c       what one client sees of a host: rows with destinations
+ *   http_table.c which rules for requests hold at a row
+ *   http_image.c those rules as meshl7 reads them
  *   sidecar.c    what a client's Sidecar leaves of that
  *   gateway.c    hosts that stand for the TCP servers of Istio Gateways
  *   gwapi.c      hosts that stand for the listeners of Gateways of the Gateway API
@@ -25,6 +27,7 @@
 
 #include <stdio.h>
 
+#include "config/http.h"
 #include "config/index.h"
 #include "config/snapshot.h"
 #include "mesh_abi.h"
@@ -42,6 +45,7 @@ struct port {
 	uint16_t number;
 	uint8_t proto;
 	uint8_t class;
+	bool http2; /* of PORT_HTTP: gRPC or HTTP/2 with prior knowledge */
 };
 
 /* Where clients dial a host. */
@@ -306,6 +310,7 @@ struct spec {
 	const struct balance *balance; /* as long as the world */
 	uint32_t origin;	       /* of its policy, as in struct u_traffic */
 	uint32_t variant;	       /* as in struct target */
+	uint16_t broken;	       /* of nowhere: the status that requests are answered with */
 	bool v6;
 	bool local; /* endpoints of this node only */
 };
@@ -321,6 +326,41 @@ struct view_dest {
 	uint64_t weight;
 };
 
+/* ---- rules for requests, in order of precedence; everything in the build's temporary arena until it is packed ---- */
+
+struct h_mirror {
+	uint32_t spec, share;
+};
+
+struct h_dest {
+	uint32_t spec, weight;
+	const struct m_http_dest *more; /* NULL: nothing */
+	struct h_mirror *mirrors;
+	uint32_t mirror_nr;
+};
+
+struct h_route {
+	const struct m_http_rule *rule;	  /* NULL: it says nothing but the destinations */
+	const struct m_http_match *match; /* NULL: every request */
+	struct str name, origin;
+	struct h_dest *dests;
+	struct h_mirror *mirrors;
+	uint32_t dest_nr, mirror_nr;
+	uint16_t port; /* that redirects without one lead to; 0: as the rule says */
+};
+
+struct h_host {
+	struct str name;
+	struct h_route *routes;
+	uint32_t route_nr;
+};
+
+struct h_table {
+	struct h_host *hosts;
+	uint32_t host_nr;
+	uint16_t flags; /* enum mesh_http_table_flag */
+};
+
 enum view_state {
 	VIEW_NONE,  /* not there for this client */
 	VIEW_LOST,  /* another host has this address and port for this client */
@@ -334,6 +374,9 @@ struct view_row {
 	uint16_t port;
 	uint8_t proto, state;
 	bool per_connection;
+	bool fail_open;
+	uint32_t
+		http; /* index + 1 in the making's tables, 0: not routed by request. Else dests are for want of meshl7 */
 	uint32_t origin; /* index + 1 */
 	uint32_t dest, dest_nr;
 };
@@ -348,6 +391,8 @@ struct making {
 	uint32_t spec_nr, spec_cap;
 	struct origin *origins;
 	uint32_t origin_nr, origin_cap;
+	struct h_table *tables;
+	uint32_t table_nr, table_cap;
 	struct str *notes;
 	uint32_t note_nr, note_cap;
 	struct scope_view {
@@ -362,8 +407,9 @@ struct build {
 	const struct model *model;
 	struct arena temp; /* lives as long as the build */
 	struct batch *batch;
-	struct diags spare;	    /* takes diags when there is no batch */
-	const struct doc **refused; /* documents with errors, once each */
+	bool no_parser, http_fail_open, http_per_request; /* of the settings */
+	struct diags spare;				  /* takes diags when there is no batch */
+	const struct doc **refused;			  /* documents with errors, once each */
 	uint32_t refused_nr, refused_cap;
 	uint32_t errors, hint_nr;
 };
@@ -378,6 +424,12 @@ uint32_t view_add(struct build *b, struct making *mk, const struct who *who);
 void view_outside(struct build *b, struct making *mk);
 /* Means the same to a client, and for the same reason. */
 bool view_row_equal(const struct making *mk, const struct view_row *x, const struct view_row *y);
+/* The spec of a VirtualService's destination, of `doc`; *pass counts those that keep the dialled address. */
+uint32_t view_destination(struct build *b, struct making *mk, const struct view_row *row,
+			  const struct m_destination *to, const struct doc *doc, const struct who *who, uint32_t *pass);
+/* The same of a backend of a route. */
+uint32_t view_backend(struct build *b, struct making *mk, const struct view_row *row, const struct m_backend_ref *to,
+		      const struct doc *doc, const struct who *who, uint32_t *pass);
 /* Why a backend of a route is not served; NULL: it is, and *ret_host and *ret_port are set. */
 const char *backend_bad(const struct world *w, const struct doc *route, const struct m_backend_ref *to,
 			const struct host **ret_host, const struct port **ret_port);
@@ -473,17 +525,31 @@ struct parts {
 	uint32_t dest_nr;
 	const struct spec *specs; /* one a cluster */
 	uint32_t spec_nr;
+	const struct h_table *tables; /* their specs are those of `specs` */
+	uint32_t table_nr;
 	const struct u_origin *origins;
 	uint32_t origin_nr;
 	const struct str *notes;
 	uint32_t note_nr;
 };
 
+/* The unit's struct mesh_http_image, appended to `out`; its endpoints are packed already. */
+void http_image(const struct unit *u, const struct parts *p, struct buf *out);
+/* A copy whose specs are numbered anew: cluster[old] - 1. */
+void http_table_copy(struct arena *keep, const struct h_table *from, const uint32_t *cluster, struct h_table *to);
+
 /* Finds the endpoints and packs. `e` is scratch. */
 struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m, struct endpoints *e);
-/* Rows of all scopes of one host; *ret_specs (in `keep`) are the destinations of its clusters. */
+/* What a unit is packed from again when its endpoints change; in an arena that outlives the build. */
+struct unit_plan {
+	struct spec *specs; /* of its clusters */
+	struct h_table *tables;
+	uint32_t table_nr;
+};
+
+/* Rows of all scopes of one host. */
 struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, struct arena *keep,
-		       struct spec **ret_specs);
+		       struct unit_plan *ret_plan);
 /* Same content, also that which only people see. */
 bool unit_same(const struct unit *a, const struct unit *b);
 

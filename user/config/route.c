@@ -40,7 +40,7 @@ int rule_rank(const struct world *w, const struct doc *doc, const struct host *h
 	return str_eq(doc->meta.ns, who->ns) ? 0 : 1;
 }
 
-static bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_t port, const struct who *who)
+bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_t port, const struct who *who)
 {
 	static const struct kvs none;
 	bool inside = !m->subnet_nr;

@@ -15,6 +15,8 @@ struct chosen {
 /* False: no rule, the host's own default holds. */
 bool rule_find(const struct world *w, const struct host *h, const struct cidr *net, const struct port *port,
 	       const struct who *who, struct chosen *ret);
+/* A rule's conditions hold that need no bytes: for a client that dials this address and port of a Service. */
+bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_t port, const struct who *who);
 /* Order of a rule among those of a host, 0 .. RULE_RANK_MAX, then by age; -1: this client does not see it. */
 #define RULE_RANK_MAX 3
 int rule_rank(const struct world *w, const struct doc *doc, const struct host *h, const struct who *who);
@@ -24,6 +26,16 @@ bool gateway_serves(const struct world *w, const struct host *h, struct chosen *
 bool route_takes(const struct doc *doc, const struct host *h, uint16_t port);
 /* A VirtualService names this gateway, and one of its hosts is one of the gateway's. */
 bool gateway_bound(const struct world *w, const struct host *h, const struct doc *vs);
+
+/*
+ * Routes each request by the rules that were chosen, where one of them needs its bytes: sets row->http, and row->fail_open. False: the
+ * destinations of c->rule are all there is.
+ */
+bool http_table_find(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
+		     const struct port *port, const struct who *who);
+/* The first rule of such a table that has no condition; NULL: there is none. */
+const struct m_rule *http_rule_open(const struct doc *vs, const struct view_row *row, const struct port *port,
+				    const struct who *who);
 
 /* ---- Gateways of the Gateway API (gwapi.c) ---- */
 

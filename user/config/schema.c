@@ -354,6 +354,25 @@ static void decode_list(struct decode *d, const struct field *f, const struct yn
 	}
 }
 
+static void decode_map(struct decode *d, const struct field *f, const struct ynode *n, struct list *out)
+{
+	if (n->kind != YNODE_MAP) {
+		want(d, n, "an object");
+		return;
+	}
+	out->v = arena_array(scratch(d), n->nr, f->sub->size);
+	out->nr = n->nr;
+	for (uint32_t i = 0; i < n->nr; i++) {
+		const struct ynode *key = n->items[2 * i];
+		uint32_t was = path_add(d, "[", key->scalar, "]");
+		struct str *item = (struct str *)((char *)out->v + (size_t)i * f->sub->size);
+
+		*item = arena_str(d->arena, key->scalar);
+		schema_decode(d, f->sub, n->items[2 * i + 1], item);
+		d->path_len = was;
+	}
+}
+
 static void decode_value(struct decode *d, const struct field *f, const struct ynode *n, void *out)
 {
 	switch ((enum field_type)f->type) {
@@ -397,6 +416,9 @@ static void decode_value(struct decode *d, const struct field *f, const struct y
 		break;
 	case FIELD_LIST:
 		decode_list(d, f, n, out);
+		break;
+	case FIELD_MAP:
+		decode_map(d, f, n, out);
 		break;
 	case FIELD_ANY:
 		break;

@@ -54,7 +54,8 @@ enum field_type {
 	FIELD_OBJECT,	  /* embedded struct, decoded in place by `sub` */
 	FIELD_OBJECT_PTR, /* pointer to a struct in the arena, NULL when absent */
 	FIELD_LIST,	  /* struct list of structs decoded by `sub` */
-	FIELD_ANY,	  /* nothing is stored; any value is fine (use with FIELD_INERT) */
+	FIELD_MAP, /* the same of a map of objects, in the order they stand in; each begins with its key, a struct str */
+	FIELD_ANY, /* nothing is stored; any value is fine (use with FIELD_INERT) */
 };
 
 struct list {

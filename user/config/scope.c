@@ -215,6 +215,9 @@ static void cond_vs(struct finding *f, struct conds *c, const struct doc *doc)
 		}
 		for (uint32_t k = 0; k < r->route_nr; k++)
 			cond_dest(c, f->b->world, host_full(&f->b->temp, f->b->world, r->routes[k].host, doc->meta.ns));
+		for (uint32_t k = 0; r->more && k < r->more->mirrors.nr; k++)
+			cond_dest(c, f->b->world,
+				  host_full(&f->b->temp, f->b->world, r->more->mirrors.v[k].to.host, doc->meta.ns));
 	}
 }
 

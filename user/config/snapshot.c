@@ -18,7 +18,7 @@ struct plan {
 	uint32_t refs;
 	struct world *world;
 	struct arena arena;	 /* specs, index, clients */
-	struct spec **specs;	 /* of each unit's clusters */
+	struct unit_plan *units; /* of each unit */
 	struct index by_service; /* {namespace, name} -> units that use its endpoints */
 	struct client *clients;
 	struct addr *node_ips;
@@ -221,7 +221,7 @@ static struct unit **make_units(struct build *b, struct plan *plan, const struct
 	plan->clients = scopes.clients;
 	plan->client_nr = scopes.client_nr;
 	plan->scope_nr = scopes.scope_nr;
-	plan->specs = arena_array(&plan->arena, nr, sizeof(*plan->specs));
+	plan->units = arena_array(&plan->arena, nr, sizeof(*plan->units));
 	for (uint32_t i = 0; i < nr; i++) {
 		struct making *mk = scopes.conditional[i];
 
@@ -232,7 +232,7 @@ static struct unit **make_units(struct build *b, struct plan *plan, const struct
 			view_add(b, mk, &common);
 		}
 		view_outside(b, mk);
-		units[i] = share(unit_make(b, mk, &e, &plan->arena, &plan->specs[i]), prev, &at);
+		units[i] = share(unit_make(b, mk, &e, &plan->arena, &plan->units[i]), prev, &at);
 		if (mk != &scratch) {
 			making_free(mk);
 			free(mk);
@@ -249,7 +249,11 @@ static struct unit **make_units(struct build *b, struct plan *plan, const struct
 static int build_whole(const struct model *m, const struct snapshot_options *opts, const struct snapshot *prev,
 		       struct batch *batch, struct snapshot **ret)
 {
-	struct build b = { .model = m, .batch = batch };
+	struct build b = { .model = m,
+			   .batch = batch,
+			   .no_parser = opts->no_parser,
+			   .http_fail_open = opts->http_fail_open,
+			   .http_per_request = opts->http_per_request };
 	struct plan *plan = xcalloc(1, sizeof(*plan));
 	struct unit **units = NULL;
 	struct access *access;
@@ -331,6 +335,7 @@ static uint32_t affected(const struct snap *prev, struct doc *const *changed, ui
 static struct unit *with_endpoints(const struct snap *prev, uint32_t position, const struct model *m,
 				   struct endpoints *e)
 {
+	const struct unit_plan *plan = &prev->plan->units[position];
 	const struct unit *u = prev->s.units[position];
 	const struct parts p = { .ns = u->ns,
 				 .host = u->host,
@@ -341,8 +346,10 @@ static struct unit *with_endpoints(const struct snap *prev, uint32_t position, c
 				 .row_nr = u->row_nr,
 				 .dests = u->dests,
 				 .dest_nr = u->dest_nr,
-				 .specs = prev->plan->specs[position],
+				 .specs = plan->specs,
 				 .spec_nr = u->cluster_nr,
+				 .tables = plan->tables,
+				 .table_nr = plan->table_nr,
 				 .origins = u->origins,
 				 .origin_nr = u->origin_nr,
 				 .notes = u->notes,

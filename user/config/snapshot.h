@@ -214,6 +214,9 @@ struct snapshot_options {
 	struct str trust_domain;   /* "cluster.local" */
 	struct str node_name;	   /* whose node this is, for policies that keep traffic local; empty: none is local */
 	bool registry_only;	   /* outboundTrafficPolicy of the mesh; a Sidecar overrides it */
+	bool no_parser;		   /* rules that need the bytes of requests are refused */
+	bool http_fail_open; /* while meshl7 is down its connections are balanced without it; annotations override it */
+	bool http_per_request; /* http weights are balanced by request where nothing else needs its bytes; as the one before */
 };
 
 /* The traffic policy where no document says anything: least request, nothing limited, nothing ejected. */

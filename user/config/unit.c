@@ -338,6 +338,16 @@ static void *pack_copy(struct pack *k, const void *v, size_t nr, size_t size)
 	return nr ? memcpy(to, v, nr * size) : to;
 }
 
+/* It is made of what is packed, so it comes last, and in memory of its own. */
+static void pack_image(struct unit *u, const struct parts *p)
+{
+	struct buf image = { 0 };
+
+	http_image(u, p, &image);
+	u->http = image.data;
+	u->http_len = (uint32_t)image.len;
+}
+
 struct unit *unit_pack(const struct parts *p, const struct world *w, const struct model *m, struct endpoints *e)
 {
 	struct str small[16], *services = p->spec_nr <= 16 ? small : xmalloc(p->spec_nr * sizeof(*services));
@@ -404,6 +414,8 @@ struct unit *unit_pack(const struct parts *p, const struct world *w, const struc
 	for (uint32_t i = 0; i < service_nr; i++)
 		u->services[i] = pack_str(&k, services[i]);
 	pack_probes(u, &k, groups, probe_nr);
+	if (p->table_nr)
+		pack_image(u, p);
 	u->hash = unit_hash(u);
 	free(groups);
 	free(workloads);
@@ -422,8 +434,10 @@ struct unit *unit_ref(struct unit *u)
 
 void unit_unref(struct unit *u)
 {
-	if (u && !--u->refs)
-		free(u);
+	if (!u || --u->refs)
+		return;
+	free((void *)u->http);
+	free(u);
 }
 
 /* ---- rows ---- */
@@ -436,11 +450,51 @@ struct rows {
 	uint32_t *cluster; /* of each spec of the making, + 1 */
 	struct spec *specs;
 	uint32_t spec_nr;
+	uint32_t *tables; /* in the making */
+	uint32_t table_nr, table_cap;
 };
 
 static bool serves(const struct view_row *r)
 {
 	return r->state == VIEW_ROUTE || r->state == VIEW_PASS;
+}
+
+static void emit_spec(struct rows *out, const struct making *mk, uint32_t spec)
+{
+	if (out->cluster[spec])
+		return;
+	out->specs[out->spec_nr++] = mk->specs[spec];
+	out->cluster[spec] = out->spec_nr;
+}
+
+static void emit_mirrors(struct rows *out, const struct making *mk, const struct h_mirror *v, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		emit_spec(out, mk, v[i].spec);
+}
+
+/* The table's number in the unit. */
+static uint32_t emit_table(struct rows *out, const struct making *mk, uint32_t table)
+{
+	const struct h_table *t = &mk->tables[table];
+
+	for (uint32_t i = 0; i < out->table_nr; i++)
+		if (out->tables[i] == table)
+			return i;
+	for (uint32_t i = 0; i < t->host_nr; i++) {
+		for (uint32_t k = 0; k < t->hosts[i].route_nr; k++) {
+			const struct h_route *r = &t->hosts[i].routes[k];
+
+			emit_mirrors(out, mk, r->mirrors, r->mirror_nr);
+			for (uint32_t d = 0; d < r->dest_nr; d++) {
+				emit_spec(out, mk, r->dests[d].spec);
+				emit_mirrors(out, mk, r->dests[d].mirrors, r->dests[d].mirror_nr);
+			}
+		}
+	}
+	GROW(out->tables, out->table_nr, &out->table_cap);
+	out->tables[out->table_nr] = table;
+	return out->table_nr++;
 }
 
 static void emit(struct rows *out, const struct making *mk, const struct view_row *r, uint32_t scope, uint8_t action)
@@ -457,13 +511,15 @@ static void emit(struct rows *out, const struct making *mk, const struct view_ro
 		row.http_per_connection = r->per_connection;
 		row.origin = r->origin;
 	}
+	if (action == MESH_ROUTE && r->http) {
+		row.l7 = true;
+		row.fail_open = r->fail_open;
+		row.http_table = emit_table(out, mk, r->http - 1);
+	}
 	for (uint32_t i = 0; i < r->dest_nr && action == MESH_ROUTE; i++) {
 		const struct view_dest *d = &mk->dests[r->dest + i];
 
-		if (!out->cluster[d->spec]) {
-			out->specs[out->spec_nr++] = mk->specs[d->spec];
-			out->cluster[d->spec] = out->spec_nr;
-		}
+		emit_spec(out, mk, d->spec);
 		GROW(out->dests, out->dest_nr, &out->dest_cap);
 		out->dests[out->dest_nr++] = (struct u_dest){ out->cluster[d->spec] - 1, d->weight };
 		row.dest_nr++;
@@ -572,7 +628,7 @@ static void host_notes(struct build *b, struct making *mk)
 }
 
 struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, struct arena *keep,
-		       struct spec **ret_specs)
+		       struct unit_plan *ret_plan)
 {
 	const struct host *h = mk->host;
 	struct rows rows = { .cluster = xcalloc(mk->spec_nr + 1, sizeof(uint32_t)),
@@ -586,17 +642,23 @@ struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, 
 
 	emit_all(&rows, mk);
 	host_notes(b, mk);
-	*ret_specs = arena_array(keep, rows.spec_nr, sizeof(struct spec));
+	*ret_plan = (struct unit_plan){ .table_nr = rows.table_nr };
+	ret_plan->specs = arena_array(keep, rows.spec_nr, sizeof(struct spec));
 	for (uint32_t i = 0; i < rows.spec_nr; i++) {
-		(*ret_specs)[i] = rows.specs[i];
-		(*ret_specs)[i].name = arena_str(keep, rows.specs[i].name);
+		ret_plan->specs[i] = rows.specs[i];
+		ret_plan->specs[i].name = arena_str(keep, rows.specs[i].name);
 	}
+	ret_plan->tables = arena_array(keep, rows.table_nr, sizeof(struct h_table));
+	for (uint32_t i = 0; i < rows.table_nr; i++)
+		http_table_copy(keep, &mk->tables[rows.tables[i]], rows.cluster, &ret_plan->tables[i]);
 	p.rows = rows.v;
 	p.row_nr = rows.nr;
 	p.dests = rows.dests;
 	p.dest_nr = rows.dest_nr;
-	p.specs = *ret_specs;
+	p.specs = ret_plan->specs;
 	p.spec_nr = rows.spec_nr;
+	p.tables = ret_plan->tables;
+	p.table_nr = rows.table_nr;
 	p.origins = origins_of(b, mk);
 	p.origin_nr = mk->origin_nr;
 	p.notes = mk->notes;
@@ -605,5 +667,6 @@ struct unit *unit_make(struct build *b, struct making *mk, struct endpoints *e, 
 	free(rows.v);
 	free(rows.dests);
 	free(rows.cluster);
+	free(rows.tables);
 	return u;
 }

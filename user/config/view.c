@@ -17,7 +17,7 @@ void *grow(void *v, uint32_t nr, uint32_t *cap, size_t size)
 
 void making_clear(struct making *mk)
 {
-	mk->row_nr = mk->view_nr = mk->dest_nr = mk->spec_nr = mk->origin_nr = mk->note_nr = 0;
+	mk->row_nr = mk->view_nr = mk->dest_nr = mk->spec_nr = mk->origin_nr = mk->note_nr = mk->table_nr = 0;
 	mk->scoped_nr = 0;
 }
 
@@ -27,6 +27,7 @@ void making_free(struct making *mk)
 	free(mk->dests);
 	free(mk->specs);
 	free(mk->origins);
+	free(mk->tables);
 	free(mk->notes);
 	free(mk->scoped);
 }
@@ -88,7 +89,7 @@ static uint32_t spec_of(struct build *b, struct making *mk, struct str host, int
 		const struct spec *s = &mk->specs[i];
 
 		if (s->host == want->host && s->port == want->port && s->subset == want->subset && s->v6 == want->v6 &&
-		    s->local == want->local && s->variant == want->variant &&
+		    s->local == want->local && s->variant == want->variant && s->broken == want->broken &&
 		    (want->host ? same_balance(s, want) : str_eq(s->name, want->name)))
 			return i;
 	}
@@ -132,8 +133,8 @@ static void spec_aim(struct spec *s, const struct host *h, const struct port *po
 	s->local = internal_local(h);
 }
 
-static void destination(struct build *b, struct making *mk, struct view_row *row, const struct m_destination *to,
-			uint64_t weight, const struct doc *doc, const struct who *who, uint32_t *pass)
+uint32_t view_destination(struct build *b, struct making *mk, const struct view_row *row,
+			  const struct m_destination *to, const struct doc *doc, const struct who *who, uint32_t *pass)
 {
 	struct str full = host_full(&b->temp, b->world, to->host, doc->meta.ns);
 	const struct host *d = host_find(b->world, full, who, false);
@@ -153,7 +154,7 @@ static void destination(struct build *b, struct making *mk, struct view_row *row
 		if (!to->subset.len || t.subset)
 			spec_aim(&spec, d, port, &t);
 	}
-	dest_add(mk, row, spec_of(b, mk, full, number, to->subset, &spec), weight);
+	return spec_of(b, mk, full, number, to->subset, &spec);
 }
 
 static void virtual_service(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
@@ -168,7 +169,7 @@ static void virtual_service(struct build *b, struct making *mk, struct view_row 
 		uint64_t weight = r->route_nr == 1 ? 1 : (uint64_t)r->routes[i].weight;
 
 		if (weight)
-			destination(b, mk, row, &r->routes[i], weight, c->doc, who, &pass);
+			dest_add(mk, row, view_destination(b, mk, row, &r->routes[i], c->doc, who, &pass), weight);
 	}
 	if (pass && pass == row->dest_nr) {
 		row->state = VIEW_PASS;
@@ -219,6 +220,26 @@ const char *backend_bad(const struct world *w, const struct doc *route, const st
 	return NULL;
 }
 
+uint32_t view_backend(struct build *b, struct making *mk, const struct view_row *row, const struct m_backend_ref *to,
+		      const struct doc *doc, const struct who *who, uint32_t *pass)
+{
+	struct str full =
+		arena_printf(&b->temp, "%.*s.%.*s%.*s", STR_ARG(to->name), STR_ARG(to->ns), STR_ARG(b->world->suffix));
+	struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
+	const struct port *port;
+	const struct host *d;
+	struct target t;
+
+	if (!backend_bad(b->world, doc, to, &d, &port)) {
+		target_find(b->world, d, port, (struct str){ 0 }, who, &t);
+		*pass += t.pass;
+		spec_aim(&spec, d, port, &t);
+	} else {
+		spec.broken = 500;
+	}
+	return spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec);
+}
+
 static void gateway_route(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
 			  const struct who *who)
 {
@@ -228,22 +249,9 @@ static void gateway_route(struct build *b, struct making *mk, struct view_row *r
 	row->origin = origin_of(mk, c->doc, STR("spec.rules[0]"), r->at);
 	for (uint32_t i = 0; i < r->backend_nr; i++) {
 		const struct m_backend_ref *to = &r->backends[i];
-		struct spec spec = { .v6 = !addr_is_v4(&row->net.addr) };
-		const struct port *port;
-		const struct host *d;
-		struct target t;
-		struct str full;
 
-		if (!to->weight)
-			continue;
-		full = arena_printf(&b->temp, "%.*s.%.*s%.*s", STR_ARG(to->name), STR_ARG(to->ns),
-				    STR_ARG(b->world->suffix));
-		if (!backend_bad(b->world, c->doc, to, &d, &port)) {
-			target_find(b->world, d, port, (struct str){ 0 }, who, &t);
-			pass += t.pass;
-			spec_aim(&spec, d, port, &t);
-		}
-		dest_add(mk, row, spec_of(b, mk, full, to->port, (struct str){ 0 }, &spec), (uint64_t)to->weight);
+		if (to->weight)
+			dest_add(mk, row, view_backend(b, mk, row, to, c->doc, who, &pass), (uint64_t)to->weight);
 	}
 	if (pass && pass == row->dest_nr)
 		row->state = VIEW_PASS;
@@ -319,6 +327,28 @@ static const struct host *holder(const struct build *b, const struct host *asked
 	return NULL;
 }
 
+/*
+ * Where connections go to that nobody can look into: as the rule says that has no condition, else to the service itself. A rule that
+ * answers by itself leads nowhere.
+ */
+static void without_parser(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
+			   const struct port *port, const struct who *who)
+{
+	struct chosen open = { .doc = c->doc, .rule = http_rule_open(c->doc, row, port, who), .http = true };
+	struct str field = arena_printf(&b->temp, "spec.http[%u]", c->rule->index);
+
+	if (open.rule)
+		virtual_service(b, mk, row, &open, who);
+	else if (mk->host->kind != HOST_GATEWAY)
+		own_default(b, mk, row, port, who);
+	if (row->state == VIEW_PASS) {
+		row->state = VIEW_ROUTE;
+		mk->dest_nr = row->dest;
+		row->dest_nr = 0;
+	}
+	row->origin = origin_of(mk, c->doc, field, c->rule->at);
+}
+
 static void row_resolve(struct build *b, struct making *mk, struct view_row *row, const struct front *f,
 			const struct who *who)
 {
@@ -359,6 +389,10 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 			own_default(b, mk, row, port, &asks);
 		return;
 	}
+	if (c.http && http_table_find(b, mk, row, &c, port, &asks)) {
+		without_parser(b, mk, row, &c, port, &asks);
+		return;
+	}
 	if (c.rule)
 		virtual_service(b, mk, row, &c, &asks);
 	else
@@ -380,7 +414,7 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 bool view_row_equal(const struct making *mk, const struct view_row *x, const struct view_row *y)
 {
 	if (x->state != y->state || x->origin != y->origin || x->dest_nr != y->dest_nr ||
-	    x->per_connection != y->per_connection)
+	    x->per_connection != y->per_connection || x->http != y->http || x->fail_open != y->fail_open)
 		return false;
 	for (uint32_t i = 0; i < x->dest_nr; i++) {
 		const struct view_dest *p = &mk->dests[x->dest + i], *q = &mk->dests[y->dest + i];

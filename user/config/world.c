@@ -31,6 +31,18 @@ static uint8_t class_of(struct str text)
 	}
 }
 
+/* Both sides begin with HTTP/2. */
+static bool is_http2(struct str text)
+{
+	int dash = str_find(text, '-');
+	struct str word = dash < 0 ? text : str_sub(text, 0, (uint32_t)dash);
+
+	if (starts_nocase(text, "grpc-web"))
+		return false;
+	return str_is(text, "kubernetes.io/h2c") || (word.len == 5 && starts_nocase(word, "http2")) ||
+	       (word.len == 4 && starts_nocase(word, "grpc"));
+}
+
 static uint8_t service_port_class(const struct m_port *p)
 {
 	struct str text = p->app_protocol.len ? p->app_protocol : p->name;
@@ -138,7 +150,8 @@ static void service_host(struct world *w, struct host *h, const struct doc *doc)
 					     .target = p->target,
 					     .number = (uint16_t)p->port,
 					     .proto = p->proto,
-					     .class = service_port_class(p) };
+					     .class = service_port_class(p),
+					     .http2 = is_http2(p->app_protocol.len ? p->app_protocol : p->name) };
 		if (!p->target.given)
 			h->ports[i].target.number = (int32_t)p->port;
 	}
@@ -164,7 +177,8 @@ static void entry_host(struct world *w, struct host *h, const struct doc *doc, u
 		h->ports[i] = (struct port){ .name = p->name,
 					     .number = (uint16_t)p->number,
 					     .proto = udp ? MESH_PROTO_UDP : MESH_PROTO_TCP,
-					     .class = udp ? PORT_UDP : class_of(p->protocol) };
+					     .class = udp ? PORT_UDP : class_of(p->protocol),
+					     .http2 = is_http2(p->protocol) };
 		h->ports[i].target.number = (int32_t)(p->target ? p->target : p->number);
 	}
 	fronts_reserve(w, h, se->address_nr * se->port_nr);

@@ -368,6 +368,7 @@ int rules_new(const struct settings *s, struct plane *p, struct rules **ret, str
 		.root_namespace = str_of(s->root_namespace),
 		.node_name = str_of(s->node_name),
 		.registry_only = s->registry_only,
+		.no_parser = true, /* nobody runs meshl7 yet */
 	};
 	r->model = model_new();
 	rc = journal_open(s->state, entry_load, &l, &r->journal, err);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which rules for requests hold at one row, in order of precedence, with their destinations as one client has them. A row gets a table
+ * only where a request's bytes decide or change something; everything else stays in the kernel.
+ */
+#include "config/route.h"
+#include "mesh_http.h"
+
+/* ---- tables that are the same ---- */
+
+static bool mirrors_same(const struct h_mirror *a, uint32_t a_nr, const struct h_mirror *b, uint32_t b_nr)
+{
+	return a_nr == b_nr && (!a_nr || !memcmp(a, b, a_nr * sizeof(*a)));
+}
+
+static bool routes_same(const struct h_route *a, const struct h_route *b)
+{
+	if (a->rule != b->rule || a->match != b->match || a->dest_nr != b->dest_nr || a->port != b->port ||
+	    !str_eq(a->origin, b->origin) || !mirrors_same(a->mirrors, a->mirror_nr, b->mirrors, b->mirror_nr))
+		return false;
+	for (uint32_t i = 0; i < a->dest_nr; i++) {
+		const struct h_dest *x = &a->dests[i], *y = &b->dests[i];
+
+		if (x->spec != y->spec || x->weight != y->weight || x->more != y->more ||
+		    !mirrors_same(x->mirrors, x->mirror_nr, y->mirrors, y->mirror_nr))
+			return false;
+	}
+	return true;
+}
+
+static bool tables_same(const struct h_table *a, const struct h_table *b)
+{
+	if (a->host_nr != b->host_nr || a->flags != b->flags)
+		return false;
+	for (uint32_t i = 0; i < a->host_nr; i++) {
+		const struct h_host *x = &a->hosts[i], *y = &b->hosts[i];
+
+		if (!str_eq(x->name, y->name) || x->route_nr != y->route_nr)
+			return false;
+		for (uint32_t k = 0; k < x->route_nr; k++)
+			if (!routes_same(&x->routes[k], &y->routes[k]))
+				return false;
+	}
+	return true;
+}
+
+/* Its number in the making, + 1. */
+static uint32_t table_put(struct making *mk, const struct h_table *t)
+{
+	for (uint32_t i = 0; i < mk->table_nr; i++)
+		if (tables_same(&mk->tables[i], t))
+			return i + 1;
+	GROW(mk->tables, mk->table_nr, &mk->table_cap);
+	mk->tables[mk->table_nr++] = *t;
+	return mk->table_nr;
+}
+
+static void mirrors_copy(struct arena *keep, const uint32_t *cluster, struct h_mirror **v, uint32_t nr)
+{
+	const struct h_mirror *from = *v;
+
+	*v = arena_array(keep, nr, sizeof(**v));
+	for (uint32_t i = 0; i < nr; i++)
+		(*v)[i] = (struct h_mirror){ cluster[from[i].spec] - 1, from[i].share };
+}
+
+static void route_copy(struct arena *keep, const struct h_route *from, const uint32_t *cluster, struct h_route *to)
+{
+	*to = *from;
+	to->name = arena_str(keep, from->name);
+	to->origin = arena_str(keep, from->origin);
+	mirrors_copy(keep, cluster, &to->mirrors, to->mirror_nr);
+	to->dests = arena_array(keep, to->dest_nr, sizeof(*to->dests));
+	for (uint32_t i = 0; i < to->dest_nr; i++) {
+		to->dests[i] = from->dests[i];
+		to->dests[i].spec = cluster[from->dests[i].spec] - 1;
+		mirrors_copy(keep, cluster, &to->dests[i].mirrors, to->dests[i].mirror_nr);
+	}
+}
+
+void http_table_copy(struct arena *keep, const struct h_table *from, const uint32_t *cluster, struct h_table *to)
+{
+	*to = *from;
+	to->hosts = arena_array(keep, from->host_nr, sizeof(*to->hosts));
+	for (uint32_t i = 0; i < from->host_nr; i++) {
+		const struct h_host *h = &from->hosts[i];
+
+		to->hosts[i] = (struct h_host){ .name = arena_str(keep, h->name), .route_nr = h->route_nr };
+		to->hosts[i].routes = arena_array(keep, h->route_nr, sizeof(*h->routes));
+		for (uint32_t k = 0; k < h->route_nr; k++)
+			route_copy(keep, &h->routes[k], cluster, &to->hosts[i].routes[k]);
+	}
+}
+
+/* ---- rules of a VirtualService ---- */
+
+/* Where a table is made. */
+struct table_of {
+	struct build *b;
+	struct making *mk;
+	const struct view_row *row;
+	const struct doc *doc;
+	const struct who *who;
+	uint32_t pass; /* destinations that keep the dialled address */
+};
+
+static void vs_mirrors(struct table_of *t, const struct m_http_mirrors *m, struct h_mirror **ret, uint32_t *ret_nr)
+{
+	*ret = arena_array(&t->b->temp, m->nr, sizeof(**ret));
+	*ret_nr = 0;
+	for (uint32_t i = 0; i < m->nr; i++)
+		if (m->v[i].share)
+			(*ret)[(*ret_nr)++] = (struct h_mirror){
+				view_destination(t->b, t->mk, t->row, &m->v[i].to, t->doc, t->who, &t->pass),
+				m->v[i].share,
+			};
+}
+
+/* Of one match of a rule, NULL: of all requests. */
+static void vs_route(struct table_of *t, const struct m_rule *r, const struct m_http_match *match, struct h_route *ret)
+{
+	*ret = (struct h_route){ .rule = r->more->acts ? r->more : NULL, .match = match, .name = r->name };
+	ret->origin = arena_printf(&t->b->temp, "VirtualService %.*s/%.*s spec.http[%u]", STR_ARG(t->doc->meta.ns),
+				   STR_ARG(t->doc->meta.name), r->index);
+	ret->dests = arena_array(&t->b->temp, r->route_nr, sizeof(*ret->dests));
+	for (uint32_t i = 0; i < r->route_nr; i++) {
+		uint32_t weight = r->route_nr == 1 ? 1 : (uint32_t)r->routes[i].weight;
+
+		if (weight)
+			ret->dests[ret->dest_nr++] = (struct h_dest){
+				.spec = view_destination(t->b, t->mk, t->row, &r->routes[i], t->doc, t->who, &t->pass),
+				.weight = weight,
+				.more = r->more->dests && r->more->acts ? &r->more->dests[i] : NULL,
+			};
+	}
+	vs_mirrors(t, &r->more->mirrors, &ret->mirrors, &ret->mirror_nr);
+}
+
+/* Something of this rule holds whatever the request is, or is done with it. */
+struct matching {
+	bool some; /* it may hold at all */
+	bool all;  /* for every request */
+};
+
+static struct matching rule_matching(const struct m_rule *r, const struct view_row *row, const struct port *port,
+				     const struct who *who)
+{
+	struct matching m = { .some = !r->match_nr, .all = !r->match_nr };
+
+	for (uint32_t i = 0; i < r->match_nr; i++) {
+		if (!match_l4(&r->matches[i], &row->net, port->number, who))
+			continue;
+		m.some = true;
+		m.all |= http_match_any(&r->more->matches[i]);
+	}
+	return m;
+}
+
+const struct m_rule *http_rule_open(const struct doc *vs, const struct view_row *row, const struct port *port,
+				    const struct who *who)
+{
+	for (uint32_t i = 0; i < vs->vs->rule_nr; i++) {
+		const struct m_rule *r = &vs->vs->rules[i];
+
+		if (r->http && rule_matching(r, row, port, who).all)
+			return r;
+	}
+	return NULL;
+}
+
+/* The first rule that can hold holds for every request, and does nothing but to choose a destination. */
+static bool vs_is_plain(const struct m_virtual_service *vs, const struct view_row *row, const struct port *port,
+			const struct who *who, bool per_request)
+{
+	for (uint32_t i = 0; i < vs->rule_nr; i++) {
+		const struct m_rule *r = &vs->rules[i];
+		struct matching m;
+		uint32_t weighted = 0;
+
+		if (!r->http)
+			continue;
+		m = rule_matching(r, row, port, who);
+		for (uint32_t k = 0; k < r->route_nr; k++)
+			weighted += r->route_nr == 1 || r->routes[k].weight;
+		if (m.some)
+			return m.all && !r->more->acts && !(per_request && weighted > 1);
+	}
+	return true;
+}
+
+static void vs_routes(struct table_of *t, const struct port *port, struct h_host *host)
+{
+	const struct m_virtual_service *vs = t->doc->vs;
+	uint32_t max = 0;
+	bool open = false;
+
+	for (uint32_t i = 0; i < vs->rule_nr; i++)
+		max += vs->rules[i].match_nr + !vs->rules[i].match_nr;
+	host->routes = arena_array(&t->b->temp, max, sizeof(*host->routes));
+	/* Behind one that holds for every request there is nothing. */
+	for (uint32_t i = 0; i < vs->rule_nr && !open; i++) {
+		const struct m_rule *r = &vs->rules[i];
+
+		if (!r->http)
+			continue;
+		open = rule_matching(r, t->row, port, t->who).all;
+		if (open) {
+			vs_route(t, r, NULL, &host->routes[host->route_nr++]);
+			continue;
+		}
+		for (uint32_t k = 0; k < r->match_nr; k++)
+			if (match_l4(&r->matches[k], &t->row->net, port->number, t->who))
+				vs_route(t, r, &r->more->matches[k], &host->routes[host->route_nr++]);
+	}
+}
+
+/* ---- rows ---- */
+
+/* What the annotation of a rule says, else of the service's; empty: neither. */
+static struct str annotation(const struct making *mk, const struct doc *rule, const char *key)
+{
+	const struct str *s = kvs_get(&rule->meta.annotations, str_of(key));
+
+	if (!s && mk->host->kind == HOST_SERVICE)
+		s = kvs_get(&mk->host->doc->meta.annotations, str_of(key));
+	return s ? *s : (struct str){ 0 };
+}
+
+/* Why requests cannot be looked into here; NULL: they can. */
+static const char *row_bad(const struct build *b, const struct view_row *row, const struct port *port)
+{
+	if (b->no_parser)
+		return "it needs the bytes of requests, and the setting parser is off";
+	if (port->http2)
+		return "it needs the bytes of requests, and the port's protocol is HTTP/2 or gRPC";
+	if (row->net.prefix_len < 128)
+		return "it needs the bytes of requests, and the service is a network and no address";
+	return NULL;
+}
+
+bool http_table_find(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
+		     const struct port *port, const struct who *who)
+{
+	struct str weights = annotation(mk, c->doc, HTTP_WEIGHTS_KEY);
+	struct str down = annotation(mk, c->doc, HTTP_DOWN_KEY);
+	struct table_of t = { .b = b, .mk = mk, .row = row, .doc = c->doc, .who = who };
+	struct h_table table = { .host_nr = 1 };
+	struct str field;
+	const char *bad;
+
+	if (!c->rule ||
+	    vs_is_plain(c->doc->vs, row, port, who, weights.len ? str_is(weights, "request") : b->http_per_request))
+		return false;
+	field = arena_printf(&b->temp, "spec.http[%u]", c->rule->index);
+	bad = row_bad(b, row, port);
+	if (bad) {
+		report_once(b, c->doc, c->rule->at, field, "not enforced yet at port %u of %.*s: %s", row->port,
+			    STR_ARG(mk->host->name), bad);
+		return false;
+	}
+	table.hosts = arena_new(&b->temp, struct h_host);
+	table.hosts->name = STR("*");
+	vs_routes(&t, port, table.hosts);
+	if (t.pass)
+		report_once(b, c->doc, c->rule->at, field,
+			    "a destination keeps the original address (PASSTHROUGH or resolution NONE); for rules that "
+			    "need the bytes of requests that is not enforced yet");
+	row->http = table_put(mk, &table);
+	row->fail_open = down.len ? str_is(down, "l4") : b->http_fail_open;
+	if (port->class == PORT_AUTO)
+		making_note(b, mk, "port %u: protocol is not declared, and its rules need requests of HTTP/1",
+			    row->port);
+	return true;
+}

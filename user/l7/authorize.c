@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * AuthorizationPolicies that need a request: those that deny first; then, where any allows, one of them must. Paths are looked at as a server
- * would resolve them: without dot segments, however these are spelled.
+ * would resolve them: with what need not be escaped as it is, and without dot segments.
  */
 #include "l7/rules.h"
 
@@ -28,23 +28,32 @@ struct subject {
 
 /* ---- paths ---- */
 
-/* Length of what is read as ".": itself, or "%2e". */
-static uint32_t dot_len(struct str s)
+static int hex(char c)
 {
-	if (s.len && s.p[0] == '.')
-		return 1;
-	return s.len >= 3 && s.p[0] == '%' && s.p[1] == '2' && (s.p[2] | 0x20) == 'e' ? 3 : 0;
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The segment is "." (1), ".." (2), or something else (0). */
-static int dots(struct str s)
+/* Escaped letters, digits, "-", ".", "_" and "~" are what they stand for (RFC 3986, section 6.2.2.2). */
+static void unescape(struct str path, struct buf *out)
 {
-	uint32_t first = dot_len(s), second;
+	buf_clear(out);
+	for (uint32_t i = 0; i < path.len; i++) {
+		char c = path.p[i];
 
-	if (!first || first == s.len)
-		return first != 0;
-	second = dot_len(str_sub(s, first, s.len));
-	return second && first + second == s.len ? 2 : 0;
+		if (c == '%' && path.len - i > 2 && hex(path.p[i + 1]) >= 0 && hex(path.p[i + 2]) >= 0) {
+			char meant = (char)(hex(path.p[i + 1]) * 16 + hex(path.p[i + 2]));
+
+			if ((meant >= '0' && meant <= '9') || (meant >= 'A' && meant <= 'Z') ||
+			    (meant >= 'a' && meant <= 'z') || (meant && strchr("-._~", meant))) {
+				c = meant;
+				i += 2;
+			}
+		}
+		buf_add(out, &c, 1);
+	}
 }
 
 /* RFC 3986, section 5.2.4. */
@@ -54,14 +63,13 @@ static void resolve_dots(struct str path, struct buf *out)
 	while (path.len) {
 		int slash = str_find(str_sub(path, 1, path.len), '/');
 		uint32_t len = slash < 0 ? path.len : (uint32_t)slash + 1;
-		struct str segment = str_sub(path, 1, len - 1);
-		int what = path.p[0] == '/' ? dots(segment) : 0;
+		struct str segment = str_sub(path, 0, len);
+		bool up = str_is(segment, "/.."), here = str_is(segment, "/.");
 
-		if (what == 2)
-			while (out->len && out->data[--out->len] != '/')
-				;
-		if (!what)
-			buf_add(out, path.p, len);
+		while (up && out->len && out->data[--out->len] != '/')
+			;
+		if (!up && !here)
+			buf_str(out, segment);
 		else if (len == path.len)
 			buf_add(out, "/", 1);
 		path = str_sub(path, len, path.len);
@@ -299,7 +307,8 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 		slash = str_find(workload, '/');
 		s.account = str_sub(workload, slash < 0 ? workload.len : (uint32_t)slash + 1, workload.len);
 	}
-	resolve_dots(request_path(rq, &query), &s.path);
+	unescape(request_path(rq, &query), &s.made);
+	resolve_dots((struct str){ s.made.data, (uint32_t)s.made.len }, &s.path);
 	verdict = judge(&s, g, ret_policy);
 	buf_release(&s.path);
 	buf_release(&s.joined);

@@ -150,13 +150,23 @@ static void buf_reserve(struct buf *b, size_t more)
 	b->cap = cap;
 }
 
-void buf_add(struct buf *b, const void *data, size_t len)
+char *buf_extend(struct buf *b, size_t len)
 {
+	char *at;
+
 	buf_reserve(b, len);
-	if (len)
-		memcpy(b->data + b->len, data, len);
+	at = b->data + b->len;
 	b->len += len;
 	b->data[b->len] = '\0';
+	return at;
+}
+
+void buf_add(struct buf *b, const void *data, size_t len)
+{
+	char *at = buf_extend(b, len);
+
+	if (len)
+		memcpy(at, data, len);
 }
 
 void buf_str(struct buf *b, struct str s)

@@ -58,6 +58,8 @@ struct buf {
 };
 
 void buf_add(struct buf *b, const void *data, size_t len);
+/* `len` bytes more, which the caller fills: where they begin. */
+char *buf_extend(struct buf *b, size_t len);
 void buf_str(struct buf *b, struct str s);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap);

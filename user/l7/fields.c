@@ -9,10 +9,17 @@
 
 void field_write(struct buf *out, struct str name, struct str value)
 {
-	buf_str(out, name);
-	buf_add(out, ": ", 2);
-	buf_str(out, value);
-	buf_add(out, "\r\n", 2);
+	char *at = buf_extend(out, name.len + value.len + 4ul);
+
+	memcpy(at, name.p, name.len);
+	at += name.len;
+	*at++ = ':';
+	*at++ = ' ';
+	if (value.len)
+		memcpy(at, value.p, value.len);
+	at += value.len;
+	*at++ = '\r';
+	*at = '\n';
 }
 
 bool changes_drop(const struct changes *c, struct str name)

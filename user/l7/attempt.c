@@ -147,9 +147,6 @@ void pending_run(struct worker *w)
 			open_connection(x);
 		}
 		conn_run(c);
-		/* Others of the list may have ended meanwhile: the rest has its turn when this is called again. */
-		if (next && w->waiting != next)
-			return;
 	}
 }
 

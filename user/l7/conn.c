@@ -8,6 +8,9 @@
 
 /* Connections that are taken in one go, so that those that are there get their turn. */
 #define ACCEPT_MAX 32
+/* Requests of one connection in one go. */
+#define TURNS_MAX 32
+#define ACCEPT_PAUSE_MS 50u
 
 static void take_addr(const struct sockaddr_storage *from, struct mesh_addr *ret, uint16_t *ret_port)
 {
@@ -58,6 +61,9 @@ void conn_accept(struct worker *w)
 		if (fd < 0) {
 			if (errno == ECONNABORTED || errno == EINTR)
 				continue;
+			/* No descriptor or memory for it: it waits, and nobody spins meanwhile. */
+			if (errno != EAGAIN)
+				worker_pause(w, ACCEPT_PAUSE_MS);
 			break;
 		}
 		c = conn_new(w);
@@ -100,8 +106,6 @@ static void linger(struct conn *c)
 {
 	struct worker *w = c->w;
 
-	if (c->s.out)
-		return;
 	if (!c->s.shut) {
 		sock_end_writing(&c->s);
 		wait_timer(w, &c->timer, LINGER_MS);
@@ -140,9 +144,35 @@ static bool next_request(struct conn *c)
 	return true;
 }
 
+void conn_again(struct conn *c)
+{
+	struct worker *w = c->w;
+
+	if (c->again)
+		return;
+	c->again = true;
+	c->next_again = NULL;
+	*w->again_end = c;
+	w->again_end = &c->next_again;
+}
+
+void conns_again(struct worker *w)
+{
+	struct conn *c = w->again;
+
+	w->again = NULL;
+	w->again_end = &w->again;
+	for (struct conn *next; c; c = next) {
+		next = c->next_again;
+		c->again = false;
+		conn_run(c);
+	}
+}
+
 void conn_run(struct conn *c)
 {
 	struct worker *w = c->w;
+	uint32_t turns = 0;
 
 	while (c->s.kind != SOCK_DEAD) {
 		if (c->s.bad || !sock_flush(w, &c->s)) {
@@ -153,10 +183,16 @@ void conn_run(struct conn *c)
 			c->state = c->x->keep ? CONN_OPEN : CONN_CLOSING;
 			c->served = true;
 			exchange_free(c->x);
+		} else if (c->s.out) {
+			wait_timer(w, &c->timer, w->body_ms);
+			return;
 		} else if (c->state == CONN_CLOSING) {
 			linger(c);
 			return;
-		} else if (c->s.out || !next_request(c)) {
+		} else if (turns++ == TURNS_MAX) {
+			conn_again(c);
+			return;
+		} else if (!next_request(c)) {
 			return;
 		}
 	}
@@ -185,6 +221,6 @@ void conn_timeout(struct conn *c)
 
 void conn_drain(struct conn *c)
 {
-	if (!c->x && c->served && !c->s.in && !c->s.rd && c->state == CONN_OPEN)
-		conn_close(c);
+	if (!c->x && c->served && c->state == CONN_OPEN)
+		conn_run(c);
 }

@@ -44,7 +44,7 @@ struct sock {
 	struct iobuf *in, *out;
 };
 
-enum timer_kind { TIMER_CONN, TIMER_UP, TIMER_TOTAL, TIMER_WAIT, TIMER_WAKE, TIMER_LOG };
+enum timer_kind { TIMER_CONN, TIMER_UP, TIMER_TOTAL, TIMER_WAIT, TIMER_WAKE, TIMER_ACCEPT, TIMER_LOG };
 
 /* Rules as one worker has them, with the endpoints' state. */
 struct ruleset {
@@ -67,6 +67,8 @@ struct conn {
 	uint16_t client_port;
 	uint8_t state; /* enum conn_state */
 	bool served;   /* a request was answered */
+	bool again;    /* it is in the worker's list of those that have more to do */
+	struct conn *next_again;
 };
 
 /* ---- connections to endpoints ---- */
@@ -189,10 +191,12 @@ struct worker {
 	struct conn *conns;
 	uint32_t conn_nr;
 	struct pool *pools[POOL_BUCKETS];
+	struct conn *again, **again_end;	 /* have more to do than was done in one go */
 	struct exchange *waiting, **waiting_end; /* for LB_CONNECTIONS, the longest first */
 	struct timer flush;			 /* of the access log */
 	struct timer pending;			 /* while somebody waits: room may have come elsewhere */
 	struct timer end;			 /* of a drain */
+	struct timer accept;			 /* when it accepts again */
 
 	/* Memory that is used again; the dead are freed once the events at hand are done with. */
 	struct arena memory;
@@ -221,6 +225,8 @@ bool sock_watch(struct worker *w, struct sock *s);
 void sock_close(struct worker *w, struct sock *s);
 
 /* worker.c */
+/* Accepts nothing for so long. */
+void worker_pause(struct worker *w, uint32_t ms);
 uint64_t worker_random(struct worker *w);
 uint64_t worker_us(void); /* CLOCK_MONOTONIC */
 /* The rules that hold now; a reference. NULL: none yet. */
@@ -230,13 +236,24 @@ void ruleset_unref(struct ruleset *r);
 /* conn.c */
 void conn_accept(struct worker *w);
 void conn_run(struct conn *c);
+/* It is run once more when others had their turn. */
+void conn_again(struct conn *c);
+void conns_again(struct worker *w);
 void conn_timeout(struct conn *c);
 void conn_close(struct conn *c);
 /* Worker drains: ends it unless it is at work or new. */
 void conn_drain(struct conn *c);
 
 /* relay.c */
-enum relay { RELAY_MORE, RELAY_BLOCKED, RELAY_DONE, RELAY_BAD, RELAY_FROM_LOST, RELAY_TO_LOST };
+enum relay {
+	RELAY_MORE,
+	RELAY_BLOCKED,
+	RELAY_AGAIN /* enough for one go */,
+	RELAY_DONE,
+	RELAY_BAD,
+	RELAY_FROM_LOST,
+	RELAY_TO_LOST
+};
 struct relay_copy {
 	struct iobuf **to;
 	bool *lost;

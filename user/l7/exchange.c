@@ -378,6 +378,9 @@ void exchange_send(struct exchange *x, struct str prefix)
 	case RELAY_FROM_LOST:
 		exchange_abort(x, MESH_FLAG_DOWNSTREAM_TERMINATION, "downstream_remote_disconnect");
 		break;
+	case RELAY_AGAIN:
+		conn_again(x->c);
+		break;
 	case RELAY_MORE:
 	case RELAY_BLOCKED:
 		break;

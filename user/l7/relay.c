@@ -5,6 +5,8 @@
 #include "l7/engine.h"
 
 #define PIECES_MAX 16
+/* Reads of one body in one go: up to a megabyte. */
+#define ROUNDS_MAX 16
 
 /* Pieces of a body that go out together. They point into the buffer that they came in. */
 struct gather {
@@ -160,7 +162,7 @@ enum relay relay(struct worker *w, struct sock *from, struct body *b, struct soc
 {
 	if (b->done && !prefix.len)
 		return RELAY_DONE;
-	for (;;) {
+	for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
 		struct gather g;
 		int got = 1;
 
@@ -185,6 +187,7 @@ enum relay relay(struct worker *w, struct sock *from, struct body *b, struct soc
 		if (!got)
 			return RELAY_MORE;
 	}
+	return RELAY_AGAIN;
 }
 
 void body_skip(struct worker *w, struct sock *from, struct body *b)

@@ -39,6 +39,9 @@ static void went_on(struct exchange *x, enum relay r)
 	case RELAY_TO_LOST:
 		exchange_abort(x, MESH_FLAG_DOWNSTREAM_TERMINATION, "downstream_remote_disconnect");
 		break;
+	case RELAY_AGAIN:
+		conn_again(x->c);
+		break;
 	case RELAY_MORE:
 	case RELAY_BLOCKED:
 		break;

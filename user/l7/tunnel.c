@@ -3,8 +3,10 @@
 #include "l7/engine.h"
 
 /* One way. false: it broke. */
-static bool way(struct worker *w, struct sock *from, struct body *b, struct sock *to)
+static bool way(struct conn *c, struct sock *from, struct body *b, struct sock *to)
 {
+	struct worker *w = c->w;
+
 	if (!sock_flush(w, to))
 		return false;
 	if (!to->out && !b->done) {
@@ -12,6 +14,8 @@ static bool way(struct worker *w, struct sock *from, struct body *b, struct sock
 
 		if (r == RELAY_FROM_LOST || r == RELAY_TO_LOST)
 			return false;
+		if (r == RELAY_AGAIN)
+			conn_again(c);
 	}
 	if (b->done)
 		sock_end_writing(to);
@@ -23,7 +27,7 @@ void tunnel_run(struct exchange *x)
 	struct worker *w = worker_of(x);
 	struct sock *client = &x->c->s, *server = &x->u->s;
 
-	if (!way(w, client, &x->rb, server) || !way(w, server, &x->ab, client)) {
+	if (!way(x->c, client, &x->rb, server) || !way(x->c, server, &x->ab, client)) {
 		exchange_abort(x, client->bad ? MESH_FLAG_DOWNSTREAM_TERMINATION : MESH_FLAG_UPSTREAM_TERMINATION,
 			       "tunnel_reset");
 		return;

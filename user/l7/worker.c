@@ -60,6 +60,12 @@ uint64_t worker_random(struct worker *w)
 	return ret;
 }
 
+void worker_pause(struct worker *w, uint32_t ms)
+{
+	epoll_ctl(w->epoll, EPOLL_CTL_DEL, w->listener.fd, NULL);
+	wait_timer(w, &w->accept, ms);
+}
+
 /* ---- rules ---- */
 
 void ruleset_unref(struct ruleset *r)
@@ -157,6 +163,14 @@ static void event(struct worker *w, struct sock *s, uint32_t events)
 	}
 }
 
+static void accept_on(struct worker *w)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &w->listener };
+
+	if (w->listener.kind == SOCK_LISTENER)
+		epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->listener.fd, &ev);
+}
+
 #define OWNER(timer, type, member) ((type *)((char *)(timer)-offsetof(type, member)))
 
 static void expire(struct worker *w, struct timer *t)
@@ -176,6 +190,9 @@ static void expire(struct worker *w, struct timer *t)
 		break;
 	case TIMER_WAKE:
 		break;
+	case TIMER_ACCEPT:
+		accept_on(w);
+		break;
 	case TIMER_LOG:
 		if (access_log_flush(w->log))
 			wait_timer(w, t, LOG_FLUSH_MS);
@@ -185,11 +202,16 @@ static void expire(struct worker *w, struct timer *t)
 
 static void reap(struct worker *w)
 {
+	struct conn *still = NULL;
+
 	for (struct conn *c; (c = w->dead_conns);) {
+		struct conn **list = c->again ? &still : &w->free_conns;
+
 		w->dead_conns = c->next;
-		c->next = w->free_conns;
-		w->free_conns = c;
+		c->next = *list;
+		*list = c;
 	}
+	w->dead_conns = still;
 	for (struct up *u; (u = w->dead_ups);) {
 		w->dead_ups = u->next;
 		u->next = w->free_ups;
@@ -200,12 +222,14 @@ static void reap(struct worker *w)
 static void turn(struct worker *w)
 {
 	struct epoll_event events[EVENTS_MAX];
-	int n = epoll_wait(w->epoll, events, EVENTS_MAX, timers_wait(&w->timers, now_us() / 1000));
+	int wait = w->again ? 0 : timers_wait(&w->timers, now_us() / 1000);
+	int n = epoll_wait(w->epoll, events, EVENTS_MAX, wait);
 
 	w->now_ms = now_us() / 1000;
 	w->logged = access_log_wanted(&w->shared->log);
 	for (int i = 0; i < n; i++)
 		event(w, events[i].data.ptr, events[i].events);
+	conns_again(w);
 	for (struct timer *t; (t = timers_due(&w->timers, w->now_ms));)
 		expire(w, t);
 	if (w->waiting)
@@ -263,6 +287,8 @@ static int prepare(struct workers *ws, uint32_t index, int listener)
 			      .idle_ms = shared->idle_ms ? shared->idle_ms : IDLE_DEFAULT_MS,
 			      .counted = shared->stats };
 	w->waiting_end = &w->waiting;
+	w->again_end = &w->again;
+	w->accept = (struct timer){ .deadline_ms = TIMER_NEVER, .kind = TIMER_ACCEPT };
 	w->pending = (struct timer){ .deadline_ms = TIMER_NEVER, .kind = TIMER_WAKE };
 	w->end = (struct timer){ .deadline_ms = TIMER_NEVER, .kind = TIMER_WAKE };
 	w->flush = (struct timer){ .deadline_ms = TIMER_NEVER, .kind = TIMER_LOG };

@@ -116,6 +116,8 @@ def client(hand, rng, end, done):
                     number += 1
                     ask(rng, c, number)
                     done.append(1)
+        except TimeoutError:
+            WRONG.append(f"nothing came of {number}")
         except (OSError, EOFError):
             pass
 

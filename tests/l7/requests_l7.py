@@ -226,6 +226,22 @@ def answers_of_its_own():
 
 
 @test
+def cookies_stay_with_their_endpoint():
+    with Origin(lambda r: ok(b"a")) as a, Origin(lambda r: ok(b"b")) as b, Origin(lambda r: ok(b"c")) as third:
+        with Hand(f"{cluster('a', a, b, third, more='lb=4 cookie=peer')}\nroute to=a") as h, Client(h) as c:
+            seen = set()
+            for _ in range(30):
+                _, fields, first = c.get()
+                value = fields["set-cookie"].split(";")[0]
+                check(fields["set-cookie"].endswith("; Path=/; HttpOnly"), fields["set-cookie"])
+                for _ in range(3):
+                    _, fields, again = c.get("/", f"Cookie: other=1; {value}")
+                    check(again == first and "set-cookie" not in fields, f"{first} then {again}")
+                seen.add(first)
+            check(seen == {b"a", b"b", b"c"}, f"all have their share: {seen}")
+
+
+@test
 def mirrors():
     with Origin() as a, Origin(lambda r: None) as b:
         with Hand(f"{cluster('a', a)}\n{cluster('b', b)}\nroute to=a mirror=b") as h, Client(h) as c:

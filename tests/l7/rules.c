@@ -84,6 +84,7 @@ static bool add_cluster(struct making *m, struct str line)
 	*c = (struct mesh_http_cluster){ .name = image_text(&m->im, name),
 					 .host = image_text(&m->im, name),
 					 .lb = number(line, "lb", MESH_LB_LEAST_REQUEST),
+					 .table_size = 65537,
 					 .max_connections = number(line, "max_connections", UINT32_MAX),
 					 .max_pending = number(line, "max_pending", UINT32_MAX),
 					 .max_requests = number(line, "max_requests", UINT32_MAX),
@@ -91,6 +92,12 @@ static bool add_cluster(struct making *m, struct str line)
 					 .max_requests_per_connection = number(line, "per_connection", 0),
 					 .connect_timeout_ms = number(line, "connect_ms", 0),
 					 .idle_timeout_ms = number(line, "idle_ms", 0) };
+	if (value(line, "cookie", to)) {
+		c->hash = MESH_HASH_COOKIE;
+		c->hash_has_ttl = 1;
+		c->hash_name = image_text(&m->im, to);
+		c->hash_path = image_text(&m->im, "/");
+	}
 	c->endpoints = image_array(&m->im, endpoints, nr, sizeof(*endpoints));
 	m->cluster_nr++;
 	return true;

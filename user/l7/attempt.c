@@ -15,7 +15,8 @@ static void choose_hash(struct exchange *x)
 
 	if (x->hashed || !c->hash)
 		return;
-	x->hashed = http_hash(&x->c->place, &x->rq, c, &x->hash);
+	x->hashed = http_hash(&x->c->place, &x->rq, c, &x->hash) ||
+		    http_cookie_make(&x->c->place, c, worker_random(worker_of(x)), &x->cookie, &x->hash);
 }
 
 /* The address that the endpoint sees; zero: the process's own. */

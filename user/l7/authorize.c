@@ -13,6 +13,11 @@ static struct str whole_text(const struct http_rules *r, struct mesh_ref ref)
 	return (struct str){ r->base + ref.at, ref.nr };
 }
 
+struct str http_client_workload(const struct http_place *place)
+{
+	return place->client ? whole_text(place->rules, place->client->workload) : (struct str){ 0 };
+}
+
 static const void *whole_ref(const struct http_rules *r, struct mesh_ref ref)
 {
 	return r->base + ref.at;
@@ -292,7 +297,7 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 	const struct mesh_http_guard *g = find_guard(place->rules, &to->addr);
 	struct subject s = { .place = place, .rq = rq, .to = to };
 	enum http_verdict verdict;
-	struct str query, workload;
+	struct str query, workload = http_client_workload(place);
 	int slash;
 
 	*ret_policy = STR("");
@@ -300,7 +305,6 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 		return HTTP_ALLOWED;
 	if (place->client) {
 		/* "namespace/name/serviceaccount" */
-		workload = whole_text(place->rules, place->client->workload);
 		slash = str_find(workload, '/');
 		s.ns = str_sub(workload, 0, slash < 0 ? workload.len : (uint32_t)slash);
 		workload = str_sub(workload, slash < 0 ? workload.len : (uint32_t)slash + 1, workload.len);

@@ -157,14 +157,14 @@ struct exchange {
 	struct mesh_http_mirror mirrors[MIRRORS_MAX];
 	uint32_t mirror_nr;
 
-	uint32_t retries; /* by policy */
+	struct buf cookie; /* Set-Cookie of the hash that was made; mostly none */
+	uint32_t retries;  /* by policy */
 	uint32_t attempts;
 	uint32_t flags; /* enum mesh_flag */
 	uint16_t status;
 	const char *detail;
 	uint64_t start_ns, begin_us, sent_us, answer_us; /* the first CLOCK_REALTIME */
 	char request_id[40];
-	char cookie[256];
 	struct head rh, ah;
 };
 

@@ -30,7 +30,7 @@ void exchange_begin(struct conn *c)
 	}
 	/* Heads are large, and are set up by head_begin(). */
 	memset(x, 0, offsetof(struct exchange, request_id));
-	x->request_id[0] = x->cookie[0] = 0;
+	x->request_id[0] = 0;
 	x->c = c;
 	c->x = x;
 	x->total = timer_of(TIMER_TOTAL);
@@ -55,6 +55,7 @@ void exchange_free(struct exchange *x)
 	timer_remove(&w->timers, &x->wait);
 	iobuf_put(&w->bufs, x->head);
 	iobuf_put(&w->bufs, x->replay);
+	buf_release(&x->cookie);
 	body_end(w, &x->rb);
 	body_end(w, &x->ab);
 	ruleset_unref(x->rules);

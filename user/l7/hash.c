@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What consistent hashes are taken of. */
+#include <stdio.h>
+
 #include "l7/rules.h"
 
 /* Fibonacci's finish spreads FNV's upper bits (which decide on a ring) over all of a short text. */
@@ -66,4 +68,24 @@ bool http_hash(const struct http_place *place, const struct http_request *rq, co
 		*ret = mixed(str_hash(value));
 	buf_release(&joined);
 	return there;
+}
+
+bool http_cookie_make(const struct http_place *place, const struct mesh_http_cluster *c, uint64_t draw, struct buf *out,
+		      uint64_t *ret)
+{
+	struct str path = http_text(place->image, c->hash_path);
+	char value[17];
+
+	if (c->hash != MESH_HASH_COOKIE || !c->hash_has_ttl)
+		return false;
+	snprintf(value, sizeof(value), "%016llx", (unsigned long long)draw);
+	buf_str(out, http_text(place->image, c->hash_name));
+	buf_printf(out, "=\"%s\"", value);
+	if (c->hash_ttl_s)
+		buf_printf(out, "; Max-Age=%u", c->hash_ttl_s);
+	if (path.len)
+		buf_printf(out, "; Path=%.*s", STR_ARG(path));
+	buf_str(out, STR("; HttpOnly"));
+	*ret = mixed(str_hash(str_of(value)));
+	return true;
 }

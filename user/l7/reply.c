@@ -56,7 +56,7 @@ static void write_head(struct exchange *x, bool chunked)
 				 .keep_alive = x->keep,
 				 .http10 = !x->rh.minor,
 				 .chunked = chunked,
-				 .set_cookie = str_of(x->cookie) };
+				 .set_cookie = { x->cookie.data, (uint32_t)x->cookie.len } };
 
 	buf_clear(&w->text);
 	http_answer_head(&x->c->place, &x->rq, &x->choice, &a, &w->text);

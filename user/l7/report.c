@@ -20,6 +20,8 @@ static void count(struct exchange *x, uint64_t duration_us)
 				   .request_bytes = x->rb.bytes,
 				   .response_bytes = x->ab.bytes };
 
+	if (x->rules)
+		r.source = http_client_workload(p);
 	if (x->rules && p->image)
 		r.service = http_text(p->image, p->image->service);
 	if (x->rules && x->to)

@@ -123,6 +123,16 @@ bool http_preflight(const struct http_place *place, const struct http_request *r
 bool http_hash(const struct http_place *place, const struct http_request *rq, const struct mesh_http_cluster *c,
 	       uint64_t *ret);
 
+/*
+ * A cookie for who has none, where the cluster hashes by one and says how long it lives: appends the value of its Set-Cookie field, and *ret is
+ * the hash of it. false: none is made.
+ */
+bool http_cookie_make(const struct http_place *place, const struct mesh_http_cluster *c, uint64_t draw, struct buf *out,
+		      uint64_t *ret);
+
+/* "namespace/name/serviceaccount" of the client; empty: it is from outside. */
+struct str http_client_workload(const struct http_place *place);
+
 /* L7 policies of the server that was chosen. */
 enum http_verdict { HTTP_ALLOWED, HTTP_DENIED };
 enum http_verdict http_authorize(const struct http_place *place, const struct http_request *rq,

@@ -20,8 +20,26 @@ static __always_inline struct mesh_relay *relay_of(const struct mesh_addr *clien
 	return r && nr && nr != MESH_RELAY_GONE && mesh_addr_eq(&r->client, client) ? r : NULL;
 }
 
-/* Counts the connection. */
-static __noinline int relay_take(struct mesh_conn *conn)
+/* conn->relayed while somebody is about to count it: another packet of the connection may be on another CPU. */
+#define RELAY_TAKING 2
+
+/* Counts it off. */
+static __always_inline void relay_give(struct mesh_conn *conn)
+{
+	struct mesh_relay *r;
+
+	if (__sync_val_compare_and_swap(&conn->relayed, 1, 0) != 1)
+		return;
+	r = bpf_map_lookup_elem(&mesh_relays, &conn->dialled.client);
+	if (!r || !mesh_addr_eq(&r->client, &conn->dialled.client) ||
+	    __sync_fetch_and_add(&r->connections, (__u32)-1) != 1)
+		return;
+	if (!__sync_val_compare_and_swap(&r->connections, 0, MESH_RELAY_GONE))
+		bpf_map_delete_elem(&mesh_relays, &conn->dialled.client);
+}
+
+/* Counts the client of the connection once more. */
+static __always_inline int relay_count(const struct mesh_conn *conn)
 {
 	struct mesh_relay fresh = {}, *r;
 	__u32 was;
@@ -36,7 +54,7 @@ static __noinline int relay_take(struct mesh_conn *conn)
 		r = bpf_map_lookup_elem(&mesh_relays, &fresh.client);
 		if (!r) {
 			if (!bpf_map_update_elem(&mesh_relays, &fresh.client, &fresh, BPF_NOEXIST))
-				goto taken;
+				return 1;
 			continue;
 		}
 		was = *(volatile __u32 *)&r->connections;
@@ -49,27 +67,24 @@ static __noinline int relay_take(struct mesh_conn *conn)
 		r->ifindex = fresh.ifindex;
 		__builtin_memcpy(r->far, fresh.far, sizeof(r->far));
 		__builtin_memcpy(r->near, fresh.near, sizeof(r->near));
-		goto taken;
+		return 1;
 	}
 	return 0;
-taken:
-	conn->relayed = 1;
-	return 1;
 }
 
-/* Counts it off. */
-static __always_inline void relay_give(struct mesh_conn *conn)
+/* Counts the connection. */
+static __noinline int relay_take(struct mesh_conn *conn)
 {
-	struct mesh_relay *r;
+	int counted;
 
-	if (!__sync_lock_test_and_set(&conn->relayed, 0))
-		return;
-	r = bpf_map_lookup_elem(&mesh_relays, &conn->dialled.client);
-	if (!r || !mesh_addr_eq(&r->client, &conn->dialled.client) ||
-	    __sync_fetch_and_add(&r->connections, (__u32)-1) != 1)
-		return;
-	if (!__sync_val_compare_and_swap(&r->connections, 0, MESH_RELAY_GONE))
-		bpf_map_delete_elem(&mesh_relays, &conn->dialled.client);
+	if (__sync_val_compare_and_swap(&conn->relayed, 0, RELAY_TAKING))
+		return 0;
+	counted = relay_count(conn);
+	*(volatile __u32 *)&conn->relayed = counted;
+	/* It ended meanwhile. */
+	if (!*(volatile __u32 *)&conn->quota)
+		relay_give(conn);
+	return counted;
 }
 
 #endif

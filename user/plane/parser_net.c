@@ -381,7 +381,7 @@ int parser_net_adopt(struct plane *p, int netns_fd)
 	struct netns_facts facts = { 0 };
 	uint32_t known = link_known(p);
 	bool there = false;
-	int rc;
+	int rc, own;
 
 	if (!p->tc || !known)
 		return -ENODEV;
@@ -395,11 +395,12 @@ int parser_net_adopt(struct plane *p, int netns_fd)
 		rc = lookup_attach(p, netns_fd);
 	if (rc)
 		return rc;
+	own = fcntl(netns_fd, F_DUPFD_CLOEXEC, 3);
+	if (own < 0)
+		return -errno;
 	if (p->parser.netns_fd >= 0)
 		close(p->parser.netns_fd);
-	p->parser.netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 3);
-	if (p->parser.netns_fd < 0)
-		return -errno;
+	p->parser.netns_fd = own;
 	rc = link_use(p, known);
 	parser_net_fit(p);
 	return rc;

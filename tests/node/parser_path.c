@@ -67,14 +67,14 @@ static void read_rules(struct batch *batch)
 static void mark(struct snapshot *s, bool open)
 {
 	for (uint32_t i = 0; i < s->unit_nr; i++) {
-		const struct unit *u = s->units[i];
+		struct unit *u = s->units[i];
 		struct u_row *rows = (struct u_row *)u->rows;
 
+		if (strncmp(u->host.p, service, strlen(service)))
+			continue;
+		u->hash ^= open ? 2 : 1;
 		for (uint32_t k = 0; k < u->row_nr; k++) {
-			if (strncmp(u->host.p, service, strlen(service)) || rows[k].proto != MESH_PROTO_TCP ||
-			    rows[k].action != MESH_ROUTE)
-				continue;
-			rows[k].l7 = true;
+			rows[k].l7 = rows[k].proto == MESH_PROTO_TCP && rows[k].action == MESH_ROUTE;
 			rows[k].fail_open = open;
 		}
 	}
@@ -111,7 +111,6 @@ static void apply(const char *how)
 
 static void child(char **words, const int *fds, int nr)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (setns(netns_fd, CLONE_NEWNET))
 		die("setns");
 	for (int i = 0; i < nr; i++) /* they are above 3 + nr: maps and programs were there first */
@@ -119,6 +118,7 @@ static void child(char **words, const int *fds, int nr)
 			die("dup2");
 	if (setgid(NOBODY) || setuid(NOBODY))
 		die("setuid");
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* another user's would be forgotten */
 	execvp(words[0], words);
 	die("exec");
 }
@@ -193,8 +193,10 @@ static void relays(void)
 /* As a meshd that was started anew would. */
 static void adopt_again(void)
 {
-	int rc = parser_net_adopt(plane, netns_fd);
+	int other = dup(netns_fd), rc = parser_net_adopt(plane, other);
 
+	close(other);
+	netns_fd = plane->parser.netns_fd;
 	printf("%s\n", rc ? strerror(-rc) : "ok");
 }
 

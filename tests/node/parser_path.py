@@ -3,14 +3,12 @@
 """The way of connections through the parser's network namespace and back, with a script in its place (parser_path.c stands in for
 meshd): both shapes, IPv4 and IPv6, from pods and from outside. The parser sees what was dialled and who has dialled, the server sees the
 client; nobody else can be spoken for; without a parser connections are refused or go on at L4; what is there stays when rules change."""
-import contextlib
-import errno
 import json
 import os
 import subprocess
 import time
 
-from labs import BUILD, SHORT, TC_ONLY, WEB, Lab
+from labs import BUILD, WEB, Lab
 from suite import check, main, test
 
 PROGRAM, PODEXEC = os.path.join(BUILD, "tests", "node", "parser_path"), os.path.join(BUILD, "lab", "podexec")
@@ -21,7 +19,21 @@ kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, clusterIPs: [10.96.7.7, "fd00:10:96::707"], clusterIP: 10.96.7.7, ports: [{name: http, port: 80, targetPort: 8080}]}
 """
-VIPS = ("10.96.7.7", "fd00:10:96::707")
+NODE_PORT = SERVICE.replace("spec: {", "spec: {type: NodePort, ").replace("port: 80,", "port: 80, nodePort: 30080,")
+VIPS, OUTSIDE = ("10.96.7.7", "fd00:10:96::707"), ("172.31.0.250", "fd31::250")
+RIVAL = """
+---
+{apiVersion: v1, kind: Pod, metadata: {name: rival, labels: {app: rival}}, spec: {serviceAccountName: rival, containers: [{name: c}]}}
+"""
+NO_RIVALS = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-rivals}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/rival]}}]}]
+"""
 # Joins each connection with one to the next of the endpoints of its family, under the client's address, or with --as another's. The first
 # line that a client sends may ask for something else: `who` says who is at either end.
 PARSER = r"""
@@ -86,9 +98,6 @@ for line in sys.stdin:
         elif verb == "close":
             held.pop(name).close()
             print("ok", flush=True)
-        elif verb == "bulk":
-            held[name].sendall(b"x" * int(words[0]) + b"\n")
-            print("ok", flush=True)
         else:
             held[name].sendall(" ".join(words).encode() + b"\n")
             print(held[name].recv(65536).decode().strip() or "EOF", flush=True)
@@ -128,7 +137,7 @@ class Node(Lines):
         if not os.path.ismount(lab.path("bpf")):
             subprocess.run(["mount", "-t", "bpf", "-o", "mode=0700", "bpf", lab.path("bpf")], check=True)
         self.options = ["--cgroup", record["cgroup"], "--pin", lab.path("bpf", "tulle"), "--rules", lab.path("rules"), "--node-name",
-                        record["node"], *(["--socket-hooks", "off"] if TC_ONLY else []), *options]
+                        record["node"], *options]
         super().__init__(subprocess.Popen(self.enter(PROGRAM, "web", *self.options), text=True, stdin=subprocess.PIPE,
                                           stdout=subprocess.PIPE))
         check(self.line() == "ready", "it does not start")
@@ -140,7 +149,7 @@ class Node(Lines):
         return os.path.join(os.path.dirname(self.record["cgroup"]), "node")
 
     def run(self, *command):
-        return subprocess.run(self.enter(*command), check=True, capture_output=True, text=True).stdout
+        return subprocess.run(self.enter(*command), check=True, capture_output=True, text=True, timeout=60).stdout
 
     def up(self, pretend="-", listeners=2):
         ends = [f"{ip}|8080" for pod in self.lab.pods() if pod["workload"] == "web" for ip in pod["ips"]]
@@ -174,30 +183,28 @@ def eventually(wanted, ask):
         time.sleep(0.05)
 
 
-@contextlib.contextmanager
-def meshed(shape, how="closed", texts=(SERVICE, )):
-    with Lab(texts=[WEB, *texts], shape=shape) as lab, Node(lab) as node:
-        check(node.ask("apply", how).startswith("ok"), "no rules")
-        yield lab, node
+
+def web_pods(lab):
+    return [p for p in lab.pods() if p["workload"] == "web"]
+
+
+def answered(lab, said):
+    return said.split()[0] in {p["pod"] for p in web_pods(lab)}
 
 
 def through(lab, node):
+    """The parser sees client and what it dialled, the server sees the client; who has no connection any more is not spoken for."""
     own = lab.pod("client")["ips"]
-    webs = {p["pod"] for p in lab.pods() if p["workload"] == "web"}
-    node.up()
     with client_of(lab) as client:
         for vip in VIPS:
-            six = ":" in vip
+            mine = next(ip for ip in own if (":" in ip) == (":" in vip))
             for i in range(3):
                 check(client.ask("open", i, vip, 80) == "ok", f"{vip} does not answer")
                 got = json.loads(client.ask("say", i, "who"))
-                mine = next(ip for ip in own if (":" in ip) == six)
                 check(got == [mine, vip, 80], f"the parser sees {got} of {mine} to {vip}")
                 said = client.ask("say", i, "hello")
-                check(said.split()[0] in webs, f"through the parser: {said}")
+                check(answered(lab, said), f"through the parser: {said}")
         check(node.ask("relays") == "2", "clients of the parser")
-        for i in range(3):
-            client.ask("close", i)
     for vip in VIPS:
         literal = f"[{vip}]" if ":" in vip else vip
         seen = json.loads(lab.exec("client", "curl", "-sS", "-m", "5", f"http://{literal}/"))
@@ -205,16 +212,132 @@ def through(lab, node):
     eventually("0", lambda: node.ask("relays"))
 
 
+def nobody_else(lab, node):
+    """A parser that takes another pod's address, which has no connection to it, is refused."""
+    before = node.count("from_parser", "leg_unbound")
+    node.up(web_pods(lab)[0]["ips"][0])
+    with client_of(lab) as client:
+        client.ask("open", 0, VIPS[0], 80)
+        said = client.ask("say", 0, "hello")
+    check(said == "ECONNREFUSED", f"as somebody else: {said}")
+    check(node.count("from_parser", "leg_unbound") > before, "it is not counted")
+    node.ask("down")
+    node.up()
+
+
+def rules_change(lab, node):
+    """Who is with the parser stays there, and it can go on with servers; who comes later goes by the new rules."""
+    with client_of(lab) as client:
+        client.ask("open", "old", VIPS[0], 80)
+        check(json.loads(client.ask("say", "old", "who"))[1] == VIPS[0], "not with the parser")
+        node.ask("apply", "l4")
+        client.ask("open", "new", VIPS[0], 80)
+        check(answered(lab, client.ask("say", "new", "who")), "it goes to the parser by rules that are gone")
+        check(answered(lab, client.ask("say", "old", "hello")), "what was open is open no more")
+        node.ask("apply", "closed")
+        check(answered(lab, client.ask("say", "new", "who")), "what was open at L4 is open no more")
+        check(client.ask("open", "late", VIPS[0], 80) == "ok" and client.ask("say", "late", "who")[0] == "[", "not with the parser")
+        check(node.ask("adopt") == "ok", "another meshd does not find the namespace")
+        # Another parser: the one before keeps what it has.
+        node.up()
+        check(answered(lab, client.ask("say", "late", "hello")), "a parser that another follows loses a connection")
+        check(client.ask("open", "last", VIPS[0], 80) == "ok" and client.ask("say", "last", "who")[0] == "[", "no successor")
+
+
+def without_parser(lab, node):
+    """Refused or at L4, by the row; what it had is reset."""
+    with client_of(lab) as client:
+        client.ask("open", "held", VIPS[0], 80)
+        client.ask("say", "held", "who")
+        node.ask("down")
+        check(client.ask("say", "held", "hello") in ("EOF", "ECONNRESET", "EPIPE"), "a dead parser answers")
+        for vip in VIPS:
+            eventually("ECONNREFUSED", lambda: client.ask("open", "closed", vip, 80))
+        check(node.count("from_pod", "no_parser"), "it is not counted")
+        node.ask("apply", "open")
+        for vip in VIPS:
+            check(client.ask("open", vip, vip, 80) == "ok", "it does not fail open")
+            check(answered(lab, client.ask("say", vip, "who")), "no answer at L4")
+        node.up()
+        check(client.ask("open", "again", VIPS[0], 80) == "ok" and client.ask("say", "again", "who")[0] == "[", "no parser again")
+
+
+def nothing_left(lab, node, before):
+    """Rules and routes of the node are what they were, with the parser and without; its link goes."""
+    check(state_of(node) == before, f"the node has other rules or routes: {state_of(node)}, not {before}")
+    check("tulle-l7" in node.run("ip", "-o", "link"), "no link")
+    node.unload()
+    check("tulle-l7" not in node.run("ip", "-o", "link") and not os.path.exists(lab.path("bpf", "tulle")), "something is left")
+    check(state_of(node) == before, "the node is not what it was")
+
+
 @test
-def bridge():
-    with meshed("bridge") as (lab, node):
-        through(lab, node)
+def on_a_bridge():
+    with Lab(texts=[WEB, SERVICE], shape="bridge") as lab:
+        with Node(lab) as node:
+            before = state_of(node)
+            node.ask("apply", "closed")
+            node.up()
+            through(lab, node)
+            nobody_else(lab, node)
+            rules_change(lab, node)
+            without_parser(lab, node)
+            nothing_left(lab, node, before)
+
+
+def from_outside(node):
+    """Node ports: answers go back to where the client came in."""
+    with client_of(node.lab, "@outside") as client:
+        for own, ip in zip(OUTSIDE, node.lab.nodes()[0]["ips"]):
+            check(client.ask("open", ip, ip, 30080) == "ok", f"{ip} does not answer outside")
+            got = json.loads(client.ask("say", ip, "who"))
+            check(got == [own, ip, 30080], f"the parser sees {got}")
+            check(answered(node.lab, client.ask("say", ip, "hello")), "no answer outside")
+            literal = f"[{ip}]" if ":" in ip else ip
+            seen = json.loads(node.lab.exec("@outside", "curl", "-sS", "-m", "5", f"http://{literal}:30080/"))
+            check(seen["peer"] == own, f"the server sees {seen['peer']}")
+
+
+def own_server(lab):
+    """A pod whose service leads back to itself, among others."""
+    pods = {p["pod"] for p in web_pods(lab)}
+    with client_of(lab, sorted(pods)[0]) as client:
+        for vip in VIPS:
+            said = set()
+            for i in range(4):
+                client.ask("open", i, vip, 80)
+                said.add(client.ask("say", i, "hello").split()[0])
+            check(said == pods, f"{vip} from one of its own pods: {said}")
+
+
+def policies(lab, node):
+    """The server's policy is asked about the client, not about the parser."""
+    with client_of(lab, "rival") as rival, client_of(lab) as client:
+        for who, wanted in ((rival, False), (client, True)):
+            who.ask("open", 0, VIPS[0], 80)
+            said = who.ask("say", 0, "hello")
+            check(answered(lab, said) == wanted and (wanted or said == "ECONNREFUSED"), f"the policy allows {wanted}: {said}")
+    check(node.count("from_parser", "denied"), "it is not counted")
 
 
 @test
 def routed():
-    with meshed("routed") as (lab, node):
-        through(lab, node)
+    with Lab(texts=[WEB, NODE_PORT, RIVAL], shape="routed") as lab:
+        with open(lab.path("rules", "policy.yaml"), "w", encoding="utf-8") as f:
+            f.write(NO_RIVALS)
+        with Node(lab, "--socket-hooks", "off") as node:
+            node.ask("apply", "closed")
+            node.up()
+            through(lab, node)
+            from_outside(node)
+            own_server(lab)
+            policies(lab, node)
+            node.process.kill()
+        # The namespace went with its last process, and the link with it.
+        eventually(False, lambda: "tulle-l7" in node.run("ip", "-o", "link"))
+        with Node(lab, "--socket-hooks", "off") as node:
+            node.up()
+            through(lab, node)
 
 
 main()

@@ -109,7 +109,7 @@ struct mesh_http_match {
 	struct mesh_ref queries; /* struct mesh_http_named */
 };
 
-/* Changes of fields, in this order: removed, set, added. */
+/* Changes of fields, in this order: removed, set, added. None of the fields that the framing and the connection depend on (head.h). */
 struct mesh_http_field {
 	struct mesh_ref name, value; /* name in lower case */
 };
@@ -190,9 +190,8 @@ struct mesh_http_cors {
 	__u8 forward_unmatched; /* a preflight from elsewhere is passed on, else it is answered without the fields */
 	__u8 has_max_age;
 	__u32 max_age_s;
-	struct mesh_ref origins; /* struct mesh_http_text */
-	struct mesh_ref methods, headers,
-		exposed; /* texts, each a value for the field as it is sent; {0, 0}: not sent */
+	struct mesh_ref origins;		   /* struct mesh_http_text */
+	struct mesh_ref methods, headers, exposed; /* struct mesh_ref, texts: each is a field of its own */
 };
 
 struct mesh_http_dest {

@@ -360,20 +360,23 @@ static bool preflight(struct bench *b, const char *request)
 TEST(cors)
 {
 	struct mesh_http_text origins[2];
+	struct mesh_ref methods, exposed;
 	struct bench b;
 
 	for (int forward = 0; forward < 2; forward++) {
 		bench_begin(&b);
 		origins[0] = image_match(&b.im, MESH_TEXT_EXACT, "https://a");
 		origins[1] = image_match(&b.im, MESH_TEXT_REGEX, "https://.*\\.b");
+		methods = image_text(&b.im, "GET,PUT");
+		exposed = image_text(&b.im, "x-e");
 		b.route.cors = (struct mesh_http_cors){ .given = 1,
 							.credentials = 1,
 							.has_max_age = 1,
 							.max_age_s = 60,
 							.forward_unmatched = (uint8_t)forward,
 							.origins = IMAGE_ARRAY(&b.im, origins),
-							.methods = image_text(&b.im, "GET,PUT"),
-							.exposed = image_text(&b.im, "x-e") };
+							.methods = IMAGE_ONE(&b.im, &methods),
+							.exposed = IMAGE_ONE(&b.im, &exposed) };
 		bench_ready(&b);
 		CHECK(preflight(&b, PREFLIGHT("https://x.b")));
 		CHECK_STR(b.out.data,

@@ -55,12 +55,61 @@ const char *http_value_bad(struct str s)
 	return NULL;
 }
 
+const char *http_change_bad(struct str s)
+{
+	static const char *const names[] = { "host",	   "content-length", "transfer-encoding",
+					     "connection", "keep-alive",     "proxy-connection",
+					     "te",	   "trailer",	     "upgrade",
+					     "expect" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (str_is(s, names[i]))
+			return "is about the connection or the message's end, which rules do not change";
+	return http_name_bad(s);
+}
+
+/* Letters, digits, and what is in `more`. */
+static bool all_of(struct str s, const char *more)
+{
+	for (uint32_t i = 0; i < s.len; i++) {
+		char c = s.p[i];
+
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		      (c && strchr(more, c))))
+			return false;
+	}
+	return true;
+}
+
+const char *http_path_bad(struct str s)
+{
+	if (all_of(s, "/-._~!$&'()*+,;=:@%[]|"))
+		return NULL;
+	return "must be a path without a query, with all escaped that RFC 3986 has in no path";
+}
+
+/* RFC 3986, section 3.2: a name or address, an IPv6 address in brackets, and a port. */
 const char *http_authority_bad(struct str s)
 {
-	for (uint32_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.p[i] <= ' ' || (unsigned char)s.p[i] >= 0x7f || strchr("/?#\\@", s.p[i]))
+	struct str host = s;
+	int end;
+
+	if (!s.len)
+		return "must not be empty";
+	if (s.p[0] == '[')
+		end = str_find(s, ']') + 1;
+	else
+		end = str_find(s, ':') < 0 ? (int)s.len : str_find(s, ':');
+	host = str_sub(s, 0, (uint32_t)end);
+	if (s.p[0] == '[' ? end < 3 || !all_of(str_sub(host, 1, host.len - 2), ":.") : !all_of(host, "-._~!$&'()*+;=%"))
+		return "is no host, with a port or without";
+	s = str_sub(s, (uint32_t)end, s.len);
+	if (s.len && (s.p[0] != ':' || s.len > 6))
+		return "is no host, with a port or without";
+	for (uint32_t i = 1; i < s.len; i++)
+		if (s.p[i] < '0' || s.p[i] > '9')
 			return "is no host, with a port or without";
-	return s.len ? NULL : "must not be empty";
+	return NULL;
 }
 
 bool http_fields_any(const struct m_http_fields *f)
@@ -147,10 +196,10 @@ void http_replacement_check(const struct check *c, struct str regex, struct str 
 	struct buf err = { 0 };
 	struct regex *re = regex_new(regex, false, &err);
 
-	if (re && !regex_replacement_ok(re, with, &err))
+	if (!all_of(with, "/-._~!$&'()*+,;=:@%[]|?\\"))
+		buf_printf(&err, "has what must be escaped in a path");
+	if (re && (err.len || !regex_replacement_ok(re, with, &err)))
 		report_text(c, with, &err, path);
-	else if (http_value_bad(with))
-		check_fail(c, str_of(http_value_bad(with)), NULL, "%s", path);
 	regex_free(re);
 	buf_release(&err);
 }

@@ -14,6 +14,10 @@ struct str http_lower(struct arena *a, struct str s);
 const char *http_name_bad(struct str s);
 /* Why a header cannot be given this value. */
 const char *http_value_bad(struct str s);
+/* Why rules cannot change a header of this name (lower case). */
+const char *http_change_bad(struct str s);
+/* Why a path without query cannot be sent. */
+const char *http_path_bad(struct str s);
 /* "host", "host:port". */
 const char *http_authority_bad(struct str s);
 const char *http_method_bad(struct str s);

@@ -85,7 +85,7 @@ static void fill_values(const struct check *c, const struct kvs *raw, const char
 	for (uint32_t i = 0; i < raw->nr; i++) {
 		struct str name = http_lower(c->d->arena, raw->v[i].key), value = raw->v[i].val;
 		bool host = str_is(name, "host") || str_is(name, ":authority");
-		const char *bad = host ? NULL : http_name_bad(name);
+		const char *bad = host ? NULL : http_change_bad(name);
 		uint32_t at = 0;
 
 		if (!bad)
@@ -120,7 +120,7 @@ static void fill_operations(const struct check *c, const struct raw_operations *
 	f->remove.v = arena_array(c->d->arena, raw->remove.nr, sizeof(*f->remove.v));
 	for (uint32_t i = 0; i < raw->remove.nr; i++) {
 		struct str name = http_lower(c->d->arena, raw->remove.v[i]);
-		const char *bad = str_is(name, "host") ? "must not be removed" : http_name_bad(name);
+		const char *bad = http_change_bad(name);
 
 		if (bad)
 			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(raw->remove.v[i]), bad), NULL,
@@ -186,13 +186,10 @@ const struct schema redirect_schema = { .name = "HTTPRedirect",
 /* A path that requests are sent to, or led to. */
 static void check_path(const struct check *c, struct str path, bool empty_ok, const char *where)
 {
-	const char *bad = http_value_bad(path);
+	const char *bad = http_path_bad(path);
 
 	if (!empty_ok && !path.len)
 		bad = "must not be empty";
-	for (uint32_t i = 0; i < path.len && !bad; i++)
-		if (path.p[i] == ' ' || path.p[i] == '?' || path.p[i] == '#')
-			bad = "must be a path without a query, fragment or blank";
 	if (bad)
 		check_fail(c, str_of(bad), NULL, "%s", where);
 }

@@ -103,6 +103,14 @@ static void origin_write(const struct mesh_http_cors *c, struct str origin, stru
 		field_write(out, STR("access-control-allow-credentials"), STR("true"));
 }
 
+static void texts_write(const struct http_place *place, struct str name, struct mesh_ref ref, struct buf *out)
+{
+	const struct mesh_ref *texts = http_ref(place->image, ref);
+
+	for (uint32_t i = 0; i < ref.nr; i++)
+		field_write(out, name, http_text(place->image, texts[i]));
+}
+
 void cors_write(const struct http_place *place, const struct http_request *rq, const struct mesh_http_route *r,
 		struct buf *out)
 {
@@ -111,8 +119,7 @@ void cors_write(const struct http_place *place, const struct http_request *rq, c
 	if (!cors_origin(place, rq, r, &origin))
 		return;
 	origin_write(&r->cors, origin, out);
-	if (r->cors.exposed.nr)
-		field_write(out, STR("access-control-expose-headers"), http_text(place->image, r->cors.exposed));
+	texts_write(place, STR("access-control-expose-headers"), r->cors.exposed, out);
 }
 
 bool http_preflight(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
@@ -135,10 +142,8 @@ bool http_preflight(const struct http_place *place, const struct http_request *r
 	status_write(out, 200, (struct str){ 0 });
 	if (known) {
 		origin_write(cors, origin, out);
-		if (cors->methods.nr)
-			field_write(out, STR("access-control-allow-methods"), http_text(place->image, cors->methods));
-		if (cors->headers.nr)
-			field_write(out, STR("access-control-allow-headers"), http_text(place->image, cors->headers));
+		texts_write(place, STR("access-control-allow-methods"), cors->methods, out);
+		texts_write(place, STR("access-control-allow-headers"), cors->headers, out);
 		if (cors->has_max_age)
 			buf_printf(out, "access-control-max-age: %u\r\n", cors->max_age_s);
 	}

@@ -47,6 +47,8 @@ static bool replacement(struct str s)
 static bool of_class(struct str s, enum check_class class)
 {
 	switch (class) {
+	case CHECK_BYTES:
+		return true;
 	case CHECK_ANY:
 		return shown(s, false);
 	case CHECK_LOWER:
@@ -86,6 +88,15 @@ bool check_text(struct check *k, struct mesh_ref ref, enum check_class class, co
 	return !k->failed;
 }
 
+bool check_texts(struct check *k, struct mesh_ref ref, enum check_class class, const char *what)
+{
+	const struct mesh_ref *texts = check_array(k, ref, sizeof(*texts), 4, what);
+
+	for (uint32_t i = 0; !k->failed && i < ref.nr; i++)
+		check_text(k, texts[i], class, what);
+	return !k->failed;
+}
+
 struct regex *check_regex(struct check *k, const void *owner, struct str pattern, bool ignore_case)
 {
 	uint64_t key = offset_key(rules_offset(k->rules, owner), 0);
@@ -106,7 +117,7 @@ bool check_match_text(struct check *k, const struct mesh_http_text *t)
 {
 	if (t->kind > MESH_TEXT_TEMPLATE || t->ignore_case > 1 || t->invert > 1)
 		return check_refuse(k, "text to match", t->text.at);
-	if (!check_text(k, t->text, CHECK_ANY, "text to match"))
+	if (!check_text(k, t->text, CHECK_BYTES, "text to match"))
 		return false;
 	return t->kind != MESH_TEXT_REGEX || check_regex(k, t, http_check_text(k, t->text), t->ignore_case);
 }

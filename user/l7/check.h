@@ -16,6 +16,7 @@ struct check {
 };
 
 enum check_class {
+	CHECK_BYTES,
 	CHECK_ANY,	   /* bytes that can be shown: no control bytes */
 	CHECK_LOWER,	   /* the same without capitals */
 	CHECK_VALUE,	   /* of a field */
@@ -32,6 +33,8 @@ bool check_refuse(struct check *k, const char *what, uint32_t at);
 /* The array, or NULL; also NULL when it is empty and then not failed. */
 const void *check_array(struct check *k, struct mesh_ref ref, size_t size, size_t align, const char *what);
 bool check_text(struct check *k, struct mesh_ref ref, enum check_class class, const char *what);
+/* Of an array of texts. */
+bool check_texts(struct check *k, struct mesh_ref ref, enum check_class class, const char *what);
 bool check_match_text(struct check *k, const struct mesh_http_text *t);
 /* Compiles the expression that belongs to `owner`. */
 struct regex *check_regex(struct check *k, const void *owner, struct str pattern, bool ignore_case);

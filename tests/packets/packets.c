@@ -143,7 +143,8 @@ static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr, bool r
 		struct row *row = &world.rows[world.row_nr++];
 
 		*row = (struct row){ .prefix_len = 128,
-				     .action = MESH_ROUTE,
+				     .action = !udp && at % 3 ? MESH_L7 : MESH_ROUTE,
+				     .fail_open = at % 3 == 2,
 				     .proto = udp ? MESH_PROTO_UDP : MESH_PROTO_TCP,
 				     .port = udp ? 53 : 80,
 				     .endpoint_nr = nr };
@@ -156,6 +157,24 @@ static void service_add(struct buf *b, uint32_t at, bool v6, uint32_t nr, bool r
 			row->endpoints[row->endpoint_nr++] =
 				(struct endpoint){ v6 ? wire_addr_v6(0xfd00, 2, 0, 9) : wire_addr_v4(0x0a020009),
 						   udp ? 5353 : 8080 };
+	}
+}
+
+/* What world.rows have for the parser, in the rules before they are applied. */
+static void parser_rows(struct snapshot *s)
+{
+	for (uint32_t i = 0; i < s->unit_nr; i++) {
+		struct u_row *rows = (struct u_row *)s->units[i]->rows;
+
+		for (uint32_t k = 0; k < s->units[i]->row_nr; k++) {
+			struct mesh_addr addr;
+			const struct row *row;
+
+			memcpy(&addr, &rows[k].addr, sizeof(addr));
+			row = world_row(&world, &addr, rows[k].port, rows[k].proto);
+			rows[k].l7 = row && row->action == MESH_L7;
+			rows[k].fail_open = row && row->fail_open;
+		}
 	}
 }
 
@@ -314,7 +333,8 @@ static void check_reach(void)
 				       MESH_REASON_DENIED,	MESH_REASON_NO_ENDPOINT, MESH_REASON_MALFORMED,
 				       MESH_REASON_FRAGMENT,	MESH_REASON_SPOOFED_IP,	 MESH_REASON_SPOOFED_MAC,
 				       MESH_REASON_SPOOFED_ARP, MESH_REASON_SPOOFED_NDP, MESH_REASON_SPOOFED_ICMP,
-				       MESH_REASON_NOT_TRACKED, MESH_REASON_NOT_SERVICE, MESH_REASON_NOT_HANDLED },
+				       MESH_REASON_NOT_TRACKED, MESH_REASON_NOT_SERVICE, MESH_REASON_NOT_HANDLED,
+				       MESH_REASON_NO_PARSER },
 			     served[] = { MESH_REASON_TRACKED,	   MESH_REASON_TRANSLATED, MESH_REASON_ICMP_TRANSLATED,
 					  MESH_REASON_DENIED,	   MESH_REASON_FLOODED,	   MESH_REASON_NOT_TRACKED,
 					  MESH_REASON_NOT_HANDLED, MESH_REASON_FRAGMENT },
@@ -323,7 +343,7 @@ static void check_reach(void)
 					   MESH_REASON_NO_ENDPOINT,	MESH_REASON_MALFORMED,
 					   MESH_REASON_SPOOFED_IP,	MESH_REASON_NOT_TRACKED,
 					   MESH_REASON_NOT_SERVICE,	MESH_REASON_NOT_HANDLED,
-					   MESH_REASON_FRAGMENT },
+					   MESH_REASON_FRAGMENT,	MESH_REASON_NO_PARSER },
 			     away[] = { MESH_REASON_TRACKED,	 MESH_REASON_TRANSLATED,  MESH_REASON_ICMP_TRANSLATED,
 					MESH_REASON_NOT_TRACKED, MESH_REASON_NOT_HANDLED, MESH_REASON_FRAGMENT };
 	static const struct {
@@ -594,6 +614,7 @@ TEST(programs_agree_with_the_reference)
 	for (uint32_t i = 1; i <= 6; i++)
 		service_add(&text, i, i & 1, i % 4, i > 4);
 	s = compile(&text, NULL);
+	parser_rows(s);
 	apply(p, s);
 	ref.world = &world;
 	links_make(p);

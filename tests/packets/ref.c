@@ -461,7 +461,9 @@ static void from_new(struct ref *r, struct expect *e, enum prog prog, const stru
 	pass(e, w->later || !begins(w) ? MESH_REASON_NOT_TRACKED : MESH_REASON_NOT_SERVICE);
 	if (e->reason == MESH_REASON_NOT_TRACKED)
 		return;
-	if (row && !row->endpoint_nr) {
+	if (row && row->action == MESH_L7 && !row->fail_open) {
+		refuse(e, w, in, out, MESH_REASON_NO_PARSER);
+	} else if (row && !row->endpoint_nr) {
 		refuse(e, w, in, out, MESH_REASON_NO_ENDPOINT);
 	} else if (row) {
 		begin_routed(r, e, prog, link, row, w, t, in, out, out_len);

@@ -41,6 +41,7 @@ struct row {
 	uint8_t prefix_len; /* as in struct mesh_key */
 	uint8_t proto;
 	uint8_t action; /* enum mesh_action */
+	bool fail_open; /* of MESH_L7: nobody ever listens here */
 	uint16_t port;
 	uint32_t endpoint_nr;
 	struct endpoint endpoints[ENDPOINTS_MAX];

@@ -7,6 +7,7 @@
  *   down                   kills the last one
  *   count HOOK REASON      a counter
  *   relays                 clients that the parser may speak for
+ *   flows                  records of connections that were the parser's
  *   adopt, close, exit     of the namespace; the data path stays
  */
 #include <dirent.h>
@@ -190,6 +191,25 @@ static void relays(void)
 	printf("%u\n", nr);
 }
 
+static bool is_parsed(void *data, const struct flow_view *v)
+{
+	const struct mesh_flow *f = v->flow;
+
+	*(uint32_t *)data += f->path == MESH_PATH_L7 && f->bytes_sent && f->bytes_received && v->service.len &&
+			     !memcmp(&f->dialled, &f->chosen, sizeof(f->dialled));
+	return true;
+}
+
+static void flows(void)
+{
+	const struct flow_filter all = { 0 };
+	uint32_t nr = 0;
+
+	if (plane_flows(plane, &all, is_parsed, &nr) < 0)
+		die("flows");
+	printf("%u\n", nr);
+}
+
 /* As a meshd that was started anew would. */
 static void adopt_again(void)
 {
@@ -220,6 +240,8 @@ static bool obey(char *line)
 		count(words[1], words[2]);
 	else if (!strcmp(words[0], "relays"))
 		relays();
+	else if (!strcmp(words[0], "flows"))
+		flows();
 	else if (!strcmp(words[0], "adopt"))
 		adopt_again();
 	else if (!strcmp(words[0], "close"))

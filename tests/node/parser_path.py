@@ -192,7 +192,7 @@ def answered(lab, said):
     return said.split()[0] in {p["pod"] for p in web_pods(lab)}
 
 
-def through(lab, node):
+def through(lab, node, before=0):
     """The parser sees client and what it dialled, the server sees the client; who has no connection any more is not spoken for."""
     own = lab.pod("client")["ips"]
     with client_of(lab) as client:
@@ -210,6 +210,8 @@ def through(lab, node):
         seen = json.loads(lab.exec("client", "curl", "-sS", "-m", "5", f"http://{literal}/"))
         check(seen["peer"] in own, f"the server sees {seen['peer']} of {own}")
     eventually("0", lambda: node.ask("relays"))
+    nr = int(node.ask("flows")) - before
+    check(nr == 4 * len(VIPS), f"records of {nr} connections")
 
 
 def nobody_else(lab, node):
@@ -336,8 +338,9 @@ def routed():
         # The namespace went with its last process, and the link with it.
         eventually(False, lambda: "tulle-l7" in node.run("ip", "-o", "link"))
         with Node(lab, "--socket-hooks", "off") as node:
+            before = int(node.ask("flows"))
             node.up()
-            through(lab, node)
+            through(lab, node, before)
 
 
 main()

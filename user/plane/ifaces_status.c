@@ -49,6 +49,18 @@ static const char *how_text(enum tc_how how)
 	return how == TC_TCX ? "tcx" : how == TC_CLSACT ? "clsact" : "none";
 }
 
+static struct str iface_kind_text(uint8_t kind)
+{
+	switch (kind) {
+	case MESH_IFACE_POD:
+		return STR("pod");
+	case MESH_IFACE_PARSER:
+		return STR("parser");
+	default:
+		return STR("node");
+	}
+}
+
 static void iface_json(struct json *j, struct plane *p, const struct iface *f)
 {
 	char name[IF_NAMESIZE];
@@ -58,7 +70,7 @@ static void iface_json(struct json *j, struct plane *p, const struct iface *f)
 	json_object(j);
 	json_kstr(j, "name", str_of(name_of(f->ifindex, name)));
 	json_kuint(j, "ifindex", f->ifindex);
-	json_kstr(j, "kind", f->row.kind == MESH_IFACE_POD ? STR("pod") : STR("node"));
+	json_kstr(j, "kind", iface_kind_text(f->row.kind));
 	json_kstr(j, "pod", f->row.kind == MESH_IFACE_POD ? pod_of(p, f->row.netns_cookie) : (struct str){ 0 });
 	json_kstr(j, "programs", str_of(how_text(f->how)));
 	json_kuint(j, "connections", load.established);

@@ -350,6 +350,7 @@ static int make(struct plane *p, int netns_fd)
 	if (sock < 0)
 		return sock;
 	rc = link_make(p, netns_fd, &ifindex);
+	p->parser.ifindex = ifindex;
 	if (!rc)
 		rc = routes_make(sock);
 	close(sock);
@@ -414,13 +415,12 @@ void parser_net_gone(struct plane *p)
 
 void parser_net_close(struct plane *p)
 {
-	uint32_t ifindex = link_known(p);
+	uint32_t known = link_known(p), ifindex = known ? known : p->parser.ifindex;
 	int sock = rtnetlink();
 
-	if (ifindex)
-		iface_gone(p, ifindex);
-	/* Of a make() that failed, perhaps, mesh_ifaces does not tell. */
-	if (sock >= 0 && (ifindex || (p->parser.netns_fd >= 0 && !netlink_link_find(sock, MESH_PARSER_LINK, &ifindex))))
+	iface_gone(p, known);
+	parser_net_gone(p);
+	if (sock >= 0 && ifindex)
 		link_delete(sock, ifindex);
 	if (sock >= 0)
 		close(sock);

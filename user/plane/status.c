@@ -150,6 +150,7 @@ static void programs_json(struct json *j, const struct plane *p)
 		program_json(j, plane_prog_names[i], p->prog_fd[i]);
 	for (uint32_t i = 0; i < PLANE_TC_NR && p->tc; i++)
 		program_json(j, plane_tc_names[i], p->tc_fd[i]);
+	program_json(j, PARSER_NET_PROG, p->parser_fd);
 	json_object_end(j);
 }
 

@@ -177,6 +177,12 @@ static __always_inline __u64 conn_patience(const struct mesh_conn *conn)
 	return conn_seconds[state] * SECOND;
 }
 
+/* The server has sent bytes, acknowledged or not yet. */
+static __always_inline int conn_answered(const struct mesh_conn *conn)
+{
+	return conn->flow.bytes_received || conn->seq_end[1] != conn->acked[1];
+}
+
 static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u16 reason)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -189,7 +195,7 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 		return;
 	conn->flags &= ~MESH_CONN_RECORD;
 	if (conn->wire.proto == MESH_PROTO_TCP)
-		mesh_health_end(conn->flow.backend, state, reason, 0, conn->flow.bytes_received != 0);
+		mesh_health_end(conn->flow.backend, state, reason, 0, conn_answered(conn));
 	flow_to_ring(&conn->flow, now);
 }
 

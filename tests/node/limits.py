@@ -50,7 +50,6 @@ while True:
     c, _ = s.accept()
     if sys.argv[2] == "answers":
         c.send(b".")
-        c.recv(1)
     c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     c.close()
 """
@@ -64,7 +63,6 @@ for _ in range(int(sys.argv[3])):
     try:
         s.connect((sys.argv[1], int(sys.argv[2])))
         if s.recv(1):
-            s.send(b".")
             s.recv(1)
         seen["end"] += 1
     except OSError as e:

@@ -3,6 +3,7 @@
 """Requests and answers as they pass through the engine: heads, bodies, pipelining, tunnels."""
 import hashlib
 import os
+import re
 import socket
 import threading
 
@@ -239,6 +240,18 @@ def cookies_stay_with_their_endpoint():
                     check(again == first and "set-cookie" not in fields, f"{first} then {again}")
                 seen.add(first)
             check(seen == {b"a", b"b", b"c"}, f"all have their share: {seen}")
+
+
+@test
+def requests_have_an_id():
+    with Origin() as o, Hand(simple(o)) as h, Client(h) as c:
+        for _ in range(50):
+            c.get()
+        c.get("/", "X-Request-Id: mine")
+        ids = [r.fields["x-request-id"] for r in o.requests]
+        check(ids.pop() == "mine", "who has one keeps it")
+        form = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+        check(len(set(ids)) == 50 and all(form.fullmatch(i) for i in ids), f"{ids[:2]}")
 
 
 @test

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A request from its first byte to what is decided of it: an answer of the proxy's own, or to whom it is passed on. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -261,14 +260,25 @@ static void keep_head(struct exchange *x, uint32_t len)
 	x->rq = (struct http_request){ .head = &x->rh, .p = x->head->data + x->head->at, .scheme = STR("http") };
 }
 
-/* Random of version 4, as Envoy makes them. */
+/* A random UUID of version 4, as Envoy makes them. By hand, since every request has one. */
 static void make_id(struct exchange *x)
 {
-	uint64_t a = worker_random(worker_of(x)), b = worker_random(worker_of(x));
+	static const char form[] = "xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx", digits[] = "0123456789abcdef";
+	uint64_t bits = 0;
 
-	snprintf(x->request_id, sizeof(x->request_id), "%08x-%04x-4%03x-%04x-%012llx", (uint32_t)(a >> 32),
-		 (uint32_t)(a >> 16) & 0xffff, (uint32_t)a & 0xfff, (uint32_t)(0x8000 | (b >> 48 & 0x3fff)),
-		 (unsigned long long)(b & 0xffffffffffffull));
+	_Static_assert(sizeof(form) <= sizeof(x->request_id), "its room");
+	for (uint32_t i = 0, used = 16; i < sizeof(form); i++) {
+		if (form[i] != 'x' && form[i] != 'v') {
+			x->request_id[i] = form[i];
+			continue;
+		}
+		if (used++ == 16) {
+			bits = worker_random(worker_of(x));
+			used = 1;
+		}
+		x->request_id[i] = digits[form[i] == 'v' ? 8 | (bits & 3) : bits & 15];
+		bits >>= 4;
+	}
 }
 
 static void started(struct exchange *x, uint32_t len)

@@ -84,7 +84,7 @@ def times_out():
             begin = time.monotonic()
             status, _, body = c.get("/late")
             took = time.monotonic() - begin
-            check((status, body) == (504, b"upstream request timeout") and took >= 0.1, f"{status} {took}")
+            check((status, body) == (504, b"upstream request timeout") and took >= 0.09, f"{status} {took}")
             check(c.get()[0] == 200, "the client's connection goes on")
         with Hand(f"{cluster('a', o)}\nroute to=a timeout_ms=2000 retries=2 try_ms=50 on=4") as h, Client(h) as c:
             before = len(o.requests)
@@ -97,7 +97,7 @@ def times_out():
 def delays():
     with Origin() as o, Hand(f"{cluster('a', o)}\nroute to=a delay_ms=150") as h, Client(h) as c:
         begin = time.monotonic()
-        check(c.get()[0] == 200 and time.monotonic() - begin >= 0.15, "later")
+        check(c.get()[0] == 200 and time.monotonic() - begin >= 0.14, "later")
 
 
 @test
@@ -116,6 +116,14 @@ def limits_of_the_cluster():
             check(one.answer()[0] == 200 and two.answer()[0] == 200, "the others are served")
             check(o.accepted == 1, "by one connection")
             check(three.get()[0] == 200, "and there is room again")
+        gate.clear()
+        held = rules.replace("route", "route path=/held to=a\nroute")
+        with Hand(held + " timeout_ms=200") as h, Client(h) as one, Client(h) as two:
+            before = len(o.requests)
+            one.send(GET.replace("/ ", "/held ", 1))
+            until(lambda: len(o.requests) > before, "the first has the connection")
+            check(two.send(GET).answer()[0] == 504, "who waits for a connection waits no longer than the route lets it")
+        gate.set()
         gate.clear()
         with Hand(f"{cluster('a', o, more='max_requests=1')}\nroute to=a") as h, Client(h) as one, Client(h) as two:
             before = len(o.requests)
@@ -188,13 +196,21 @@ def clients_that_go_away():
             c.send(GET).reader.more()
         check(gone.wait(10), "the server learns of it")
         until(lambda: h.counts()["open"] == 0 and h.counts()["upstream_open"] == 0, "nothing is left")
-    with Origin(talk=lambda sock, reader: (reader.head(), gone.clear(), sock.recv(1), gone.set())) as o, \
+    with Origin(talk=lambda sock, reader: (reader.head(), sock.recv(1), gone.set())) as o, \
             Hand(f"{cluster('a', o)}\nroute to=a") as h:
+        gone.clear()
         with Client(h) as c:
             c.send(GET)
-            until(lambda: not gone.is_set() and o.accepted, "it waits for the answer")
+            until(lambda: o.accepted, "it waits for the answer")
             c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         check(gone.wait(10), "also of one that is reset before the answer")
+        with Client(h) as c:
+            gone.clear()
+            c.send(GET)
+            until(lambda: o.accepted == 2, "it waits again")
+            c.sock.shutdown(socket.SHUT_WR)
+            check(gone.wait(10), "and of one that says no more")
+            check(c.ended(), "which is what becomes of the other way")
         with Client(h) as c:
             c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
         until(lambda: h.counts()["open"] == 0 and h.counts()["upstream_open"] == 0, "half a request ends")
@@ -219,7 +235,7 @@ def slow_readers_hold_servers_back():
                 last = len(sent)
                 time.sleep(0.2)
             check(len(sent) < 400, f"{sum(sent)} bytes were taken from the server")
-            check(h.memory_kb() - before < 2048, f"{h.memory_kb() - before} KiB more")
+            check(h.memory_kb() - before < 768, f"{h.memory_kb() - before} KiB more")
             total = len(c.reader.data)
             while total < 50_000_000:
                 got = c.sock.recv(1 << 20)
@@ -235,17 +251,15 @@ def slow_clients():
         with Client(h) as c:
             begin = time.monotonic()
             c.send("GET / HTTP/1.1\r\n")
-            for _ in range(20):
-                try:
-                    c.send("X-A: b\r\n")
-                except OSError:
-                    break
-                if not c.silent(0.02):
-                    break
+            dripped = 0
+            while c.silent(0.02):
+                c.send("X-A: b\r\n")
+                dripped += 1
+                check(dripped < 90, "drops make it longer")
             status, fields, _ = c.answer()
             took = time.monotonic() - begin
             check(status == 408 and fields["connection"] == "close", f"{status}")
-            check(0.15 <= took < 5, f"drops do not make it longer: {took}")
+            check(took >= 0.14, f"too early: {took}")
         with Client(h) as c:
             check(c.ended(), "who says nothing at first")
         with Client(h) as c:

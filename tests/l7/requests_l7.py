@@ -183,6 +183,11 @@ def tunnels_after_an_upgrade():
     with Origin(lambda r: ok(b"no")) as o, Hand(simple(o)) as h, Client(h) as c:
         check(c.get("/", "Upgrade: x", "Connection: upgrade")[2] == b"no", "it may be declined")
         check(c.get()[2] == b"no", "and the connection goes on")
+        for name in ("h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.3"):
+            check(c.get("/", f"Upgrade: {name}", "Connection: upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk")[2] == b"no", name)
+            check(not {"upgrade", "http2-settings"} & set(o.requests[-1].fields), f"{name} is asked for: {o.requests[-1].fields}")
+        o.answer = lambda request: b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+        check(c.get("/", "Upgrade: h2c", "Connection: upgrade")[0] == 502, "nor is it got")
 
 
 @test

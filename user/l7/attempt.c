@@ -36,7 +36,7 @@ static void send_request(struct exchange *x)
 	struct worker *w = worker_of(x);
 	struct http_forward f = { .request_id = str_of(x->request_id),
 				  .keep_alive = true,
-				  .upgrade = x->rh.upgrade,
+				  .upgrade = x->upgrade,
 				  .attempt = x->attempts,
 				  .timeout_ms = r->attempts && r->try_timeout_ms ? r->try_timeout_ms
 										 : x->choice.route->timeout_ms };
@@ -151,6 +151,16 @@ void pending_run(struct worker *w)
 	}
 }
 
+/* The route's timeout counts from the end of the request on, waiting for a connection included. */
+static void begin_timeout(struct exchange *x)
+{
+	uint32_t timeout = x->choice.route->timeout_ms;
+
+	if (timeout && !x->timed)
+		wait_timer(worker_of(x), &x->total, timeout);
+	x->timed = true;
+}
+
 void attempt_start(struct exchange *x)
 {
 	struct worker *w = worker_of(x);
@@ -165,6 +175,8 @@ void attempt_start(struct exchange *x)
 	x->requested = true;
 	x->attempts++;
 	x->fresh = false;
+	if (request_whole(x))
+		begin_timeout(x);
 	choose_hash(x);
 	x->host = lb_pick(x->rules->view, x->c->place.image, x->choice.cluster, x->hashed ? &x->hash : NULL, &x->tried,
 			  worker_random(w), w->now_ms, &x->to);
@@ -196,15 +208,11 @@ void attempt_connected(struct exchange *x)
 void attempt_sent(struct exchange *x)
 {
 	const struct mesh_http_retry *r = policy(x);
-	uint32_t timeout = x->choice.route->timeout_ms;
 	struct worker *w = worker_of(x);
 
-	if (!x->timed) {
-		x->timed = true;
-		if (x->begin_us)
-			x->sent_us = worker_us();
-		if (timeout)
-			wait_timer(w, &x->total, timeout);
+	begin_timeout(x);
+	if (!x->mirrored) {
+		x->mirrored = true;
 		mirrors_send(x);
 	}
 	if (r->attempts && r->try_timeout_ms && x->answer == ANSWER_NONE)

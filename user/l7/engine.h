@@ -146,9 +146,10 @@ struct exchange {
 	bool queued;	  /* it is in the worker's list of those that wait for LB_CONNECTIONS */
 	bool retrying;	  /* LB_RETRIES is taken */
 	bool half;	  /* the client's end was passed on */
-	bool head_timed, timed;
+	bool head_timed, timed, mirrored;
 	bool sent_broken; /* the endpoint takes no more of the request */
 	bool hashed;
+	bool upgrade; /* the request asks for another protocol, which it may have */
 	uint64_t hash;
 
 	struct body rb, ab;
@@ -163,7 +164,7 @@ struct exchange {
 	uint32_t flags; /* enum mesh_flag */
 	uint16_t status;
 	const char *detail;
-	uint64_t start_ns, begin_us, sent_us, answer_us; /* the first CLOCK_REALTIME */
+	uint64_t begin_us, answer_us; /* CLOCK_MONOTONIC; 0: nobody asks */
 	char request_id[40];
 	struct head rh, ah;
 };

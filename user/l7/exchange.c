@@ -281,12 +281,31 @@ static void make_id(struct exchange *x)
 	}
 }
 
+/*
+ * Protocols that would carry further requests past the rules and policies are not asked for: the request is served as if it had not asked,
+ * which is what a server may do with any.
+ */
+static bool may_upgrade(const struct exchange *x)
+{
+	for (uint32_t i = 0; i < x->rh.field_nr; i++) {
+		const struct head_field *f = &x->rh.fields[i];
+		struct str list = head_str(x->rq.p, f->value), one;
+
+		while (f->known == HEAD_UPGRADE && head_list_next(&list, &one))
+			if (head_same(one, STR("h2c")) || head_same(str_sub(one, 0, 5), STR("http/")) ||
+			    head_same(str_sub(one, 0, 4), STR("tls/")))
+				return false;
+	}
+	return x->rh.upgrade;
+}
+
 static void started(struct exchange *x, uint32_t len)
 {
 	keep_head(x, len);
 	body_begin(worker_of(x), &x->rb, (enum head_body)x->rh.body, x->rh.length);
 	if (x->rh.body == HEAD_BODY_TUNNEL)
 		x->rb.done = true;
+	x->upgrade = may_upgrade(x);
 	make_id(x);
 	wait_timer(worker_of(x), &x->c->timer, worker_of(x)->idle_ms);
 	if (place(x))

@@ -130,7 +130,7 @@ static void took_head(struct exchange *x, uint32_t len)
 	head_answers(&x->ah, asked(x));
 	if (status < 200 && status != 101)
 		interim(x, len);
-	else if (status == 101 && !x->rh.upgrade)
+	else if (status == 101 && !(x->upgrade && request_whole(x)))
 		attempt_failed(x, FAIL_PROTOCOL);
 	else if (!attempt_again(x, status))
 		final(x, len);

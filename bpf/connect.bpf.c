@@ -197,8 +197,11 @@ static __always_inline __u16 release_tcp(struct bpf_sock *sk)
 	struct mesh_flow *flow = cookie ? bpf_map_lookup_elem(&mesh_flows, &cookie) : NULL;
 	struct mesh_dial *dial = cookie && !flow ? bpf_sk_storage_get(&mesh_dials, sk, 0, 0) : NULL;
 
-	if (end)
+	/* What it still sends, its FIN at least, passes a link: it must not be taken in there. */
+	if (end) {
+		end_leave(end, MESH_WHY_NONE);
 		end_uncount(end);
+	}
 	if (dial && !dial->sent)
 		held_give(&dial->held, dial->backend);
 	if (!flow || flow->client_port_be)

@@ -78,7 +78,8 @@ static __always_inline void end_leave(struct mesh_end *end, __u8 why)
 {
 	end->why = why;
 	if (end_shift(end, MESH_END_READY, MESH_END_LEAVING) || end_shift(end, MESH_END_ENROLLED, MESH_END_LEAVING) ||
-	    end_shift(end, MESH_END_MATCHED, MESH_END_LEFT) || end_shift(end, MESH_END_OFFERED, MESH_END_LEFT))
+	    end_shift(end, MESH_END_ENTERING, MESH_END_LEAVING) || end_shift(end, MESH_END_MATCHED, MESH_END_LEFT) ||
+	    end_shift(end, MESH_END_OFFERED, MESH_END_LEFT))
 		return;
 	end_shift(end, MESH_END_WATCHED, MESH_END_LEFT);
 }
@@ -103,14 +104,14 @@ static __always_inline int end_count(struct mesh_end *end)
 	return 1;
 }
 
+/* Whoever it is that sees first that it is over. */
 static __always_inline void end_uncount(struct mesh_end *end)
 {
 	__u64 cookie = end->netns_cookie;
 	__u32 *nr = bpf_map_lookup_elem(&mesh_pod_ends, &cookie);
 
-	if (nr && end->counted)
+	if (__sync_val_compare_and_swap(&end->counted, 1, 0) == 1 && nr)
 		__sync_fetch_and_add(nr, -1);
-	end->counted = 0;
 }
 
 /* Nothing waits in the queue that bytes past TCP come into. */
@@ -136,37 +137,46 @@ static __always_inline int end_drained(struct mesh_end *end)
 	return queue_empty(end->sk) && (!other_read(end, &o) || end->past == o.end.redirected);
 }
 
-/* A step of an end that is to go in or out. sk: its socket, of whichever type the program has it as. */
-#define END_STEP(end, sk_ptr, hook)                                                                  \
-	do {                                                                                         \
-		__u64 key_ = (end)->cookie;                                                          \
-		if ((end)->state == MESH_END_MATCHED) {                                              \
-			if (!end_count(end)) {                                                       \
-				end_leave(end, MESH_WHY_FULL);                                       \
-				mesh_count(hook, MESH_REASON_CONN_LIMIT);                            \
-			} else if (bpf_map_update_elem(&mesh_sockets, &key_, sk_ptr, BPF_NOEXIST)) { \
-				end_uncount(end);                                                    \
-				end_leave(end, MESH_WHY_FULL);                                       \
-				mesh_count(hook, MESH_REASON_CONN_LIMIT);                            \
-			} else {                                                                     \
-				mesh_count(hook, MESH_REASON_ENROLLED);                              \
-				if (!end_shift(end, MESH_END_MATCHED, MESH_END_ENROLLED))            \
-					end_shift(end, MESH_END_LEFT, MESH_END_LEAVING);             \
-			}                                                                            \
-		} else if ((end)->state == MESH_END_LEAVING && end_drained(end)) {                   \
-			end_out(end, hook);                                                          \
-		}                                                                                    \
+/* A step of an end that is to go in or out, of which several CPUs may think so at once: one of them takes it, by its state. sk: its socket,
+ * of whichever type the program has it as. */
+#define END_STEP(end, sk_ptr, hook)                                                                              \
+	do {                                                                                                     \
+		__u64 key_ = (end)->cookie;                                                                      \
+		if (end_shift(end, MESH_END_MATCHED, MESH_END_ENTERING)) {                                       \
+			if (!end_count(end) || bpf_map_update_elem(&mesh_sockets, &key_, sk_ptr, BPF_NOEXIST)) { \
+				end_uncount(end);                                                                \
+				(end)->why = MESH_WHY_FULL;                                                      \
+				end_shift(end, MESH_END_ENTERING, MESH_END_LEFT);                                \
+				mesh_count(hook, MESH_REASON_CONN_LIMIT);                                        \
+			} else {                                                                                 \
+				end_in(end, hook);                                                               \
+			}                                                                                        \
+		} else if ((end)->state == MESH_END_LEAVING && end_drained(end)) {                               \
+			end_out(end, hook);                                                                      \
+		}                                                                                                \
 	} while (0)
+
+/* It is among those that are accelerated, and takes bytes once it has come back from recv(); or goes again, should it have left meanwhile. */
+static __always_inline void end_in(struct mesh_end *end, __u32 hook)
+{
+	mesh_count(hook, MESH_REASON_ENROLLED);
+	if (end_shift(end, MESH_END_ENTERING, MESH_END_ENROLLED) || end_shift(end, MESH_END_LEFT, MESH_END_LEAVING))
+		return;
+	end_shift(end, MESH_END_WATCHED, MESH_END_LEAVING);
+}
 
 static __always_inline void end_out(struct mesh_end *end, __u32 hook)
 {
 	__u64 key = end->cookie;
 
+	if (!end_shift(end, MESH_END_LEAVING, MESH_END_LEFT))
+		return;
 	bpf_map_delete_elem(&mesh_sockets, &key);
 	end_uncount(end);
 	mesh_count(hook, MESH_REASON_LEFT);
 	end->turns = 0;
-	end_shift(end, MESH_END_LEAVING, end->why == MESH_WHY_BULK ? MESH_END_WATCHED : MESH_END_LEFT);
+	if (end->why == MESH_WHY_BULK)
+		end_shift(end, MESH_END_LEFT, MESH_END_WATCHED);
 }
 
 /* The end as one that looks for the other, or, of_other, the other as it would. */

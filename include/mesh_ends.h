@@ -45,6 +45,7 @@ enum mesh_why { MESH_WHYS(X) MESH_WHY_NR };
 	X(WATCHED,  "watched")  /* on TCP; how it is used is observed */                   \
 	X(OFFERED,  "offered")  /* fit for it, and waits for the other end */              \
 	X(MATCHED,  "matched")  /* knows the other end; goes into the sockhash next */     \
+	X(ENTERING, "entering") /* is being put there */                                   \
 	X(ENROLLED, "enrolled") /* there, and must come back from recv() once */           \
 	X(READY,    "ready")    /* takes bytes past TCP */                                 \
 	X(LEAVING,  "leaving")  /* takes no more, and goes when it has read them all */
@@ -81,11 +82,13 @@ struct mesh_end {
 	__u8 mode;	  /* enum mesh_accelerate: the more careful of both ends' once they are matched */
 	__u8 why;	  /* enum mesh_why */
 	__u8 seen;	  /* enum mesh_why, 0: what would speak against it in `auto` */
-	__u8 counted;	  /* in mesh_pod_ends */
 	__u8 times;	  /* that it was taken out for bulk */
 	__u8 loopback;
+	__u8 pad;
+	__u32 counted; /* 1: in mesh_pod_ends */
+	__u32 pad2;
 };
-_Static_assert(sizeof(struct mesh_end) == 136, "mesh_end");
+_Static_assert(sizeof(struct mesh_end) == 144, "mesh_end");
 
 /* An end that looks for the other one. Key and value of mesh_suitors. */
 struct mesh_suitor_key {

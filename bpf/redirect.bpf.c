@@ -113,6 +113,8 @@ int mesh_redirect(struct sk_msg_md *msg)
 	}
 	if (end && tp) {
 		reason = redirect(msg, end, tp);
+		if (end->redirecting != (reason == MESH_REASON_REDIRECTED))
+			mesh_count(MESH_HOOK_REDIRECT, MESH_REASON_SWITCHED);
 		end->redirecting = reason == MESH_REASON_REDIRECTED;
 	}
 	mesh_count(MESH_HOOK_REDIRECT, reason);

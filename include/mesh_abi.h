@@ -369,7 +369,8 @@ enum mesh_control_flag {
 	X(PARSED,          "parsed",            "went to the parser of HTTP, or came from it")        \
 	X(NO_PARSER,       "no_parser",         "the parser of HTTP is down, and the rules have it refused then") \
 	X(LEG_UNBOUND,     "leg_unbound",       "the parser speaks for a client that has no connection to it") \
-	X(LEG_TAKEN,       "leg_taken",         "the parser's source port is one that the client itself uses")
+	X(LEG_TAKEN,       "leg_taken",         "the parser's source port is one that the client itself uses") \
+	X(SWITCHED,        "switched",          "the other way than what the socket sent before: past TCP, or by TCP")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \

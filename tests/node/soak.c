@@ -4,8 +4,10 @@
  * of random sizes, so that whatever carries the bytes has reasons to change its mind.
  *
  *   soak serve PORT                                    says "ready"; until killed
- *   soak run KIND CONNECTIONS BYTES SEED TARGET...     each connection, at one of the targets in turn, until so many bytes went either
- *                                                      way in all; prints a JSON object
+ *   soak run KIND CONNECTIONS BYTES SEED TARGET...     so many connections at a time, each at one of the targets in turn, until so many
+ *                                                      bytes went either way in all; prints a JSON object
+ *   soak past KIND CONNECTIONS BYTES SEED TARGET...    the same for ends of which it is known that they were moved past TCP: recv() may be
+ *                                                      answered short or woken without bytes, and one thread of an end does everything
  * KIND is how both ends read: poll (and recv of 1 byte to 1 MB), block, waitall, lowat, urgent (bytes between, out of band), threads (two
  * read one socket), signals (block, with a signal each millisecond).
  */
@@ -21,6 +23,8 @@
 #define BUF (1 << 20)
 #define LOWAT_MOST 4096
 #define PATIENCE_S 60
+#define LARGE 65536		    /* more, one way, is bulk by default, and goes by TCP */
+#define CONNECTION_BYTES (64 << 20) /* at least, then there is another one */
 
 #define KINDS         \
 	X(POLL, poll) \
@@ -35,7 +39,7 @@ static const char *const kind_text[] = { KINDS };
 /* First thing on a connection, from the client. */
 struct hello {
 	uint64_t seed, bytes;
-	uint32_t kind, pad;
+	uint32_t kind, past;
 };
 
 struct end {
@@ -47,11 +51,11 @@ struct end {
 	socklen_t to_len;
 	uint64_t plan, own;	/* random numbers that both ends share, and that they do not */
 	uint64_t put, got, due; /* bytes of the streams; how far this end is to read in this step */
-	uint64_t messages, phases, urgent;
+	uint64_t messages, phases, urgent, early;
 	uint8_t *in, *out;
 };
 
-static uint64_t total_bytes, total_messages, total_phases, total_urgent;
+static uint64_t total_connections, total_bytes, total_messages, total_phases, total_urgent, total_early;
 
 static _Noreturn void wrong(const struct end *e, const char *what, uint64_t detail)
 {
@@ -125,11 +129,15 @@ static size_t read_some(struct end *e)
 			return 0;
 	} else {
 		n = recv(e->fd, e->in, most, e->hello.kind == WAITALL ? MSG_WAITALL : 0);
+		if (n < 0 && errno == EAGAIN && e->hello.past)
+			return 0;
 	}
 	if (n <= 0)
 		wrong(e, "recv", (uint64_t)n);
-	if ((e->hello.kind == WAITALL && n != most) || n < lowat)
+	if (!e->hello.past && e->hello.kind == WAITALL && n != most)
 		wrong(e, "recv returned too early", (uint64_t)n);
+	/* TCP itself says so now and then, when its window is nearly closed. */
+	e->early += n < lowat;
 	return (size_t)n;
 }
 
@@ -259,6 +267,16 @@ static void *write_all(void *data)
 	return NULL;
 }
 
+/* One thread that may sleep in a call: what the client writes first, then what it reads. */
+static void duplex_in_turn(struct end *e, struct job *job)
+{
+	if (e->client)
+		write_all(job);
+	read_due(e);
+	if (!e->client)
+		write_all(job);
+}
+
 /* Writes n bytes and reads `m`, at once. */
 static void duplex(struct end *e, uint64_t n, uint64_t m)
 {
@@ -268,6 +286,10 @@ static void duplex(struct end *e, uint64_t n, uint64_t m)
 	e->due += m;
 	if (polls(e)) {
 		duplex_polling(e, n);
+		return;
+	}
+	if (e->hello.past) {
+		duplex_in_turn(e, &job);
 		return;
 	}
 	if (pthread_create(&writer, NULL, write_all, &job))
@@ -329,11 +351,15 @@ static void ask_and_answer(struct end *e, uint32_t nr)
 {
 	/* An urgent byte needs a message of two, to be in its middle; each has one, so that its reader is known by the first. */
 	uint32_t least = e->hello.kind == URGENT, most = 1u << peer_random(&e->plan) % 14;
-	bool stalls = peer_random(&e->plan) % 8 == 0;
+	bool stalls = peer_random(&e->plan) % 8 == 0, swings = peer_random(&e->plan) % 2;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t up = least + log_random(&e->plan, most), down = least + log_random(&e->plan, most);
+		uint64_t large = swings ? peer_random(&e->plan) % 8 : 0;
 
+		/* Neither small, nor so large that it is not thought to be over soon. */
+		up += large & 1 ? LARGE + log_random(&e->plan, LARGE) : 0;
+		down += large & 2 ? LARGE + log_random(&e->plan, LARGE) : 0;
 		if (e->client)
 			send_message(e, up);
 		if (stalls && i % 16 == 0)
@@ -473,20 +499,37 @@ static _Noreturn void serve(uint16_t port)
 	}
 }
 
-static void *run_one(void *data)
+static uint64_t run_connection(struct end *e)
 {
-	struct end *e = data;
-
 	e->fd = socket(e->to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (e->fd < 0 || connect(e->fd, (struct sockaddr *)&e->to, e->to_len))
 		die("connect");
 	if (send(e->fd, &e->hello, sizeof(e->hello), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(e->hello))
 		die("hello");
 	talk_and_end(e);
+	__sync_fetch_and_add(&total_connections, 1);
 	__sync_fetch_and_add(&total_bytes, e->put + e->got);
 	__sync_fetch_and_add(&total_messages, e->messages);
 	__sync_fetch_and_add(&total_phases, e->phases);
 	__sync_fetch_and_add(&total_urgent, e->urgent);
+	__sync_fetch_and_add(&total_early, e->early);
+	return e->put + e->got;
+}
+
+/* One connection after the other, for the bytes in its hello. */
+static void *run_one(void *data)
+{
+	const struct end *all = data;
+	uint64_t rng = all->hello.seed, done = 0;
+
+	while (done < all->hello.bytes) {
+		uint64_t most = CONNECTION_BYTES + peer_random(&rng) % CONNECTION_BYTES;
+		struct end e = *all;
+
+		e.hello.seed = peer_random(&rng);
+		e.hello.bytes = most < all->hello.bytes - done ? most : all->hello.bytes - done;
+		done += run_connection(&e);
+	}
 	return NULL;
 }
 
@@ -499,7 +542,7 @@ static enum kind kind_of(const char *text)
 	exit(2);
 }
 
-static int run(char **args, int nr)
+static int run(char **args, int nr, bool past)
 {
 	uint32_t connections = (uint32_t)atoi(args[1]);
 	uint64_t bytes = strtoull(args[2], NULL, 10), seed = strtoull(args[3], NULL, 10), start = peer_now_ns();
@@ -507,15 +550,17 @@ static int run(char **args, int nr)
 
 	for (uint32_t i = 0; i < connections; i++) {
 		ends[i] = (struct end){ .client = true,
-					.hello = { peer_random(&seed), bytes / connections, kind_of(args[0]), 0 } };
+					.hello = { peer_random(&seed), bytes / connections, kind_of(args[0]), past } };
 		ends[i].to_len = peer_parse(args[4 + i % (uint32_t)(nr - 4)], &ends[i].to);
 		if (pthread_create(&ends[i].thread, NULL, run_one, &ends[i]))
 			die("pthread_create");
 	}
 	for (uint32_t i = 0; i < connections; i++)
 		pthread_join(ends[i].thread, NULL);
-	printf("{\"bytes\":%lu,\"messages\":%lu,\"phases\":%lu,\"urgent\":%lu,\"seconds\":%.3f}\n", total_bytes,
-	       total_messages, total_phases, total_urgent, (double)(peer_now_ns() - start) / 1e9);
+	printf("{\"connections\":%lu,\"bytes\":%lu,\"messages\":%lu,\"phases\":%lu,\"urgent\":%lu,\"early\":%lu,"
+	       "\"seconds\":%.3f}\n",
+	       total_connections, total_bytes, total_messages, total_phases, total_urgent, total_early,
+	       (double)(peer_now_ns() - start) / 1e9);
 	return 0;
 }
 
@@ -525,8 +570,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		serve((uint16_t)atoi(argv[2]));
-	if (argc > 6 && !strcmp(argv[1], "run"))
-		return run(argv + 2, argc - 2);
-	fprintf(stderr, "usage: soak serve PORT | soak run KIND CONNECTIONS BYTES SEED TARGET...\n");
+	if (argc > 6 && (!strcmp(argv[1], "run") || !strcmp(argv[1], "past")))
+		return run(argv + 2, argc - 2, argv[1][0] == 'p');
+	fprintf(stderr, "usage: soak serve PORT | soak run|past KIND CONNECTIONS BYTES SEED TARGET...\n");
 	return 2;
 }

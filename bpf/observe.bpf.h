@@ -50,7 +50,7 @@ static __always_inline __u8 judge_place(struct mesh_end *end, const struct sock 
 		return MESH_WHY_OFF;
 	end->loopback = mesh_addr_eq(&local, &remote) || mesh_addr_special(&remote);
 	if (end->loopback)
-		return ctl->limits.loopback ? MESH_WHY_NONE : MESH_WHY_LOOPBACK;
+		return ctl->limits.loopback || (pod->flags & MESH_POD_TRIAL) ? MESH_WHY_NONE : MESH_WHY_LOOPBACK;
 	w = workload_find(&remote, live);
 	if (!w || !(w->flags & MESH_WORKLOAD_LOCAL) || !mesh_pod_owns(pod, &local))
 		return MESH_WHY_ELSEWHERE;
@@ -113,6 +113,8 @@ static __always_inline struct mesh_end *end_of(struct sock *sk, struct tcp_sock 
 	}
 	netns = sk->__sk_common.skc_net.net->net_cookie;
 	pod = pod_find(netns, live);
+	if (pod && (ctl->flags & MESH_CONTROL_TRIAL) && !(pod->flags & MESH_POD_TRIAL))
+		return NULL;
 	end = pod ? bpf_sk_storage_get(&mesh_ends, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 	if (!end || !pod)
 		return NULL;

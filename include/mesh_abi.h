@@ -170,7 +170,10 @@ struct mesh_pod {
 	__u32 pad;
 };
 _Static_assert(sizeof(struct mesh_pod) == 88, "mesh_pod");
-enum mesh_pod_flag { MESH_POD_REGISTRY_ONLY = 1 /* may reach only what the rules know */ };
+enum mesh_pod_flag {
+	MESH_POD_REGISTRY_ONLY = 1, /* may reach only what the rules know */
+	MESH_POD_TRIAL = 2,	    /* the self-test's: accelerated before others are, over its loopback */
+};
 
 /*
  * Who an address of the mesh is, from `epoch` on; for the whole cluster. Element of mesh_workloads; mesh_members leads from the
@@ -287,6 +290,7 @@ enum mesh_control_flag {
 	MESH_CONTROL_ACCELERATE = 16, /* bytes of some pod may go from socket to socket */
 	MESH_CONTROL_SHORTCUTS = 4,   /* packets may go straight to the link of another pod of the node */
 	MESH_CONTROL_HASTE = 8,	      /* some pool's connect_timeout_ms is shorter than TCP's first */
+	MESH_CONTROL_TRIAL = 32,      /* the self-test is not over: no connection of pods begins to be observed */
 };
 
 /* clang-format off */

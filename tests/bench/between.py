@@ -229,6 +229,7 @@ def measure(leave_out):
         lab.tool("exec", "@outside", "--", "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
         mode = accel.mesh_modes()[-1]
         lab.mesh("--log-level", "warn", *accel.accelerate(mode))
+        accel.await_self_test(lab, mode)
         lab.apply(texts=[peers.text(rules())])
         print("accelerate:", mode)
         print("congestion control:", labs.run(*turns.clients.outside("client", "sysctl", "-n", "net.ipv4.tcp_congestion_control")).strip())

@@ -40,9 +40,9 @@ def rules():
 class Node(peers.PeerLab):
     """Pods client, server and middle of one namespace, stranger of another; Services server and middle, all ports as they are."""
 
-    def __init__(self, mode, *options, **kwargs):
+    def __init__(self, mode, *options, tested=True, **kwargs):
         super().__init__(rules(), **kwargs)
-        self.mode, self.options = mode, options
+        self.mode, self.options, self.tested = mode, options, tested
         self.scratch = self.folder.name # where write() puts them
         self.since = "" # flows that were opened before are none of what is measured now
 
@@ -51,6 +51,8 @@ class Node(peers.PeerLab):
         try:
             if self.mode != "plain":
                 self.mesh(*accelerate(self.mode), *self.options)
+                if self.tested:
+                    await_self_test(self, self.mode)
         except BaseException:
             self.__exit__()
             raise
@@ -116,6 +118,21 @@ def shared(mode):
             yield node
     finally:
         node.end_servers()
+
+
+def self_test(lab):
+    """What came of it, or how far it is."""
+    return lab.status()["plane"]["acceleration"]["self_test"]
+
+
+def await_self_test(lab, mode):
+    """Nothing new is accelerated before it is over; it is not run for `off`."""
+    if mode == "off":
+        return
+    deadline = time.monotonic() + 20 # bounded, ends with the condition
+    while self_test(lab)["state"] not in ("passed", "refused"):
+        check(time.monotonic() < deadline, f"the self-test does not end: {self_test(lab)}")
+        time.sleep(0.02)
 
 
 def accelerate(mode):

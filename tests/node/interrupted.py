@@ -24,14 +24,15 @@ def kill(node):
 
 def again(node):
     node.mesh(*accel.accelerate(node.mode), *node.options)
+    accel.await_self_test(node, node.mode)
 
 
 def serve_soak(node):
     node.start("server", pairs.PORT, SOAK, "serve", pairs.PORT)
 
 
-def start_soak(node, size=BYTES):
-    targets = [peers.target(node.to("server", six), pairs.PORT) for six in (False, True)]
+def start_soak(node, size=BYTES, to=None):
+    targets = [peers.target(ip, pairs.PORT) for ip in to or [node.to("server", six) for six in (False, True)]]
     return node.spawn(node.in_pod("client", SOAK, "run", "poll", 4, size, 7, *targets))
 
 
@@ -95,7 +96,7 @@ def no_byte_is_lost_when_the_mesh_is_taken_away():
     for mode in accel.mesh_modes():
         with accel.Node(mode) as node:
             serve_soak(node)
-            child = start_soak(node, 4 * BYTES)
+            child = start_soak(node, 4 * BYTES, accel.IPS["server"]) # which is there without a mesh
             node.tool("unmesh", "--unload")
             check(child.poll() is None, f"{mode}: it was over before")
             end_soak(child, mode)

@@ -170,6 +170,7 @@ def lies_do_not_reach_what_is_accelerated():
         for shape in ("bridge", "routed") if accel.LONG else ("bridge", ):
             with Lab(texts=[APP], shape=shape) as lab:
                 lab.mesh(*accel.accelerate(mode))
+                accel.await_self_test(lab, mode)
                 server = lab.popen("web", PAIR, "serve", 9000, stdin=subprocess.PIPE)
                 check(first_line(server) == "ready", "no server")
                 held = [lab.popen("victim", PAIR, "hold", peers.target(ip, 9000), stdin=subprocess.PIPE) for ip in lab.service("web")["ips"]]

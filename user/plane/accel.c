@@ -56,6 +56,14 @@ bool accel_can(const struct plane *p)
 	return p->sockets && p->prog_fd[PLANE_PROG_SEND] >= 0 && p->iter_fd[PLANE_ITER_STEP_ENDS] >= 0;
 }
 
+static void set_flag(struct plane *p, uint32_t flag, bool on)
+{
+	if (on)
+		__atomic_or_fetch(&p->control->flags, flag, __ATOMIC_RELEASE);
+	else
+		__atomic_and_fetch(&p->control->flags, ~flag, __ATOMIC_RELEASE);
+}
+
 void accel_sync(struct plane *p)
 {
 	struct buf err = { 0 };
@@ -63,14 +71,14 @@ void accel_sync(struct plane *p)
 
 	for (uint32_t i = 0; i < p->pods.enrolled_nr && accel_can(p); i++)
 		wanted |= pod_row_at(p, p->pods.enrolled[i].slot)->accelerate >= MESH_ACCELERATE_AUTO;
+	wanted &= !selftest_refusal(p);
 	if (wanted && links_trace(p, &err)) {
 		log_warn("nothing is accelerated error=%s", err.data ? err.data : "");
 		wanted = false;
 	}
-	if (wanted)
-		__atomic_or_fetch(&p->control->flags, MESH_CONTROL_ACCELERATE, __ATOMIC_RELEASE);
-	else
-		__atomic_and_fetch(&p->control->flags, ~(uint32_t)MESH_CONTROL_ACCELERATE, __ATOMIC_RELEASE);
+	/* Until the self-test is over, connections of pods stay what they are. */
+	set_flag(p, MESH_CONTROL_TRIAL, !selftest_over(p));
+	set_flag(p, MESH_CONTROL_ACCELERATE, wanted);
 	p->accel.due = true;
 	forget_pods(p);
 	buf_release(&err);
@@ -181,6 +189,7 @@ void accel_json(struct json *j, struct plane *p)
 	json_object(j);
 	json_kstr(j, "accelerate", str_of(accelerate_text(p->accel.mode)));
 	json_kbool(j, "loopback", p->accel.loopback);
+	selftest_json(j, p);
 	json_key(j, "workloads");
 	json_array(j);
 	for (uint32_t i = 0; p->snapshot && i < p->pods.nr; i++)

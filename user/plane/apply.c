@@ -307,4 +307,5 @@ void plane_idle(struct plane *p)
 	barrier_kick(p);
 	names_trim(p);
 	accel_idle(p);
+	selftest_idle(p);
 }

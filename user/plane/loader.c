@@ -454,7 +454,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->accel.flow = s->accelerate_flow;
 	p->accel.pod = s->accelerate_pod;
 	p->accel.max = s->max_accelerated;
-	p->lock_fd = p->cgroup_fd = p->conntrack_fd = p->lapse_conn_fd = -1;
+	p->lock_fd = p->cgroup_fd = p->conntrack_fd = p->lapse_conn_fd = p->selftest.fd = -1;
 	p->parser_fd = p->parser.netns_fd = -1;
 	for (uint32_t i = 0; i < PLANE_ITER_NR; i++)
 		p->iter_fd[i] = -1;
@@ -541,6 +541,7 @@ void plane_close(struct plane *p)
 	if (!p)
 		return;
 	barrier_release(p);
+	selftest_release(p);
 	shortcuts_release(p);
 	podscan_release(p);
 	ifaces_release(p);

@@ -15,6 +15,7 @@
  *   parser_net.c  the parser's network namespace and link
  *   flows.c   flow records       status.c  plane_status
  *   accel.c   who is accelerated                           drain.c    nobody any more
+ *   selftest.c  what that means on this kernel           selftest_child.c, selftest_pair.c, selftest_cases.c  measured
  *   shortcuts.c  packets straight from pod to pod        conntrack.c  netfilter's entries
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
  *   ends.c    connections ended by name      health.c, and what health_int.h names: endpoints watched      endpoints.c  and listed
@@ -31,6 +32,7 @@
 #include "plane/netns.h"
 #include "plane/parser_net.h"
 #include "plane/plane.h"
+#include "plane/selftest.h"
 
 /* Every map, in the order of pinning. */
 #define PLANE_MAPS(X)                  \
@@ -290,6 +292,18 @@ struct access_change {
 	uint32_t nr, cap, written;
 };
 
+/* Whether acceleration is what it is meant to be here. */
+enum selftest_state { SELFTEST_WAITS, SELFTEST_RUNS, SELFTEST_PASSED, SELFTEST_REFUSED };
+struct selftest {
+	enum selftest_state state;
+	uint32_t slot;				   /* of its pod row, 0: not enrolled */
+	uint32_t slow;				   /* times that the machine was too busy for it */
+	int fd;					   /* to the child; -1: there is none */
+	uint64_t cookie, began_ms, next_ms, ms;	   /* next: not before */
+	char text[SEMANTIC_NR][SELFTEST_TEXT_LEN]; /* as in struct selftest_report */
+	char why[160];				   /* it has not passed */
+};
+
 struct plane {
 	char *cgroup, *pin, *node_name; /* owned */
 	uint32_t max_services, max_endpoints, max_pods, max_flows, closed_nr, max_conns, max_pod_conns, max_workloads;
@@ -360,6 +374,7 @@ struct plane {
 		uint32_t waiting;		  /* control->waiting when ends were last looked after */
 		bool due;			  /* there is, or may be, more to do */
 	} accel;
+	struct selftest selftest;
 };
 
 /* Grows *items (elements of `size` bytes) so that nr + 1 fit. */
@@ -602,6 +617,17 @@ bool accel_can(const struct plane *p); /* this kernel has what it takes, and the
 void accel_sync(struct plane *p);
 /* Takes ends out that send nothing, and puts those in that no link sees. */
 void accel_idle(struct plane *p);
+
+/* ---- selftest.c ---- */
+/* Begins it, when something is to be accelerated and it was not run yet. */
+void selftest_idle(struct plane *p);
+/* Takes what the child says. */
+void selftest_event(struct plane *p);
+bool selftest_over(const struct plane *p);
+const char *selftest_refusal(
+	const struct plane *p); /* why nothing is accelerated on this kernel; NULL: it may be, so far */
+void selftest_json(struct json *j, const struct plane *p);
+void selftest_release(struct plane *p);
 
 /* ---- drain.c ---- */
 #define ACCEL_ITER_PIN "iter_ends"

@@ -563,6 +563,7 @@ void plane_pods_event(struct plane *p)
 
 	events |= nodelinks_event(p);
 	shortcuts_event(p);
+	selftest_event(p);
 	if (drain(p->barrier.event_fd)) {
 		reap(p);
 		barrier_kick(p);

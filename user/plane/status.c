@@ -184,6 +184,12 @@ static void limits_json(struct json *j, struct plane *p)
 		json_str(j, STR("this kernel has not both tracepoint sock_send_length (6.3) and bpf_sock_destroy "
 				"(6.5): nothing "
 				"is accelerated"));
+	if (selftest_refusal(p)) {
+		buf_printf(&text, "nothing is accelerated on this kernel: the self-test failed at %s",
+			   selftest_refusal(p));
+		json_str(j, (struct str){ text.data, (uint32_t)text.len });
+		buf_clear(&text);
+	}
 	for (uint32_t i = 0; i < p->ifaces.nr; i++)
 		if (p->ifaces.items[i].how == TC_CLSACT) {
 			json_str(j, STR("this kernel has no tcx links (6.6): programs at interfaces are filters, which "

@@ -354,7 +354,7 @@ static void print_value(struct buf *out, const struct ynode *value, uint32_t ind
 /* An object as "key: value" lines, what is in it indented. */
 static void print_tree(struct buf *out, const struct ynode *map, uint32_t indent, bool wide)
 {
-	static const char *const wide_only[] = { "counters", "limits", "programs" };
+	static const char *const wide_only[] = { "counters", "limits", "programs", "semantics" };
 
 	for (uint32_t i = 0; i < map->nr; i++) {
 		struct str key = map->items[2 * i]->scalar;

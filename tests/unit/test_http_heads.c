@@ -175,6 +175,8 @@ TEST(targets)
 		  "GET / HTTP/1.1\r\nHost: svc.default.svc.cluster.local\r\nx-forwarded-proto: http\r\n\r\n");
 	CHECK_STR(sent(&b, "GET / HTTP/1.1\r\nHost: a:80\r\n\r\n", (struct http_forward){ .mirrored = true }),
 		  "GET / HTTP/1.1\r\nHost: a-shadow:80\r\nx-forwarded-proto: http\r\nConnection: close\r\n\r\n");
+	CHECK_STR(sent(&b, "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", (struct http_forward){ .mirrored = true }),
+		  "GET / HTTP/1.1\r\nHost: [::1]:80\r\nx-forwarded-proto: http\r\nConnection: close\r\n\r\n");
 	bench_end(&b);
 }
 

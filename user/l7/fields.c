@@ -96,7 +96,7 @@ static bool own_field(const struct http_place *place, struct str name)
 static void write_authority(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 			    const struct mesh_http_rewrite *w, bool mirrored, struct buf *out)
 {
-	struct str a = head_str(rq->p, rq->head->authority), name;
+	struct str a = head_str(rq->p, rq->head->authority), name, rest;
 
 	if (w && w->authority.nr)
 		a = http_text(place->image, w->authority);
@@ -104,13 +104,14 @@ static void write_authority(const struct http_place *place, const struct http_re
 		a = http_text(place->image, c->cluster->host); /* HTTP/1.0 without one */
 	buf_add(out, "Host: ", 6);
 	name = mirrored ? authority_name(a) : a;
+	rest = str_sub(a, name.len, a.len);
 	buf_str(out, name);
-	if (mirrored) {
+	/* An address in brackets is no name that could end otherwise. */
+	if (mirrored && name.len && name.p[0] != '[') {
 		buf_str(out, STR("-shadow"));
-		if (a.len > name.len && a.p[name.len] == '.')
-			name.len++;
-		buf_str(out, str_sub(a, name.len, a.len));
+		rest = rest.len && rest.p[0] == '.' ? str_sub(rest, 1, rest.len) : rest;
 	}
+	buf_str(out, rest);
 	buf_add(out, "\r\n", 2);
 }
 

@@ -44,7 +44,7 @@ static bool check_cluster(struct check *k, const struct mesh_http_cluster *c)
 {
 	const struct mesh_http_endpoint *e = check_array(k, c->endpoints, sizeof(*e), 8, "endpoints");
 
-	if (k->failed || !check_text(k, c->name, CHECK_ANY, "cluster") || !check_text(k, c->host, CHECK_ANY, "host"))
+	if (k->failed || !check_text(k, c->name, CHECK_ANY, "cluster") || !check_text(k, c->host, CHECK_HOST, "host"))
 		return false;
 	if (c->lb > MESH_LB_MAGLEV || c->hash > MESH_HASH_QUERY || c->hash_has_ttl > 1 || c->outlier > 1 ||
 	    c->max_ejection_percent > 100 || c->min_health_percent > 100 || c->broken > 1)

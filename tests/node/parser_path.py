@@ -25,6 +25,7 @@ RIVAL = """
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: rival, labels: {app: rival}}, spec: {serviceAccountName: rival, containers: [{name: c}]}}
 """
+FAR = "{apiVersion: v1, kind: Pod, metadata: {name: far, labels: {app: far}}, spec: {containers: [{name: c}]}}"
 NO_RIVALS = """
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -95,14 +96,28 @@ for line in sys.stdin:
         if verb == "open":
             held[name] = socket.create_connection((words[0], int(words[1])), 4)
             print("ok", flush=True)
-        elif verb == "close":
-            held.pop(name).close()
-            print("ok", flush=True)
+        elif verb == "bulk":
+            held[name].sendall(b"x" * int(words[0]))
+            held[name].shutdown(socket.SHUT_WR)
+            print(held[name].recv(64).decode(), flush=True)
         else:
             held[name].sendall(" ".join(words).encode() + b"\n")
             print(held[name].recv(65536).decode().strip() or "EOF", flush=True)
     except OSError as e:
         print(errno.errorcode.get(e.errno, "timeout"), flush=True)
+"""
+
+# Says how much it was sent.
+SINK = r"""
+import socket
+with socket.create_server(("::", 9000), family=socket.AF_INET6, dualstack_ipv6=True) as l:
+    print("ready", flush=True)
+    while True:
+        s, size = l.accept()[0], 0
+        while data := s.recv(1 << 20):
+            size += len(data)
+        s.sendall(str(size).encode())
+        s.close()
 """
 
 
@@ -151,8 +166,9 @@ class Node(Lines):
     def run(self, *command):
         return subprocess.run(self.enter(*command), check=True, capture_output=True, text=True, timeout=60).stdout
 
-    def up(self, pretend="-", listeners=2):
-        ends = [f"{ip}|8080" for pod in self.lab.pods() if pod["workload"] == "web" for ip in pod["ips"]]
+    def up(self, pretend="-", listeners=2, ends=None):
+        """A parser for the pods of web, or for these ends."""
+        ends = ends or [f"{ip}|8080" for pod in web_pods(self.lab) for ip in pod["ips"]]
         script = self.lab.file(PARSER)
         os.chmod(self.lab.folder.name, 0o755)
         os.chmod(script, 0o644)
@@ -165,6 +181,10 @@ class Node(Lines):
         self.process.stdin.close()
         self.process.wait(30)
         self.run(os.path.join(BUILD, "meshd"), *self.options, "--unload")
+
+
+def at_node(lab, *command):
+    return lab.exec("@node", *command)
 
 
 def client_of(lab, pod="client"):
@@ -341,6 +361,32 @@ def routed():
             before = int(node.ask("flows"))
             node.up()
             through(lab, node, before)
+
+
+@test
+def servers_on_another_node():
+    """Legs of pods go there as they are, legs of who comes from outside under the node's address; routers that take less than the parser's
+    link are heard."""
+    near = Lab(texts=[WEB, NODE_PORT], shape="bridge")
+    far = Lab(texts=[FAR], shape="routed", options=["--join", near.name])
+    with far.after(near), Node(near) as node:
+        pod = far.pod("far")
+        sink = far.popen("far", "python3", "-c", SINK)
+        check(sink.stdout.readline() == "ready\n", "no server")
+        node.ask("apply", "closed")
+        node.up(ends=[f"{ip}|9000" for ip in pod["ips"]])
+        link = at_node(far, "ip", "-o", "-4", "route", "get", pod["ips"][0]).split(" dev ")[1].split()[0]
+        at_node(far, "ip", "link", "set", link, "mtu", "1300")
+        with client_of(near, "@outside") as outside, client_of(near) as client:
+            # What the first hears of a way, the kernel remembers for the second.
+            node4, node6 = ((ip, 30080) for ip in near.nodes()[0]["ips"])
+            vip4, vip6 = ((ip, 80) for ip in VIPS)
+            for who, at in ((outside, node4), (client, vip6), (client, vip4), (outside, node6)):
+                check(who.ask("open", at[0], *at) == "ok" and who.ask("say", at[0], "who")[0] == "[", f"{at} is not the parser's")
+                got = who.ask("bulk", at[0], 200000)
+                check(got == "200000", f"of 200000 bytes to {at} the server got {got}")
+        sink.kill()
+        sink.communicate()
 
 
 main()

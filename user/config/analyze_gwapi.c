@@ -69,11 +69,6 @@ void gwapi_parent_analyze(struct build *b, const struct doc *doc, uint32_t at)
 			       STR_ARG(p->name));
 		return;
 	}
-	if (doc->route->kind == ROUTE_HTTP) {
-		report_error(b, doc, p->at, field, STR("a Service as parent is enforced"),
-			     "a parent of kind Gateway is not enforced yet for an HTTPRoute");
-		return;
-	}
 	if (!g) {
 		report_warning(b, doc, p->at, field, NO_HINT,
 			       "Gateway %.*s/%.*s not found: the route has no effect there", STR_ARG(p->ns),
@@ -87,12 +82,17 @@ void gwapi_parent_analyze(struct build *b, const struct doc *doc, uint32_t at)
 		if (here == ATTACH_YES || (best != ATTACH_YES && here > best))
 			best = here;
 		first = here == ATTACH_YES ? gwapi_route(b->world, b->model, g, &g->gw->listeners[i]) : NULL;
-		if (first && first != doc)
+		if (first && first != doc && !g->gw->listeners[i].http)
 			report_warning(b, doc, p->at, field, NO_HINT,
 				       "%.*s %.*s/%.*s comes first for listener \"%.*s\"; the oldest wins",
 				       STR_ARG(first->kind_name), STR_ARG(first->meta.ns), STR_ARG(first->meta.name),
 				       STR_ARG(g->gw->listeners[i].name));
 	}
+	if (best == ATTACH_YES && doc->route->kind == ROUTE_HTTP && !http_route_meets(b->model, g, doc))
+		report_warning(
+			b, doc, p->at, field, NO_HINT,
+			"Gateway %.*s/%.*s: no listener has a host name of the route; the route has no effect there",
+			STR_ARG(p->ns), STR_ARG(p->name));
 	if (best != ATTACH_YES)
 		report_warning(b, doc, p->at, field, NO_HINT, "Gateway %.*s/%.*s: %s; the route has no effect there",
 			       STR_ARG(p->ns), STR_ARG(p->name), attachment_text(best));

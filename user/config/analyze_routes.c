@@ -66,7 +66,8 @@ static void route_parent(struct build *b, const struct doc *doc, uint32_t at)
 		report_warning(b, doc, p->at, field, NO_HINT,
 			       "Service %.*s/%.*s has no port that %.*s can take: the route has no effect there",
 			       STR_ARG(p->ns), STR_ARG(p->name), STR_ARG(doc->kind_name));
-	other = older_route(b->world, doc, p);
+	/* HTTPRoutes of one Service are merged. */
+	other = doc->route->kind == ROUTE_HTTP ? NULL : older_route(b->world, doc, p);
 	if (other)
 		report_warning(b, doc, p->at, field, NO_HINT,
 			       "%.*s %.*s/%.*s comes first for this Service and port; the oldest wins",
@@ -82,6 +83,36 @@ static void route_parent(struct build *b, const struct doc *doc, uint32_t at)
 	}
 }
 
+static void backend(struct build *b, const struct doc *doc, const struct m_backend_ref *to, struct str field)
+{
+	const struct host *h;
+	const struct port *port;
+	const char *bad = backend_bad(b->world, doc, to, &h, &port);
+
+	if (bad)
+		report_warning(b, doc, to->at, field, NO_HINT, "Service %.*s/%.*s: %s; its share of %s",
+			       STR_ARG(to->ns), STR_ARG(to->name), bad,
+			       doc->route->kind == ROUTE_HTTP ? "requests is answered with 500"
+							      : "connections is refused");
+}
+
+static void mirrors(struct build *b, const struct doc *doc, const struct m_http_mirrors *m, uint32_t rule)
+{
+	for (uint32_t i = 0; i < m->nr; i++)
+		backend(b, doc, &m->v[i].backend, FIELD(b, "spec.rules[%u].filters", rule));
+}
+
+/* Nothing in it needs the bytes of requests, so that weights stay in the kernel. */
+static bool per_connection(const struct build *b, const struct doc *doc)
+{
+	const struct str *weights = kvs_get(&doc->meta.annotations, STR(HTTP_WEIGHTS_KEY));
+	const struct m_http_rule *more = doc->route->rules[0].more;
+
+	return doc->route->rule_nr == 1 && more && !more->acts &&
+	       (!more->match_nr || (more->match_nr == 1 && http_match_any(&more->matches[0]))) &&
+	       !(weights ? str_is(*weights, "request") : b->http_per_request);
+}
+
 static void route_backends(struct build *b, const struct doc *doc)
 {
 	for (uint32_t i = 0; i < doc->route->rule_nr; i++) {
@@ -89,18 +120,14 @@ static void route_backends(struct build *b, const struct doc *doc)
 		uint32_t weighted = 0;
 
 		for (uint32_t k = 0; k < r->backend_nr; k++) {
-			const struct m_backend_ref *to = &r->backends[k];
-			const struct host *h;
-			const struct port *port;
-			const char *bad = backend_bad(b->world, doc, to, &h, &port);
-
-			weighted += to->weight > 0;
-			if (bad)
-				report_warning(b, doc, to->at, FIELD(b, "spec.rules[%u].backendRefs[%u]", i, k),
-					       NO_HINT, "Service %.*s/%.*s: %s; its share of connections is refused",
-					       STR_ARG(to->ns), STR_ARG(to->name), bad);
+			weighted += r->backends[k].weight > 0;
+			backend(b, doc, &r->backends[k], FIELD(b, "spec.rules[%u].backendRefs[%u]", i, k));
+			if (r->more)
+				mirrors(b, doc, &r->more->dests[k].mirrors, i);
 		}
-		if (doc->route->kind == ROUTE_HTTP && weighted > 1)
+		if (r->more)
+			mirrors(b, doc, &r->more->mirrors, i);
+		if (weighted > 1 && per_connection(b, doc))
 			report_warning(b, doc, r->at, FIELD(b, "spec.rules[%u]", i), NO_HINT,
 				       "weights of an HTTPRoute are balanced per connection for now, not per request");
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TCP servers of Istio Gateways as hosts. There is no gateway process: what a client dials at a gateway's address is balanced at the
+ * TCP and HTTP servers of Istio Gateways as hosts. There is no gateway process: what a client dials at a gateway's address is balanced at the
  * client, or where it enters the node, to where the gateway would have sent it. One host a gateway and server port; its addresses are
  * those of the Services in front of the gateway's pods that have this port (cluster IPs, external addresses, the node port at every
  * address of the node), and the pods' own; when there is neither, the nodes'. Rule selection as in pilot's gateway listeners: the
@@ -24,20 +24,25 @@ static bool gateway_has(const struct host *h, const struct doc *vs, const struct
 	return false;
 }
 
-/* Hosts of a server: "dns", "namespace/dns", "./dns". */
+/* A host of a server ("dns", "namespace/dns", "./dns"), as far as it is for this VirtualService. */
+static bool server_host(const struct host *h, struct str s, const struct doc *vs, struct str *ret_dns)
+{
+	int slash = str_find(s, '/');
+	struct str ns = slash < 0 ? STR("*") : str_sub(s, 0, (uint32_t)slash);
+
+	*ret_dns = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
+	return str_is(ns, "*") || str_eq(ns, vs->meta.ns) || (str_is(ns, ".") && str_eq(h->ns, vs->meta.ns));
+}
+
 static bool server_takes(const struct world *w, const struct host *h, const struct m_gateway_server *server,
 			 const struct doc *vs)
 {
 	struct arena a = { 0 };
 	bool found = false;
+	struct str dns;
 
 	for (uint32_t i = 0; i < server->hosts.nr && !found; i++) {
-		struct str s = server->hosts.v[i];
-		int slash = str_find(s, '/');
-		struct str ns = slash < 0 ? STR("*") : str_sub(s, 0, (uint32_t)slash);
-		struct str dns = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
-
-		if (!str_is(ns, "*") && !str_eq(ns, vs->meta.ns) && !(str_is(ns, ".") && str_eq(h->ns, vs->meta.ns)))
+		if (!server_host(h, server->hosts.v[i], vs, &dns))
 			continue;
 		for (uint32_t k = 0; k < vs->vs->hosts.nr && !found; k++)
 			found = hosts_overlap(dns, host_full(&a, w, vs->vs->hosts.v[k], vs->meta.ns));
@@ -46,22 +51,55 @@ static bool server_takes(const struct world *w, const struct host *h, const stru
 	return found;
 }
 
+static uint32_t name_add(struct str *v, uint32_t nr, uint32_t max, struct str s)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		if (str_eq(v[i], s))
+			return nr;
+	if (nr < max)
+		v[nr++] = s;
+	return nr;
+}
+
+uint32_t gateway_names(const struct world *w, struct arena *a, const struct host *h, const struct doc *vs,
+		       struct str *ret, uint32_t max)
+{
+	const struct m_istio_gateway *g = h->doc->gateway;
+	struct str dns, name;
+	uint32_t nr = 0;
+
+	for (uint32_t s = 0; s < g->server_nr; s++) {
+		const struct m_gateway_server *server = &g->servers[s];
+
+		for (uint32_t i = 0; i < server->hosts.nr && server->http && server->port == h->ports->number; i++) {
+			if (!server_host(h, server->hosts.v[i], vs, &dns))
+				continue;
+			for (uint32_t k = 0; k < vs->vs->hosts.nr; k++)
+				if (http_names_meet(dns, host_full(a, w, vs->vs->hosts.v[k], vs->meta.ns), &name))
+					nr = name_add(ret, nr, max, name);
+		}
+	}
+	return nr;
+}
+
 /* Gateways look at port and gateway only: source labels and subnets are of clients inside the mesh. */
+bool gateway_match(const struct host *h, const struct doc *vs, const struct m_l4_match *m, uint16_t port)
+{
+	return (!m->port || m->port == port) && (!m->gateways.nr || gateway_has(h, vs, &m->gateways));
+}
+
 static const struct m_rule *bound_rule(const struct host *h, const struct doc *vs, uint16_t port)
 {
 	for (uint32_t i = 0; i < vs->vs->rule_nr; i++) {
 		const struct m_rule *r = &vs->vs->rules[i];
 
-		if (r->http)
+		if (r->http != (h->ports->class == PORT_HTTP))
 			continue;
 		if (!r->match_nr)
 			return r;
-		for (uint32_t k = 0; k < r->match_nr; k++) {
-			const struct m_l4_match *m = &r->matches[k];
-
-			if ((!m->port || m->port == port) && (!m->gateways.nr || gateway_has(h, vs, &m->gateways)))
+		for (uint32_t k = 0; k < r->match_nr; k++)
+			if (gateway_match(h, vs, &r->matches[k], port))
 				return r;
-		}
 	}
 	return NULL;
 }
@@ -82,9 +120,13 @@ bool gateway_serves(const struct world *w, const struct host *h, struct chosen *
 
 	*ret = (struct chosen){ 0 };
 	if (h->doc->kind == KIND_GATEWAY) {
+		if (!h->rule_nr)
+			return false;
 		ret->doc = h->rules[0];
+		ret->http = port->class == PORT_HTTP;
 		return true;
 	}
+	ret->http = port->class == PORT_HTTP;
 	for (int order = 0; order <= RULE_RANK_MAX; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			const struct doc *vs = h->rules[i];
@@ -95,7 +137,7 @@ bool gateway_serves(const struct world *w, const struct host *h, struct chosen *
 			for (uint32_t k = 0; k < h->doc->gateway->server_nr; k++) {
 				const struct m_gateway_server *s = &h->doc->gateway->servers[k];
 
-				takes |= s->port == port->number && server_takes(w, h, s, vs);
+				takes |= s->port == port->number && s->http == ret->http && server_takes(w, h, s, vs);
 			}
 			ret->doc = vs;
 			ret->rule = takes ? bound_rule(h, vs, port->number) : NULL;
@@ -202,9 +244,10 @@ static void add_gateway(struct world *w, const struct model *m, const struct doc
 	};
 	h->name = arena_printf(&w->arena, "gateway:%.*s:%u", STR_ARG(doc->meta.name), (unsigned int)server->port);
 	h->ports = arena_new(&w->arena, struct port);
-	*h->ports = (struct port){
-		.name = server->port_name, .number = (uint16_t)server->port, .proto = MESH_PROTO_TCP, .class = PORT_TCP
-	};
+	*h->ports = (struct port){ .name = server->port_name,
+				   .number = (uint16_t)server->port,
+				   .proto = MESH_PROTO_TCP,
+				   .class = server->http ? PORT_HTTP : PORT_TCP };
 	h->rules = arena_array(&w->arena, w->vs_nr, sizeof(struct doc *));
 	for (uint32_t i = 0; i < w->vs_nr; i++)
 		if (gateway_bound(w, h, w->vss[i]))

@@ -114,19 +114,13 @@ static struct mesh_http_rewrite rewrite_of(struct buf *b, const struct m_http_re
 					   .change = r->change };
 }
 
-static struct mesh_http_redirect redirect_of(struct buf *b, const struct m_http_redirect *r, uint16_t port)
+static struct mesh_http_redirect redirect_of(struct buf *b, const struct m_http_redirect *r)
 {
-	struct mesh_http_redirect out = { .to = rewrite_of(b, &r->to),
-					  .scheme = put_text(b, r->scheme),
-					  .status = r->status,
-					  .port = r->port,
-					  .port_kind = r->port_kind };
-
-	if (port && out.port_kind == MESH_PORT_KEEP) {
-		out.port = port;
-		out.port_kind = MESH_PORT_GIVEN;
-	}
-	return out;
+	return (struct mesh_http_redirect){ .to = rewrite_of(b, &r->to),
+					    .scheme = put_text(b, r->scheme),
+					    .status = r->status,
+					    .port = r->port,
+					    .port_kind = r->port_kind };
 }
 
 static struct mesh_ref put_mirrors(struct buf *b, const struct h_mirror *v, uint32_t nr)
@@ -212,7 +206,7 @@ static struct mesh_ref put_dests(struct buf *b, const struct h_route *r, __u64 *
 		out[i].response = fields_of(b, &d->more->response);
 		out[i].rewrite = dest_rewrite(b, r, &d->more->rewrite);
 		if (d->more->redirect) {
-			struct mesh_http_redirect to = redirect_of(b, d->more->redirect, r->port);
+			struct mesh_http_redirect to = redirect_of(b, d->more->redirect);
 
 			out[i].redirect = put(b, &to, 1, sizeof(to));
 		}
@@ -239,7 +233,7 @@ static void add_rule(struct buf *b, const struct h_route *r, struct mesh_http_ro
 	if (rule->cors)
 		out->cors = cors_of(b, rule->cors);
 	if (rule->action == MESH_HTTP_REDIRECT)
-		out->redirect = redirect_of(b, &rule->redirect, r->port);
+		out->redirect = redirect_of(b, &rule->redirect);
 	out->direct_status = rule->direct_status;
 	out->body = put_text(b, rule->body);
 	out->body_type = put_text(b, rule->body_type);
@@ -247,7 +241,7 @@ static void add_rule(struct buf *b, const struct h_route *r, struct mesh_http_ro
 
 static bool same_but_match(const struct h_route *a, const struct h_route *b)
 {
-	return a->rule == b->rule && str_eq(a->origin, b->origin) && a->port == b->port;
+	return a->rule == b->rule && str_eq(a->origin, b->origin);
 }
 
 /* Matches of one rule stand behind each other, and share everything else. */

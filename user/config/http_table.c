@@ -3,7 +3,9 @@
  * Which rules for requests hold at one row, in order of precedence, with their destinations as one client has them. A row gets a table
  * only where a request's bytes decide or change something; everything else stays in the kernel.
  */
-#include "config/route.h"
+#include <stdlib.h>
+
+#include "config/http_local.h"
 #include "mesh_http.h"
 
 /* ---- tables that are the same ---- */
@@ -15,8 +17,8 @@ static bool mirrors_same(const struct h_mirror *a, uint32_t a_nr, const struct h
 
 static bool routes_same(const struct h_route *a, const struct h_route *b)
 {
-	if (a->rule != b->rule || a->match != b->match || a->dest_nr != b->dest_nr || a->port != b->port ||
-	    !str_eq(a->origin, b->origin) || !mirrors_same(a->mirrors, a->mirror_nr, b->mirrors, b->mirror_nr))
+	if (a->rule != b->rule || a->match != b->match || a->dest_nr != b->dest_nr || !str_eq(a->origin, b->origin) ||
+	    !mirrors_same(a->mirrors, a->mirror_nr, b->mirrors, b->mirror_nr))
 		return false;
 	for (uint32_t i = 0; i < a->dest_nr; i++) {
 		const struct h_dest *x = &a->dests[i], *y = &b->dests[i];
@@ -94,16 +96,6 @@ void http_table_copy(struct arena *keep, const struct h_table *from, const uint3
 
 /* ---- rules of a VirtualService ---- */
 
-/* Where a table is made. */
-struct table_of {
-	struct build *b;
-	struct making *mk;
-	const struct view_row *row;
-	const struct doc *doc;
-	const struct who *who;
-	uint32_t pass; /* destinations that keep the dialled address */
-};
-
 static void vs_mirrors(struct table_of *t, const struct m_http_mirrors *m, struct h_mirror **ret, uint32_t *ret_nr)
 {
 	*ret = arena_array(&t->b->temp, m->nr, sizeof(**ret));
@@ -142,13 +134,20 @@ struct matching {
 	bool all;  /* for every request */
 };
 
-static struct matching rule_matching(const struct m_rule *r, const struct view_row *row, const struct port *port,
-				     const struct who *who)
+/* What needs no bytes of a match holds here. */
+static bool match_here(const struct table_of *t, const struct m_l4_match *m, const struct port *port)
+{
+	if (t->mk->host->kind == HOST_GATEWAY)
+		return gateway_match(t->mk->host, t->doc, m, port->number);
+	return match_l4(m, &t->row->net, port->number, t->who);
+}
+
+static struct matching rule_matching(const struct table_of *t, const struct m_rule *r, const struct port *port)
 {
 	struct matching m = { .some = !r->match_nr, .all = !r->match_nr };
 
 	for (uint32_t i = 0; i < r->match_nr; i++) {
-		if (!match_l4(&r->matches[i], &row->net, port->number, who))
+		if (!match_here(t, &r->matches[i], port))
 			continue;
 		m.some = true;
 		m.all |= http_match_any(&r->more->matches[i]);
@@ -156,22 +155,11 @@ static struct matching rule_matching(const struct m_rule *r, const struct view_r
 	return m;
 }
 
-const struct m_rule *http_rule_open(const struct doc *vs, const struct view_row *row, const struct port *port,
-				    const struct who *who)
-{
-	for (uint32_t i = 0; i < vs->vs->rule_nr; i++) {
-		const struct m_rule *r = &vs->vs->rules[i];
-
-		if (r->http && rule_matching(r, row, port, who).all)
-			return r;
-	}
-	return NULL;
-}
-
 /* The first rule that can hold holds for every request, and does nothing but to choose a destination. */
-static bool vs_is_plain(const struct m_virtual_service *vs, const struct view_row *row, const struct port *port,
-			const struct who *who, bool per_request)
+static bool vs_is_plain(const struct table_of *t, const struct port *port, bool per_request)
 {
+	const struct m_virtual_service *vs = t->doc->vs;
+
 	for (uint32_t i = 0; i < vs->rule_nr; i++) {
 		const struct m_rule *r = &vs->rules[i];
 		struct matching m;
@@ -179,7 +167,7 @@ static bool vs_is_plain(const struct m_virtual_service *vs, const struct view_ro
 
 		if (!r->http)
 			continue;
-		m = rule_matching(r, row, port, who);
+		m = rule_matching(t, r, port);
 		for (uint32_t k = 0; k < r->route_nr; k++)
 			weighted += r->route_nr == 1 || r->routes[k].weight;
 		if (m.some)
@@ -188,30 +176,89 @@ static bool vs_is_plain(const struct m_virtual_service *vs, const struct view_ro
 	return true;
 }
 
+/* More hosts of one VirtualService at one gateway than this are left out. */
+#define HOSTS_MAX 1024
+
+/* The host of a name, appended when there is none. */
+static struct h_host *host_put(struct h_table *table, struct str name, uint32_t *cap)
+{
+	for (uint32_t i = 0; i < table->host_nr; i++)
+		if (str_eq(table->hosts[i].name, name))
+			return &table->hosts[i];
+	GROW(table->hosts, table->host_nr, cap);
+	table->hosts[table->host_nr] = (struct h_host){ .name = name };
+	return &table->hosts[table->host_nr++];
+}
+
+/* The hosts, which were allocated while they were collected, move to where everything else is. */
+static void table_keep(struct table_of *t, struct h_table *table)
+{
+	struct h_host *hosts = arena_array(&t->b->temp, table->host_nr, sizeof(*hosts));
+
+	if (table->host_nr)
+		memcpy(hosts, table->hosts, table->host_nr * sizeof(*hosts));
+	free(table->hosts);
+	table->hosts = hosts;
+}
+
+/* Appends them. */
 static void vs_routes(struct table_of *t, const struct port *port, struct h_host *host)
 {
 	const struct m_virtual_service *vs = t->doc->vs;
-	uint32_t max = 0;
-	bool open = false;
+	const struct h_route *before = host->routes;
+	uint32_t max = host->route_nr;
+	bool open = host->route_nr && !host->routes[host->route_nr - 1].match;
 
 	for (uint32_t i = 0; i < vs->rule_nr; i++)
 		max += vs->rules[i].match_nr + !vs->rules[i].match_nr;
 	host->routes = arena_array(&t->b->temp, max, sizeof(*host->routes));
+	if (host->route_nr)
+		memcpy(host->routes, before, host->route_nr * sizeof(*before));
 	/* Behind one that holds for every request there is nothing. */
 	for (uint32_t i = 0; i < vs->rule_nr && !open; i++) {
 		const struct m_rule *r = &vs->rules[i];
 
 		if (!r->http)
 			continue;
-		open = rule_matching(r, t->row, port, t->who).all;
+		open = rule_matching(t, r, port).all;
 		if (open) {
+			t->open = (struct chosen){ .doc = t->doc, .rule = r, .http = true };
 			vs_route(t, r, NULL, &host->routes[host->route_nr++]);
 			continue;
 		}
 		for (uint32_t k = 0; k < r->match_nr; k++)
-			if (match_l4(&r->matches[k], &t->row->net, port->number, t->who))
+			if (match_here(t, &r->matches[k], port))
 				vs_route(t, r, &r->more->matches[k], &host->routes[host->route_nr++]);
 	}
+}
+
+/*
+ * The hosts of the servers of an Istio Gateway that have the port, each with the rules of all VirtualServices that name it there, the oldest
+ * first.
+ */
+static void vs_servers(struct table_of *t, const struct port *port, struct h_table *table)
+{
+	const struct host *h = t->mk->host;
+	struct str names[HOSTS_MAX];
+	uint32_t cap = 0;
+
+	table->flags = MESH_HTTP_EDGE;
+	for (int order = 0; order <= RULE_RANK_MAX; order++) {
+		for (uint32_t i = 0; i < h->rule_nr; i++) {
+			uint32_t nr = gateway_names(t->b->world, &t->b->temp, h, h->rules[i], names, HOSTS_MAX);
+
+			if (rule_rank(t->b->world, h->rules[i], h, t->who) != order)
+				continue;
+			t->doc = h->rules[i];
+			for (uint32_t k = 0; k < nr; k++)
+				vs_routes(t, port, host_put(table, names[k], &cap));
+		}
+	}
+	if (table->host_nr)
+		qsort(table->hosts, table->host_nr, sizeof(*table->hosts), http_hosts_by_name);
+	table_keep(t, table);
+	if (table->host_nr != 1 || !str_is(table->hosts[0].name, "*"))
+		t->open = (struct chosen){ 0 };
 }
 
 /* ---- rows ---- */
@@ -238,31 +285,56 @@ static const char *row_bad(const struct build *b, const struct view_row *row, co
 	return NULL;
 }
 
-bool http_table_find(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
-		     const struct port *port, const struct who *who)
+static bool table_make(struct table_of *t, const struct chosen *c, const struct port *port, bool per_request,
+		       struct h_table *table)
+{
+	const struct host *h = t->mk->host;
+
+	if (h->kind == HOST_GATEWAY && h->doc->kind == KIND_GATEWAY) {
+		http_routes_listener(t, table);
+		return true;
+	}
+	if (!c->rule)
+		return http_routes_service(t, c, port, per_request, table);
+	t->first = *c;
+	if (h->kind == HOST_GATEWAY) {
+		vs_servers(t, port, table);
+		return true;
+	}
+	if (vs_is_plain(t, port, per_request)) {
+		t->open = *c;
+		return false;
+	}
+	table->host_nr = 1;
+	table->hosts = arena_new(&t->b->temp, struct h_host);
+	table->hosts->name = STR("*");
+	vs_routes(t, port, table->hosts);
+	return true;
+}
+
+bool http_table_find(struct build *b, struct making *mk, struct view_row *row, struct chosen *c,
+		     const struct port *port, const struct who *who, struct chosen *ret_open)
 {
 	struct str weights = annotation(mk, c->doc, HTTP_WEIGHTS_KEY);
 	struct str down = annotation(mk, c->doc, HTTP_DOWN_KEY);
 	struct table_of t = { .b = b, .mk = mk, .row = row, .doc = c->doc, .who = who };
-	struct h_table table = { .host_nr = 1 };
-	struct str field;
+	bool per_request = weights.len ? str_is(weights, "request") : b->http_per_request;
+	struct h_table table = { 0 };
 	const char *bad;
 
-	if (!c->rule ||
-	    vs_is_plain(c->doc->vs, row, port, who, weights.len ? str_is(weights, "request") : b->http_per_request))
-		return false;
-	field = arena_printf(&b->temp, "spec.http[%u]", c->rule->index);
-	bad = row_bad(b, row, port);
-	if (bad) {
-		report_once(b, c->doc, c->rule->at, field, "not enforced yet at port %u of %.*s: %s", row->port,
-			    STR_ARG(mk->host->name), bad);
+	if (!table_make(&t, c, port, per_request, &table)) {
+		*c = t.open;
 		return false;
 	}
-	table.hosts = arena_new(&b->temp, struct h_host);
-	table.hosts->name = STR("*");
-	vs_routes(&t, port, table.hosts);
-	if (t.pass)
-		report_once(b, c->doc, c->rule->at, field,
+	if (t.first.doc)
+		*c = t.first;
+	*ret_open = t.open;
+	bad = row_bad(b, row, port);
+	if (bad)
+		report_once(b, c->doc, rule_place(c), rule_field(b, c), "not enforced yet at port %u of %.*s: %s",
+			    row->port, STR_ARG(mk->host->name), bad);
+	else if (t.pass)
+		report_once(b, c->doc, rule_place(c), rule_field(b, c),
 			    "a destination keeps the original address (PASSTHROUGH or resolution NONE); for rules that "
 			    "need the bytes of requests that is not enforced yet");
 	row->http = table_put(mk, &table);

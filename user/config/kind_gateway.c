@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Istio Gateway: servers of protocol TCP. Everything that needs a request or a handshake to be read is refused
- * by name.
+ * Istio Gateway: servers of protocols TCP and HTTP. Everything else is refused by name.
  */
+#include <strings.h>
+
 #include "config/kind_local.h"
 
 #define NEEDS_L7 "needs a proxy that reads the bytes"
@@ -95,13 +96,19 @@ static const char *host_bad(struct str s)
 	return wildcard_domain_bad(host);
 }
 
+/* HTTP/1. */
+static bool is_http(struct str protocol)
+{
+	return protocol.len == 4 && !strncasecmp(protocol.p, "http", 4);
+}
+
 static void check_protocol(const struct check *c, struct str protocol, uint32_t i)
 {
 	switch (app_protocol_parse(protocol)) {
 	case APP_TCP:
 		return;
 	case APP_UDP:
-		check_fail(c, STR("not enforced yet: a server of protocol UDP"), "TCP is enforced",
+		check_fail(c, STR("not enforced yet: a server of protocol UDP"), "HTTP and TCP are enforced",
 			   "spec.servers[%u].port.protocol", i);
 		return;
 	case APP_UNKNOWN:
@@ -110,8 +117,10 @@ static void check_protocol(const struct check *c, struct str protocol, uint32_t 
 			   i);
 		return;
 	default:
+		if (is_http(protocol))
+			return;
 		check_fail(c, CHECK_TEXT(c, "not enforced yet: a server of protocol %.*s " NEEDS_L7, STR_ARG(protocol)),
-			   "TCP is enforced", "spec.servers[%u].port.protocol", i);
+			   "HTTP and TCP are enforced", "spec.servers[%u].port.protocol", i);
 	}
 }
 
@@ -135,7 +144,8 @@ bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc
 	for (uint32_t i = 0; i < g->server_nr; i++) {
 		const struct raw_server *r = LIST_AT(raw.spec.servers, struct raw_server, i);
 
-		g->servers[i] = (struct m_gateway_server){ r->port.number, r->port.name, r->hosts, r->at };
+		g->servers[i] = (struct m_gateway_server){ r->port.number, r->port.name, r->hosts, r->at,
+							   is_http(r->port.protocol) };
 		check_protocol(&c, r->port.protocol, i);
 		if (r->port.target)
 			check_fail(&c, STR("has no effect on a Gateway"), NULL, "spec.servers[%u].port.targetPort", i);

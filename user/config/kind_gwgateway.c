@@ -361,7 +361,7 @@ static bool is_protocol(struct str s)
 
 static bool needs_bytes(struct str protocol)
 {
-	return str_is(protocol, "HTTP") || str_is(protocol, "HTTPS") || str_is(protocol, "TLS");
+	return str_is(protocol, "HTTPS") || str_is(protocol, "TLS");
 }
 
 static void check_tls(const struct check *c, const struct raw_listener *r, uint32_t i)
@@ -484,17 +484,26 @@ static void fill_listener(const struct check *c, const struct raw_spec *spec, ui
 		l->proto = MESH_PROTO_TCP;
 	if (str_is(r->protocol, "UDP"))
 		l->proto = MESH_PROTO_UDP;
+	if (str_is(r->protocol, "HTTP")) {
+		l->proto = MESH_PROTO_TCP;
+		l->http = true;
+		l->hostname = r->hostname;
+	}
 	l->has_selector = r->allowed.namespaces.selector.at.line;
 	snprintf(path, sizeof(path), "spec.listeners[%u].allowedRoutes.namespaces.selector", i);
 	fill_selector(c, &r->allowed.namespaces.selector, path, &l->selector);
 	snprintf(path, sizeof(path), "spec.listeners[%u].allowedRoutes", i);
-	l->takes = takes_kind(c, &r->allowed, l->proto == MESH_PROTO_UDP ? "UDPRoute" : "TCPRoute", path);
+	l->takes = takes_kind(c, &r->allowed,
+			      l->http			   ? "HTTPRoute"
+			      : l->proto == MESH_PROTO_UDP ? "UDPRoute"
+							   : "TCPRoute",
+			      path);
 	check_listener(c, spec, i);
 	snprintf(path, sizeof(path), "spec.listeners[%u].protocol", i);
 	if (needs_bytes(r->protocol))
 		not_enforced(c, g, path, "a listener of this protocol needs a proxy that reads the bytes");
 	else if (!l->proto)
-		not_enforced(c, g, path, "TCP and UDP are enforced, protocols of others are not");
+		not_enforced(c, g, path, "HTTP, TCP and UDP are enforced, protocols of others are not");
 }
 
 /* ---- addresses ---- */

@@ -6,36 +6,12 @@
  */
 #include <stdio.h>
 
-#include "config/kind_local.h"
-
-#define NEEDS_BYTES "needs the bytes of the request"
+#include "config/kind_gwroutes.h"
 
 struct raw_parent {
 	struct str group, kind, name, ns, section;
 	int64_t port;
 	struct place at, group_at, section_at;
-};
-
-struct raw_backend {
-	struct str group, kind, name, ns;
-	int64_t port, weight;
-	struct place at, weight_at;
-};
-
-struct raw_path {
-	uint32_t type;
-	struct str value;
-	struct place value_at;
-};
-
-struct raw_match {
-	struct raw_path path;
-};
-
-struct raw_rule {
-	struct str name;
-	struct list backends, matches;
-	struct place at, name_at;
 };
 
 struct raw_route_spec {
@@ -50,8 +26,6 @@ struct raw_route {
 };
 
 static const char *const default_gateway_names[] = { "All", "None", NULL };
-static const char *const path_types[] = { "Exact", "PathPrefix", "RegularExpression", NULL };
-enum { PATH_EXACT = 1, PATH_PREFIX, PATH_REGEX };
 
 static const struct field parent_fields[] = {
 	F_STR("group", struct raw_parent, group, .place_offset = offsetof(struct raw_parent, group_at)),
@@ -70,49 +44,13 @@ static const struct schema parent_schema = {
 	.place_offset_plus1 = offsetof(struct raw_parent, at) + 1,
 };
 
-#define BACKEND_FIELDS                                                                                               \
-	F_STR("group", struct raw_backend, group), F_STR("kind", struct raw_backend, kind, .flags = FIELD_NONEMPTY), \
-		F_STR("name", struct raw_backend, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),                   \
-		F_STR("namespace", struct raw_backend, ns, .flags = FIELD_NONEMPTY),                                 \
-		F_INT("port", struct raw_backend, port, 1, 65535),                                                   \
-		F_INT("weight", struct raw_backend, weight, 0, 1000000,                                              \
-		      .place_offset = offsetof(struct raw_backend, weight_at))
-
-static const struct field backend_fields[] = { BACKEND_FIELDS, F_END };
+static const struct field backend_fields[] = { BACKEND_FIELDS, BACKEND_WEIGHT, F_END };
 static const struct schema backend_schema = {
 	.name = "BackendRef",
 	.size = sizeof(struct raw_backend),
 	.fields = backend_fields,
 	.place_offset_plus1 = offsetof(struct raw_backend, at) + 1,
 };
-
-static const struct field http_backend_fields[] = { BACKEND_FIELDS, F_REFUSED("filters", NEEDS_BYTES), F_END };
-static const struct schema http_backend_schema = {
-	.name = "HTTPBackendRef",
-	.size = sizeof(struct raw_backend),
-	.fields = http_backend_fields,
-	.place_offset_plus1 = offsetof(struct raw_backend, at) + 1,
-};
-
-static const struct field path_fields[] = {
-	F_ENUM("type", struct raw_path, type, path_types),
-	F_STR("value", struct raw_path, value, .place_offset = offsetof(struct raw_path, value_at)),
-	F_END,
-};
-static const struct schema path_schema = { .name = "HTTPPathMatch",
-					   .size = sizeof(struct raw_path),
-					   .fields = path_fields };
-
-static const struct field match_fields[] = {
-	F_OBJECT("path", struct raw_match, path, path_schema),
-	F_REFUSED("headers", NEEDS_BYTES),
-	F_REFUSED("queryParams", NEEDS_BYTES),
-	F_REFUSED("method", NEEDS_BYTES),
-	F_END,
-};
-static const struct schema match_schema = { .name = "HTTPRouteMatch",
-					    .size = sizeof(struct raw_match),
-					    .fields = match_fields };
 
 static const struct field l4_rule_fields[] = {
 	F_STR("name", struct raw_rule, name, .place_offset = offsetof(struct raw_rule, name_at)),
@@ -124,23 +62,6 @@ static const struct schema l4_rule_schema = {
 	.name = "RouteRule",
 	.size = sizeof(struct raw_rule),
 	.fields = l4_rule_fields,
-	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
-};
-
-static const struct field http_rule_fields[] = {
-	F_STR("name", struct raw_rule, name, .place_offset = offsetof(struct raw_rule, name_at)),
-	F_LIST("matches", struct raw_rule, matches, match_schema, .max = 64),
-	F_LIST("backendRefs", struct raw_rule, backends, http_backend_schema, .max = 16),
-	F_REFUSED("filters", NEEDS_BYTES),
-	F_REFUSED("timeouts", "timeouts of requests need their bytes"),
-	F_REFUSED("retry", "retries of requests need their bytes"),
-	F_REFUSED("sessionPersistence", NEEDS_BYTES),
-	F_END,
-};
-static const struct schema http_rule_schema = {
-	.name = "HTTPRouteRule",
-	.size = sizeof(struct raw_rule),
-	.fields = http_rule_fields,
 	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
 };
 
@@ -277,59 +198,51 @@ static void fill_parents(const struct check *c, struct raw_route_spec *spec, str
 	check_same_parents(c, &spec->parents);
 }
 
+void gwroute_backend_fill(const struct check *c, const struct raw_backend *r, const char *path,
+			  struct m_backend_ref *to)
+{
+	struct str kind = r->kind.len ? r->kind : STR("Service");
+
+	check_ref(c, path, r->group, kind, r->name, r->ns);
+	if (!is_core(r->group) || !str_is(kind, "Service"))
+		check_fail(c,
+			   CHECK_TEXT(c, "a backend of kind %.*s%s%.*s is not enforced yet", STR_ARG(kind),
+				      r->group.len ? "." : "", STR_ARG(r->group)),
+			   "group \"\" and kind Service are enforced", check_has(c, "%s.kind", path) ? "%s.kind" : "%s",
+			   path);
+	else if (!r->port)
+		check_fail(c, STR("is required for a Service"), NULL, "%s.port", path);
+	*to = (struct m_backend_ref){
+		.name = r->name,
+		.ns = r->ns.len ? r->ns : c->ns,
+		.port = r->port,
+		.weight = r->weight_at.line ? r->weight : 1,
+		.at = r->at,
+	};
+}
+
 static void fill_backends(const struct check *c, const struct raw_rule *raw, const char *base,
 			  struct m_route_rule *rule)
 {
 	rule->backends = arena_array(c->d->arena, raw->backends.nr, sizeof(*rule->backends));
 	rule->backend_nr = raw->backends.nr;
 	for (uint32_t i = 0; i < raw->backends.nr; i++) {
-		const struct raw_backend *r = LIST_AT(raw->backends, struct raw_backend, i);
-		struct str kind = r->kind.len ? r->kind : STR("Service");
 		char path[96];
 
 		snprintf(path, sizeof(path), "%s.backendRefs[%u]", base, i);
-		check_ref(c, path, r->group, kind, r->name, r->ns);
-		if (!is_core(r->group) || !str_is(kind, "Service"))
-			check_fail(c,
-				   CHECK_TEXT(c, "a backend of kind %.*s%s%.*s is not enforced yet", STR_ARG(kind),
-					      r->group.len ? "." : "", STR_ARG(r->group)),
-				   "group \"\" and kind Service are enforced",
-				   check_has(c, "%s.kind", path) ? "%s.kind" : "%s", path);
-		else if (!r->port)
-			check_fail(c, STR("is required for a Service"), NULL, "%s.port", path);
-		rule->backends[i] = (struct m_backend_ref){
-			.name = r->name,
-			.ns = r->ns.len ? r->ns : c->ns,
-			.port = r->port,
-			.weight = r->weight_at.line ? r->weight : 1,
-			.at = r->at,
-		};
-	}
-}
-
-/* A path match that takes every request is no match; every other one is refused. */
-static void check_matches(const struct check *c, const struct list *matches, const char *base)
-{
-	for (uint32_t i = 0; i < matches->nr; i++) {
-		const struct raw_path *p = &LIST_AT(*matches, struct raw_match, i)->path;
-		bool absolute = !p->value_at.line || (p->value.len && p->value.p[0] == '/');
-
-		if (p->type != PATH_REGEX && !absolute)
-			check_fail(c, STR("must begin with \"/\""), NULL, "%s.matches[%u].path.value", base, i);
-		else if (p->type == PATH_EXACT || p->type == PATH_REGEX || (p->value_at.line && !str_is(p->value, "/")))
-			check_fail(c, STR("not enforced yet: " NEEDS_BYTES),
-				   "only PathPrefix \"/\", which takes every request", "%s.matches[%u].path", base, i);
+		gwroute_backend_fill(c, LIST_AT(raw->backends, struct raw_backend, i), path, &rule->backends[i]);
 	}
 }
 
 static void fill_rules(const struct check *c, const struct list *rules, bool http, struct m_route *route)
 {
+	size_t size = http ? http_rule_schema.size : sizeof(struct raw_rule);
 	uint32_t matches = 0;
 
 	route->rules = arena_array(c->d->arena, rules->nr, sizeof(*route->rules));
 	route->rule_nr = rules->nr;
 	for (uint32_t i = 0; i < rules->nr; i++) {
-		const struct raw_rule *r = LIST_AT(*rules, struct raw_rule, i);
+		const struct raw_rule *r = (const struct raw_rule *)((const char *)rules->v + i * size);
 		const char *bad = r->name_at.line ? dns_subdomain_bad(r->name) : NULL;
 		char base[32];
 
@@ -342,15 +255,8 @@ static void fill_rules(const struct check *c, const struct list *rules, bool htt
 				check_fail(c, CHECK_TEXT(c, "duplicate rule name \"%.*s\"", STR_ARG(r->name)), NULL,
 					   "%s.name", base);
 		fill_backends(c, r, base, &route->rules[i]);
-		if (!http)
-			continue;
-		if (!r->backends.nr && !check_has(c, "%s.filters", base))
-			check_fail(c,
-				   STR("a rule without backends answers requests with an error, which needs their "
-				       "bytes; not enforced yet"),
-				   NULL, "%s.backendRefs", base);
-		matches += r->matches.nr;
-		check_matches(c, &r->matches, base);
+		if (http)
+			matches += httproute_rule_fill(c, r, base, &route->rules[i]);
 	}
 	if (matches > 128)
 		check_fail(c, STR("all rules together may have at most 128 matches"), NULL, "spec.rules");
@@ -367,14 +273,33 @@ static void check_hostnames(const struct check *c, const struct strs *hostnames,
 	}
 	/* With a Service as parent the address that was dialled chooses the route, upstream too. */
 	if (hostnames->nr && services)
-		check_warn(c, STR("host names have no effect when the parent is a Service"), NULL, "spec.hostnames");
+		check_warn(c, STR("host names have no effect when the parents are Services"), NULL, "spec.hostnames");
+}
+
+static bool takes_all(const struct m_route_rule *r)
+{
+	bool all = !r->more || !r->more->match_nr;
+
+	for (uint32_t i = 0; !all && i < r->more->match_nr; i++)
+		all = http_match_any(&r->more->matches[i]);
+	return all;
+}
+
+/* It has no condition, and one before it has none either: rules with conditions go before both. */
+static bool takes_nothing(const struct m_route *route, uint32_t at)
+{
+	bool taken = false;
+
+	for (uint32_t i = 0; i < at; i++)
+		taken |= takes_all(&route->rules[i]);
+	return taken && takes_all(&route->rules[at]);
 }
 
 static bool decode_route(struct decode *d, const struct ynode *root, struct doc *doc, enum route_kind kind)
 {
 	struct raw_route raw = { 0 };
 	struct m_route *route = arena_new(d->arena, struct m_route);
-	bool http = kind == ROUTE_HTTP, services = false;
+	bool http = kind == ROUTE_HTTP, services = true;
 	uint32_t before = d->errors;
 	struct check c;
 
@@ -384,21 +309,19 @@ static bool decode_route(struct decode *d, const struct ynode *root, struct doc 
 	route->kind = kind;
 	fill_parents(&c, &raw.spec, route);
 	fill_rules(&c, &raw.spec.rules, http, route);
+	if (http && !route->rule_nr)
+		httproute_default(d->arena, route, doc->meta.name_at);
 	for (uint32_t i = 0; i < route->parent_nr; i++)
-		services |= !route->parents[i].gateway;
+		services &= !route->parents[i].gateway;
 	check_hostnames(&c, &raw.spec.hostnames, services);
-	if (http && !raw.spec.rules.nr)
-		check_fail(&c,
-			   STR("a route without rules answers requests with an error, which needs their bytes; not "
-			       "enforced yet"),
-			   NULL, "spec.rules");
 	/* v1alpha2 allowed sixteen. */
 	if (!http && raw.spec.rules.nr > 1 && str_ends(doc->api_version, STR("/v1")))
 		check_fail(&c, STR("must have exactly one rule"), NULL, "spec.rules");
-	/* Whatever tells rules apart was refused: the first takes everything. */
+	route->hostnames = raw.spec.hostnames;
 	for (uint32_t i = 1; i < raw.spec.rules.nr && d->errors == before; i++)
-		check_warn(&c, STR("this rule is never reached: an earlier one takes everything"), NULL,
-			   "spec.rules[%u]", i);
+		if (takes_nothing(route, i))
+			check_warn(&c, STR("this rule is never reached: an earlier one takes everything"), NULL,
+				   "spec.rules[%u]", i);
 	return d->errors == before;
 }
 

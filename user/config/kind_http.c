@@ -204,6 +204,23 @@ void http_replacement_check(const struct check *c, struct str regex, struct str 
 	buf_release(&err);
 }
 
+struct str http_joined(const struct check *c, const struct strs *list, const char *(*bad)(struct str), const char *base)
+{
+	struct buf text = { 0 };
+	struct str s;
+
+	for (uint32_t i = 0; i < list->nr; i++) {
+		const char *why = str_is(list->v[i], "*") ? NULL : bad(list->v[i]);
+
+		if (why)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(list->v[i]), why), NULL, "%s[%u]", base, i);
+		buf_printf(&text, "%s%.*s", i ? "," : "", STR_ARG(list->v[i]));
+	}
+	s = arena_str(c->d->arena, (struct str){ text.data, (uint32_t)text.len });
+	buf_release(&text);
+	return s;
+}
+
 void http_regex_quote(struct buf *out, struct str s)
 {
 	for (uint32_t i = 0; i < s.len; i++)

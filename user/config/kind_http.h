@@ -28,6 +28,9 @@ bool http_rule_acts(const struct m_http_rule *r, uint32_t dest_nr);
 bool http_regex_check(const struct check *c, struct str regex, const char *path);
 /* The same of what its matches are replaced by; the expression is in order. */
 void http_replacement_check(const struct check *c, struct str regex, struct str with, const char *path);
+/* A list as a header has it, its items checked unless they are "*". */
+struct str http_joined(const struct check *c, const struct strs *list, const char *(*bad)(struct str),
+		       const char *base);
 /* A text that stands for itself in a regular expression. */
 void http_regex_quote(struct buf *out, struct str s);
 

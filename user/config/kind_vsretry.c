@@ -202,24 +202,6 @@ static const struct field cors_fields[] = {
 };
 const struct schema cors_schema = { .name = "CorsPolicy", .size = sizeof(struct raw_cors), .fields = cors_fields };
 
-static struct str joined(const struct check *c, const struct strs *list, const char *(*bad)(struct str),
-			 const char *base)
-{
-	struct buf text = { 0 };
-	struct str s;
-
-	for (uint32_t i = 0; i < list->nr; i++) {
-		const char *why = str_is(list->v[i], "*") ? NULL : bad(list->v[i]);
-
-		if (why)
-			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(list->v[i]), why), NULL, "%s[%u]", base, i);
-		buf_printf(&text, "%s%.*s", i ? "," : "", STR_ARG(list->v[i]));
-	}
-	s = arena_str(c->d->arena, (struct str){ text.data, (uint32_t)text.len });
-	buf_release(&text);
-	return s;
-}
-
 /* A text that takes "*" takes every origin, as Envoy has it. */
 static void fill_origins(const struct check *c, const struct raw_cors *raw, const char *base, struct m_http_cors *cors)
 {
@@ -250,11 +232,11 @@ const struct m_http_cors *http_cors_fill(const struct check *c, const struct raw
 	cors = arena_new(c->d->arena, struct m_http_cors);
 	fill_origins(c, raw, base, cors);
 	snprintf(path, sizeof(path), "%s.allowMethods", base);
-	cors->methods = joined(c, &raw->methods, http_method_bad, path);
+	cors->methods = http_joined(c, &raw->methods, http_method_bad, path);
 	snprintf(path, sizeof(path), "%s.allowHeaders", base);
-	cors->headers = joined(c, &raw->headers, http_name_bad, path);
+	cors->headers = http_joined(c, &raw->headers, http_name_bad, path);
 	snprintf(path, sizeof(path), "%s.exposeHeaders", base);
-	cors->exposed = joined(c, &raw->exposed, http_name_bad, path);
+	cors->exposed = http_joined(c, &raw->exposed, http_name_bad, path);
 	cors->credentials = raw->credentials;
 	cors->forward_unmatched = raw->preflights != 3;
 	cors->has_max_age = raw->max_age_at.line;

@@ -21,7 +21,7 @@ enum kind {
 	KIND_SERVICE_ENTRY,
 	KIND_WORKLOAD_ENTRY,
 	KIND_WORKLOAD_GROUP,
-	KIND_ISTIO_GATEWAY, /* protocol TCP only */
+	KIND_ISTIO_GATEWAY, /* protocols TCP and HTTP */
 	KIND_SIDECAR,
 	KIND_GATEWAY_CLASS, /* of the Gateway API, as are the next three */
 	KIND_GATEWAY,
@@ -360,6 +360,7 @@ struct m_gateway_server {
 	struct str port_name;
 	struct strs hosts;
 	struct place at;
+	bool http; /* protocol HTTP, else TCP */
 };
 
 struct m_istio_gateway {
@@ -399,8 +400,10 @@ enum route_from { ROUTES_SAME, ROUTES_ALL, ROUTES_SELECTED };
 struct m_listener {
 	struct str name;
 	uint16_t port;
-	uint8_t proto; /* 0: needs bytes */
-	bool takes;    /* routes of its protocol's kind */
+	uint8_t proto;	     /* 0: a protocol that is not enforced */
+	bool http;	     /* protocol HTTP */
+	struct str hostname; /* of http; empty: every one */
+	bool takes;	     /* routes of its protocol's kind */
 	bool has_selector;
 	enum route_from from;
 	struct m_selector selector; /* of namespaces */
@@ -443,6 +446,7 @@ struct m_route_rule {
 	struct str name;
 	struct m_backend_ref *backends;
 	uint32_t backend_nr;
+	const struct m_http_rule *more; /* of an HTTPRoute, whose matches are in it; NULL: of another kind */
 	struct place at;
 };
 
@@ -454,6 +458,7 @@ struct m_route {
 	uint32_t parent_nr;
 	struct m_route_rule *rules;
 	uint32_t rule_nr;
+	struct strs hostnames;
 };
 
 struct m_grant_from {

@@ -346,7 +346,6 @@ struct h_route {
 	struct h_dest *dests;
 	struct h_mirror *mirrors;
 	uint32_t dest_nr, mirror_nr;
-	uint16_t port; /* that redirects without one lead to; 0: as the rule says */
 };
 
 struct h_host {

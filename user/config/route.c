@@ -82,7 +82,7 @@ bool route_takes(const struct doc *doc, const struct host *h, uint16_t port)
 	return false;
 }
 
-static bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h, uint16_t port)
+bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h, uint16_t port)
 {
 	return doc->kind == KIND_ROUTE && doc->route->kind == kind && doc->route->rule_nr && route_takes(doc, h, port);
 }

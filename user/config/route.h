@@ -7,7 +7,8 @@
 
 struct chosen {
 	const struct doc *doc;	   /* VirtualService or route */
-	const struct m_rule *rule; /* of a VirtualService; NULL: a route, whose first rule holds */
+	const struct m_rule *rule; /* of a VirtualService; NULL: a route */
+	uint32_t route_rule;	   /* of a route: which of its rules */
 	bool http;		   /* from http: or an HTTPRoute */
 	bool hides_http;	   /* an http: rule holds for the same port, whose protocol is not declared */
 };
@@ -27,15 +28,23 @@ bool route_takes(const struct doc *doc, const struct host *h, uint16_t port);
 /* A VirtualService names this gateway, and one of its hosts is one of the gateway's. */
 bool gateway_bound(const struct world *w, const struct host *h, const struct doc *vs);
 
+/* Path and place of a rule in its document. */
+struct str rule_field(struct build *b, const struct chosen *c);
+struct place rule_place(const struct chosen *c);
 /*
- * Routes each request by the rules that were chosen, where one of them needs its bytes: sets row->http, and row->fail_open. False: the
- * destinations of c->rule are all there is.
+ * Routes each request by the rules that were chosen, where one of them needs its bytes: sets row->http and row->fail_open, *c is the first
+ * of them, and *ret_open the first that has no condition (doc NULL: there is none). False: the destinations of *c are all there is.
  */
-bool http_table_find(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
-		     const struct port *port, const struct who *who);
-/* The first rule of such a table that has no condition; NULL: there is none. */
-const struct m_rule *http_rule_open(const struct doc *vs, const struct view_row *row, const struct port *port,
-				    const struct who *who);
+bool http_table_find(struct build *b, struct making *mk, struct view_row *row, struct chosen *c,
+		     const struct port *port, const struct who *who, struct chosen *ret_open);
+/* A route of this kind that is for this port of this Service. */
+bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h, uint16_t port);
+
+/* The conditions of a match that need no bytes, at a server of an Istio Gateway with this port. */
+bool gateway_match(const struct host *h, const struct doc *vs, const struct m_l4_match *m, uint16_t port);
+/* The names that a VirtualService and the gateway's servers of protocol HTTP at its port have in common; their number. Texts are in `a`. */
+uint32_t gateway_names(const struct world *w, struct arena *a, const struct host *h, const struct doc *vs,
+		       struct str *ret, uint32_t max);
 
 /* ---- Gateways of the Gateway API (gwapi.c) ---- */
 
@@ -45,6 +54,12 @@ bool gwapi_ours(const struct model *m, const struct doc *gateway);
 enum attachment { ATTACH_YES, ATTACH_ELSEWHERE, ATTACH_KIND, ATTACH_NAMESPACE };
 enum attachment gwapi_attaches(const struct model *m, const struct doc *gateway, const struct m_listener *l,
 			       const struct doc *route, const struct m_parent_ref *p);
+bool gwapi_attached(const struct model *m, const struct doc *gateway, const struct m_listener *l,
+		    const struct doc *route);
+/* The names that two names with wildcards have in common; false: none. */
+bool http_names_meet(struct str a, struct str b, struct str *ret);
+/* An HTTPRoute has a host name in common with a listener that it attaches to. */
+bool http_route_meets(const struct model *m, const struct doc *gateway, const struct doc *route);
 /* The route that has a listener, NULL: none does. */
 const struct doc *gwapi_route(const struct world *w, const struct model *m, const struct doc *gateway,
 			      const struct m_listener *l);

@@ -221,6 +221,20 @@ static void cond_vs(struct finding *f, struct conds *c, const struct doc *doc)
 	}
 }
 
+static void cond_backend(const struct world *w, struct conds *c, const struct m_backend_ref *to)
+{
+	const struct host *d = host_service(w, to->ns, to->name);
+
+	if (d)
+		cond_dest(c, w, d->name);
+}
+
+static void cond_mirrors(const struct world *w, struct conds *c, const struct m_http_mirrors *m)
+{
+	for (uint32_t i = 0; i < m->nr; i++)
+		cond_backend(w, c, &m->v[i].backend);
+}
+
 static void cond_route(struct finding *f, struct conds *c, const struct host *h, const struct doc *doc)
 {
 	const struct world *w = f->b->world;
@@ -229,13 +243,15 @@ static void cond_route(struct finding *f, struct conds *c, const struct host *h,
 	if (!str_eq(doc->meta.ns, h->ns) || h->rule_nr > 1)
 		cond_ns(c, doc->meta.ns);
 	for (uint32_t i = 0; i < doc->route->rule_nr; i++) {
-		for (uint32_t k = 0; k < doc->route->rules[i].backend_nr; k++) {
-			const struct m_backend_ref *to = &doc->route->rules[i].backends[k];
-			const struct host *d = host_service(w, to->ns, to->name);
+		const struct m_route_rule *r = &doc->route->rules[i];
 
-			if (d)
-				cond_dest(c, w, d->name);
+		for (uint32_t k = 0; k < r->backend_nr; k++) {
+			cond_backend(w, c, &r->backends[k]);
+			if (r->more)
+				cond_mirrors(w, c, &r->more->dests[k].mirrors);
 		}
+		if (r->more)
+			cond_mirrors(w, c, &r->more->mirrors);
 	}
 }
 

@@ -157,12 +157,24 @@ uint32_t view_destination(struct build *b, struct making *mk, const struct view_
 	return spec_of(b, mk, full, number, to->subset, &spec);
 }
 
+struct str rule_field(struct build *b, const struct chosen *c)
+{
+	if (!c->rule)
+		return arena_printf(&b->temp, "spec.rules[%u]", c->route_rule);
+	return arena_printf(&b->temp, "spec.%s[%u]", c->rule->http ? "http" : "tcp", c->rule->index);
+}
+
+struct place rule_place(const struct chosen *c)
+{
+	return c->rule ? c->rule->at : c->doc->route->rules[c->route_rule].at;
+}
+
 static void virtual_service(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
 			    const struct who *who)
 {
 	const struct m_rule *r = c->rule;
 	uint32_t pass = 0;
-	struct str field = arena_printf(&b->temp, "spec.%s[%u]", r->http ? "http" : "tcp", r->index);
+	struct str field = rule_field(b, c);
 
 	row->origin = origin_of(mk, c->doc, field, r->at);
 	for (uint32_t i = 0; i < r->route_nr; i++) {
@@ -243,10 +255,11 @@ uint32_t view_backend(struct build *b, struct making *mk, const struct view_row 
 static void gateway_route(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
 			  const struct who *who)
 {
-	const struct m_route_rule *r = &c->doc->route->rules[0];
+	const struct m_route_rule *r = &c->doc->route->rules[c->route_rule];
+	struct str field = rule_field(b, c);
 	uint32_t pass = 0;
 
-	row->origin = origin_of(mk, c->doc, STR("spec.rules[0]"), r->at);
+	row->origin = origin_of(mk, c->doc, field, r->at);
 	for (uint32_t i = 0; i < r->backend_nr; i++) {
 		const struct m_backend_ref *to = &r->backends[i];
 
@@ -256,10 +269,10 @@ static void gateway_route(struct build *b, struct making *mk, struct view_row *r
 	if (pass && pass == row->dest_nr)
 		row->state = VIEW_PASS;
 	else if (pass)
-		report_once(b, c->doc, r->at, STR("spec.rules[0]"),
+		report_once(b, c->doc, r->at, field,
 			    "some of the weighted backends keep the original address (PASSTHROUGH) "
 			    "and others do not; that is not enforced yet");
-	if (!row->dest_nr)
+	if (!row->dest_nr && !row->http)
 		making_note(b, mk, "port %u: %.*s %.*s/%.*s has no backend with a weight, connections are refused",
 			    row->port, STR_ARG(c->doc->kind_name), STR_ARG(c->doc->meta.ns),
 			    STR_ARG(c->doc->meta.name));
@@ -331,14 +344,13 @@ static const struct host *holder(const struct build *b, const struct host *asked
  * Where connections go to that nobody can look into: as the rule says that has no condition, else to the service itself. A rule that
  * answers by itself leads nowhere.
  */
-static void without_parser(struct build *b, struct making *mk, struct view_row *row, const struct chosen *c,
-			   const struct port *port, const struct who *who)
+static void without_parser(struct build *b, struct making *mk, struct view_row *row, const struct chosen *first,
+			   const struct chosen *open, const struct port *port, const struct who *who)
 {
-	struct chosen open = { .doc = c->doc, .rule = http_rule_open(c->doc, row, port, who), .http = true };
-	struct str field = arena_printf(&b->temp, "spec.http[%u]", c->rule->index);
-
-	if (open.rule)
-		virtual_service(b, mk, row, &open, who);
+	if (open->rule)
+		virtual_service(b, mk, row, open, who);
+	else if (open->doc)
+		gateway_route(b, mk, row, open, who);
 	else if (mk->host->kind != HOST_GATEWAY)
 		own_default(b, mk, row, port, who);
 	if (row->state == VIEW_PASS) {
@@ -346,7 +358,7 @@ static void without_parser(struct build *b, struct making *mk, struct view_row *
 		mk->dest_nr = row->dest;
 		row->dest_nr = 0;
 	}
-	row->origin = origin_of(mk, c->doc, field, c->rule->at);
+	row->origin = first->doc ? origin_of(mk, first->doc, rule_field(b, first), rule_place(first)) : 0;
 }
 
 static void row_resolve(struct build *b, struct making *mk, struct view_row *row, const struct front *f,
@@ -356,7 +368,7 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 	const struct port *port = front_port(h, f);
 	struct who asks = h->kind == HOST_GATEWAY ? (struct who){ .ns = h->client_ns } : *who;
 	const struct host *first;
-	struct chosen c;
+	struct chosen c, open;
 	uint32_t nonzero;
 
 	row->dest = mk->dest_nr;
@@ -389,8 +401,8 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 			own_default(b, mk, row, port, &asks);
 		return;
 	}
-	if (c.http && http_table_find(b, mk, row, &c, port, &asks)) {
-		without_parser(b, mk, row, &c, port, &asks);
+	if (c.http && http_table_find(b, mk, row, &c, port, &asks, &open)) {
+		without_parser(b, mk, row, &c, &open, port, &asks);
 		return;
 	}
 	if (c.rule)

@@ -123,6 +123,9 @@ class Firewalled(accel.Node):
     def __enter__(self):
         super().__enter__()
         self.run("@node", accel.need("nft", "nftables"), RULES % FORBIDDEN)
+        # Longer than any test takes, so that entries can be counted.
+        self.run("@node", "sysctl", "-qw", *(f"net.netfilter.nf_conntrack_tcp_timeout_{state}=600" for state in (
+            "fin_wait", "close_wait", "last_ack", "time_wait", "close")))
         return self
 
 
@@ -151,7 +154,8 @@ def what_the_firewall_forbids_stays_forbidden():
 
 
 def tracked(mode, connections):
-    """Entries of the node's connection tracking after so many connections, and some that talk long enough to be redirected."""
+    """Entries of the node's connection tracking after so many connections, and some that talk long enough to be redirected: all, and those
+    that have not seen an end."""
     with Firewalled(mode) as node:
         pairs.serve(node)
         held = [pairs.hold(node, "client") for _ in range(10)]
@@ -163,15 +167,20 @@ def tracked(mode, connections):
         done = node.load("client", [peers.target(node.to("server"), 8000)], "--count", str(connections))
         check(done["connections"] == connections and not done["failures"], f"{mode}: {done}")
         check(invalid(node) == 0, f"{mode}: {invalid(node)} packets were invalid")
-        return int(node.run("@node", accel.need("conntrack", "conntrack"), "-C").split()[-1])
+        conntrack = accel.need("conntrack", "conntrack")
+        open_still = node.run("@node", conntrack, "-L", "-p", "tcp", "--state", "ESTABLISHED")
+        return int(node.run("@node", conntrack, "-C").split()[-1]), len(open_still.splitlines())
 
 
 @test
 def no_more_connections_are_tracked_than_without_a_mesh():
     connections = 10000 if accel.LONG else 1000
     seen = {mode: tracked(mode, connections) for mode in ("plain", *accel.mesh_modes())}
-    check(seen["plain"] >= connections, f"the node's firewall tracks: {seen}")
-    check(max(seen.values()) == seen["plain"], f"entries: {seen}")
+    print(f"entries, and those without an end: {seen}")
+    # Ports that the kernel chose twice share an entry: some tens more or less of thousands.
+    plain, _ = seen["plain"]
+    check(plain >= 0.7 * connections, f"the node's firewall tracks: {seen}")
+    check(all(nr <= plain + connections // 50 and not open_still for nr, open_still in seen.values()), f"entries: {seen}")
 
 
 main()

@@ -238,6 +238,64 @@ def inside_a_pod_too_where_the_setting_says_so():
             wait_for("its ends stay counted", lambda: not workload(node)["accelerated"])
 
 
+POLICY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: default}
+spec: {selector: {matchLabels: {app: server}}, action: DENY, rules: [{to: [{operation: {ports: ["%d"]}}]}]}
+""" % PORT
+
+
+@test
+def a_policy_that_comes_cuts_what_goes_past_tcp():
+    need_sockets()
+    with accel.Node("auto", "--on-policy-change", "cut") as node:
+        serve(node)
+        talks = [Talk(node, six=six) for six in (False, True)]
+        for talk in talks:
+            talk("rr", 200, 1000)
+        check(all(f["path"] == "redirect" for f in node.flows_to("server")), "not all go past TCP")
+        node.apply(texts=[POLICY])
+        for talk in talks:
+            talk.begin("rr", 1, 1000)
+            check(talk.child.wait(10) != 0, "the connection goes on")
+        flows = node.flows_to("server")
+        check([(f["reason"], f["policy"]) for f in flows] == 2 * [("cut", "default/nobody")], f"{flows}")
+        wait_for("ends stay", lambda: not workload(node)["accelerated"])
+
+
+TCP_MEM = "/proc/sys/net/ipv4/tcp_mem"
+
+
+@test
+def where_tcp_is_short_of_memory_all_goes_by_it():
+    need_sockets()
+    if not accel.LONG:
+        raise Skip("changes net.ipv4.tcp_mem of the machine for a moment: only with TULLE_TEST_LONG=1")
+    with accel.shared("auto") as node:
+        serve(node)
+        talk, idle = Talk(node), Talk(node)
+        talk("rr", 200, 1000)
+        idle("send", 200000) # whose answer nobody reads
+        with open(TCP_MEM, encoding="ascii") as f:
+            before = f.read()
+        least, _, most = before.split()
+        with open("/proc/net/sockstat", encoding="ascii") as f:
+            pages = next(int(line.split()[-1]) for line in f if line.startswith("TCP:"))
+        try:
+            with open(TCP_MEM, "w", encoding="ascii") as f:
+                f.write(f"{min(int(least), pages)} {pages} {most}")
+            was = past(node)
+            talk("rr", 200, 1000)
+            check(past(node) == was, f"{past(node) - was} bytes went past TCP while its memory was short")
+            check(node.status()["plane"]["counters"]["redirect"].get("memory_pressure"), "the reason is counted")
+        finally:
+            with open(TCP_MEM, "w", encoding="ascii") as f:
+                f.write(before)
+        talk("rr", 200, 1000)
+        check(past(node) > was, "never again past TCP")
+
+
 @test
 def no_byte_is_lost_when_meshd_dies_and_comes_again():
     need_sockets()

@@ -28,6 +28,8 @@
 
 enum { DIED = 255, NO_SANDBOX = 254 };
 
+static const struct sandbox sandbox = { .uid = 64999, .gid = 64998, .memory = 32 << 20 };
+
 /* What `fn` returned inside: 0, an errno, or DIED. */
 static int inside(int (*fn)(void))
 {
@@ -38,7 +40,7 @@ static int inside(int (*fn)(void))
 		struct buf err = { 0 };
 		bool partly;
 
-		if (sandbox_enter(64999, 64998, &partly, &err)) {
+		if (sandbox_enter(&sandbox, &partly, &err)) {
 			fprintf(stderr, "%s\n", err.data);
 			_exit(NO_SANDBOX);
 		}
@@ -91,6 +93,16 @@ static int threads(void)
 		return rc;
 	pthread_join(t, NULL);
 	return done ? 0 : ENOMEM;
+}
+
+static int fills_memory(void)
+{
+	return malloc(40 << 20) ? 0 : errno;
+}
+
+TEST(memory)
+{
+	CHECK_INT(inside(fills_memory), ENOMEM);
 }
 
 TEST(what_it_needs)
@@ -313,7 +325,7 @@ TEST(seen_from_outside)
 
 		dup2(ready[1], 2);
 		dup2(end[0], 0);
-		if (sandbox_enter(64999, 64998, &partly, &err) || partly == root || write(2, "x", 1) < 0)
+		if (sandbox_enter(&sandbox, &partly, &err) || partly == root || write(2, "x", 1) < 0)
 			_exit(1);
 		_exit(read(0, &c, 1) < 0);
 	}

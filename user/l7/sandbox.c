@@ -71,12 +71,14 @@ static int drop_capabilities(struct buf *err)
 	return 0;
 }
 
-static int set_limits(struct buf *err)
+static int set_limits(uint64_t memory, struct buf *err)
 {
-	struct rlimit none = { 0, 0 }, files;
+	struct rlimit none = { 0, 0 }, data = { memory, memory }, files;
 
 	if (setrlimit(RLIMIT_CORE, &none) || getrlimit(RLIMIT_NOFILE, &files))
 		return fail(err, "set limits");
+	if (memory && setrlimit(RLIMIT_DATA, &data))
+		return fail(err, "limit memory");
 	files.rlim_cur = files.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &files) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return fail(err, "set limits");
@@ -224,7 +226,7 @@ static int filter_calls(struct buf *err)
 	return fail(err, "load a filter of system calls");
 }
 
-int sandbox_enter(uid_t uid, gid_t gid, bool *ret_partly, struct buf *err)
+int sandbox_enter(const struct sandbox *s, bool *ret_partly, struct buf *err)
 {
 	int rc = 0;
 
@@ -234,12 +236,12 @@ int sandbox_enter(uid_t uid, gid_t gid, bool *ret_partly, struct buf *err)
 	if (!*ret_partly) {
 		rc = empty_root(err);
 		if (!rc)
-			rc = drop_ids(uid, gid, err);
+			rc = drop_ids(s->uid, s->gid, err);
 	}
 	if (!rc)
 		rc = drop_capabilities(err);
 	if (!rc)
-		rc = set_limits(err);
+		rc = set_limits(s->memory, err);
 	if (!rc && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		rc = fail(err, "give up new privileges");
 	return rc ? rc : filter_calls(err);

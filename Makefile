@@ -143,6 +143,8 @@ $(O)/meshl7 $(O)/tests/unit/test_sandbox: PKG_LIBS += $(L7_LIBS)
 # Parts of user/plane that need neither root nor libbpf.
 $(O)/tests/unit/test_settings: $(O)/user/plane/settings.o
 $(O)/tests/unit/test_journal: $(O)/user/plane/journal.o
+$(O)/tests/unit/test_parser_metrics: $(O)/user/plane/parser_metrics.o
+$(O)/tests/unit/test_parser_rules: $(O)/user/plane/parser_rules.o
 $(O)/tests/unit/test_probe: $(O)/user/plane/probe.o
 $(O)/tests/unit/test_shares: $(O)/user/plane/shares.o
 $(O)/tests/unit/test_rules: $(patsubst %,$(O)/user/plane/%.o,rules rules_files rules_journal rulesdir journal)

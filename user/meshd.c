@@ -15,6 +15,7 @@
 #include "plane/control.h"
 #include "plane/health.h"
 #include "plane/notify.h"
+#include "plane/parser.h"
 #include "plane/plane.h"
 #include "plane/prepare.h"
 #include "plane/rules.h"
@@ -28,6 +29,7 @@ struct meshd {
 	struct loop *loop;
 	struct plane *plane;
 	struct health *health;
+	struct parser *parser;
 	struct rules *rules;
 	struct watch *watch;
 	struct control *control;
@@ -45,14 +47,17 @@ static void tell_status(struct meshd *m)
 static void on_signal(void *data, int signo)
 {
 	struct meshd *m = data;
+	int status;
+	pid_t pid;
 
 	if (signo == SIGCHLD) {
-		/* As process 1 of a container, orphans are ours. */
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
+		/* As process 1 of a container, orphans are ours too. */
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			parser_child(m->parser, pid, status);
 	} else if (signo == SIGHUP) {
 		log_info("reading the rules directory again");
 		rules_reread(m->rules);
+		parser_reopen(m->parser);
 	} else {
 		log_info("ending, the data path goes on signal=%d", signo);
 		loop_stop(m->loop);
@@ -118,6 +123,8 @@ static int start(struct meshd *m, struct buf *err)
 		rc = plane_open(s, &m->plane, err);
 	if (!rc)
 		rc = rules_new(s, m->plane, &m->rules, err);
+	if (!rc)
+		rc = parser_new(m->loop, s, m->plane, &m->parser, err);
 	if (rc)
 		return rc;
 	m->health = health_new(m->loop, s, m->plane);
@@ -128,7 +135,7 @@ static int start(struct meshd *m, struct buf *err)
 			return -errno;
 	}
 	rules_start(m->rules);
-	m->verbs = (struct verbs){ s, m->plane, m->rules, loop_now_ms() };
+	m->verbs = (struct verbs){ s, m->plane, m->rules, m->parser, loop_now_ms() };
 	rc = control_new(m->loop, s->socket, s->socket_group, verbs_answer, &m->verbs, &m->control, err);
 	if (rc)
 		return rc;
@@ -151,6 +158,7 @@ static void stop(struct meshd *m)
 		loop_io_del(m->pods);
 	rules_free(m->rules);
 	health_free(m->health);
+	parser_free(m->parser);
 	if (m->plane)
 		plane_close(m->plane);
 	loop_free(m->loop);
@@ -205,6 +213,8 @@ int main(int argc, char **argv)
 		log_set_level(level);
 	if (m.settings.unload) {
 		rc = plane_unload(&m.settings, &text) ? 1 : 0;
+		if (!rc)
+			parser_unload(&m.settings);
 		if (rc)
 			log_err("cannot unload: %s", text.len ? text.data : "unknown error");
 		else

@@ -94,6 +94,8 @@ static void add_verb(struct buf *b, const struct verb *v)
 		buf_printf(b, "\t\twords='");
 		add_kinds(b);
 		buf_printf(b, "'\n");
+	} else if (v->run == verb_parser) {
+		buf_printf(b, "\t\twords='restart'\n");
 	} else if (v->run == verb_completion) {
 		buf_printf(b, "\t\twords='bash'\n");
 	} else if (v->run == verb_help) {

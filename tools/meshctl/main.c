@@ -30,6 +30,8 @@ const struct verb verbs[] = {
 	{ "endpoints", "[HOST]", "how the endpoints of services fare, and why", FLAG(OUTPUT), "wide|json", 0,
 	  verb_endpoints },
 	{ "status", "", "state of meshd and of the data path", FLAG(OUTPUT), "wide|json", 0, verb_status },
+	{ "metrics", "", "what meshl7 has counted, as Prometheus reads it", 0, NULL, 0, verb_metrics },
+	{ "parser", "restart", "let a new process of meshl7 take over", 0, NULL, 0, verb_parser },
 	{ "version", "", "versions of meshctl and of meshd", FLAG(OUTPUT), "json", 0, verb_version },
 	{ "completion", "bash", "print the completion script of a shell", 0, NULL, 0, verb_completion },
 	{ "help", "[VERB]", "print help", 0, NULL, 0, verb_help },

@@ -89,6 +89,8 @@ int verb_get(struct args *a);
 int verb_explain(struct args *a);
 int verb_flows(struct args *a);
 int verb_endpoints(struct args *a);
+int verb_parser(struct args *a);
+int verb_metrics(struct args *a);
 int verb_status(struct args *a);
 int verb_version(struct args *a);
 int verb_completion(struct args *a);

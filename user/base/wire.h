@@ -15,6 +15,8 @@
  *   EXPLAIN               "source", "destination" ("host:port"), "protocol" (tcp|udp)
  *   FLOWS                 "workload", "service", "state", "live": 1
  *   ENDPOINTS             "name" of a host; without it all
+ *   PARSER                "name": restart
+ *   METRICS               nothing
  * Parts of a reply: "exit": decimal exit code (0 done, 1 refused or not found, 2 usage, 3 internal), "out": bytes for standard
  * output, "err": bytes for standard error. The daemon renders; meshctl only carries.
  * A journal record (WIRE_JOURNAL): R "put:<kind>/<namespace>/<name>": text of one document; R "del:<kind>/<namespace>/<name>";
@@ -45,6 +47,8 @@ enum wire_type {
 	WIRE_FLOWS = 7,
 	WIRE_STATUS = 8,
 	WIRE_ENDPOINTS = 9,
+	WIRE_PARSER = 10,
+	WIRE_METRICS = 11,
 	WIRE_JOURNAL = 100, /* a record of the journal file */
 };
 

@@ -202,6 +202,9 @@ static int apply_once(struct plane *p, struct snapshot *s, struct plane_applied 
 
 	if (!rc)
 		rc = write_all(&a);
+	/* No row leads to meshl7 before it knows what the row means. */
+	if (!rc && p->meshl7)
+		rc = parser_rules(p->meshl7, s, a.epoch, err);
 	/* An epoch that no reader can have met is used again. */
 	if ((rc && !a.rows.written && !a.pods_written && !a.access.written) ||
 	    (!rc && !a.rows.nr && !a.pod_nr && !a.access.nr))

@@ -32,7 +32,7 @@ int netns_id(int fd, struct netns_id *ret); /* 0 or -errno */
 bool netns_is_ours(int fd, uint64_t userns_dev, uint64_t userns_ino);
 /* own_fd: the calling thread's network namespace. 0 or -errno. Ends the process should the way back be barred. */
 int netns_query(int own_fd, int fd, struct netns_facts *ret);
-/* Calls fn inside of the namespace, and returns what it does, or -errno where there is no way in. fn must be short, and not fork. */
+/* Calls fn inside of the namespace, and returns what it does, or -errno where there is no way in. fn must be short; what it starts stays in there. */
 int netns_call(int own_fd, int fd, int (*fn)(void *data), void *data);
 void netns_facts_release(struct netns_facts *f);
 

@@ -367,6 +367,7 @@ struct plane {
 	struct ring_buffer *offers; /* of mesh_offers; NULL: nobody makes any */
 	int conntrack_fd;
 	struct health *health; /* NULL: nobody watches */
+	struct parser *meshl7; /* NULL: nobody looks into HTTP */
 	struct {
 		enum accelerate mode; /* of pods that nothing else is said of */
 		bool loopback;
@@ -656,6 +657,11 @@ void health_rules(struct health *h);
 /* ---- checks.c ---- */
 /* What the last active check of an endpoint said; NULL: nobody checks it. */
 const char *check_result(const struct health *h, uint32_t backend);
+
+/* ---- parser.c ---- */
+/* Gives meshl7 the rules of what is about to be live as `epoch`, and waits a little until they hold. 0; or -errno with a sentence: it
+ * refuses them, and goes on by those before. That it is down, or slow, is no error. */
+int parser_rules(struct parser *p, const struct snapshot *s, uint64_t epoch, struct buf *err);
 
 /* ---- links.c ---- */
 #define PLANE_PATH_LEN 4096

@@ -18,6 +18,7 @@
 #include "base/diag.h"
 #include "base/log.h"
 #include "config/yaml.h"
+#include "mesh_l7.h"
 
 #define CONFIG_DEFAULT "/etc/tulle/meshd.yaml"
 #define CONFIG_MAX (1u << 20)
@@ -31,6 +32,7 @@ enum option_type {
 	OPTION_OUTBOUND,
 	OPTION_CHANGE,
 	OPTION_REMOVAL,
+	OPTION_LOG_FORMAT,
 	OPTION_ACCELERATE, /* enum accelerate */
 	OPTION_FLAG,	   /* takes no value; command line only */
 	OPTION_TYPE_NR,
@@ -38,10 +40,9 @@ enum option_type {
 
 /* Of settings that are one of two words: what they are when true, and when false. */
 static const char *const words_of[OPTION_TYPE_NR][2] = {
-	[OPTION_SWITCH] = { "on", "off" },
-	[OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
-	[OPTION_CHANGE] = { "cut", "keep" },
-	[OPTION_REMOVAL] = { "reset", "keep" },
+	[OPTION_SWITCH] = { "on", "off" },	  [OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
+	[OPTION_CHANGE] = { "cut", "keep" },	  [OPTION_REMOVAL] = { "reset", "keep" },
+	[OPTION_LOG_FORMAT] = { "json", "text" },
 };
 
 struct option_row {
@@ -113,6 +114,14 @@ static const struct option_row options[] = {
 	  "on or off: packets of established connections between pods of the node go straight from link to link", 0, 0, false },
 	{ "node-interfaces", OPTION_TEXT, AT(node_interfaces), "auto",
 	  "the node's links to the outside: names with commas between them; auto: those of default routes; none", 1, 1024, false },
+	{ "parser", OPTION_SWITCH, AT(parser), "off", "on or off: meshl7, which routes HTTP request by request", 0, 0, false },
+	{ "parser-user", OPTION_TEXT, AT(parser_user), PARSER_USER, "who meshl7 is, by name or number; 64999 where there is no tulle-l7",
+	  1, 256, false },
+	{ "parser-workers", OPTION_NUMBER, AT(parser_workers), "0", "threads of meshl7; 0: one for each CPU", 0, MESH_L7_WORKERS_MAX,
+	  false },
+	{ "parser-memory", OPTION_NUMBER, AT(parser_memory), "1024", "MiB of memory that meshl7 may have; 0: any", 0, 1048576, false },
+	{ "access-log", OPTION_PATH, AT(access_log), "", "file or FIFO that meshl7 logs requests to; empty: none", 0, 0, false },
+	{ "access-log-format", OPTION_LOG_FORMAT, AT(access_log_json), "text", "text, as Istio has it by default, or json", 0, 0, false },
 	{ "log-level", OPTION_LEVEL, AT(log_level), "info", "err, warn, info or debug", 1, 0, false },
 	{ "unload", OPTION_FLAG, AT(unload), NULL, "remove the data path and everything else meshd made in the kernel, and exit",
 	  0, 0, true },

@@ -6,6 +6,8 @@
 #include "base/str.h"
 #include "config/snapshot.h"
 
+#define PARSER_USER "tulle-l7"
+
 struct settings {
 	/* Defaults in comments; key and flag are the name with '-' for '_'. */
 	char *config;		/* --config only: /etc/tulle/meshd.yaml, may be absent unless given */
@@ -43,6 +45,12 @@ struct settings {
 	uint32_t max_accelerated;     /* sockets: 16384 */
 	bool shortcut;		      /* packets straight from pod to pod of the node: on */
 	char *node_interfaces;	      /* links to the outside, by name, "auto": those of default routes; "none": auto */
+	bool parser;		      /* HTTP is routed by request: off */
+	char *parser_user;	      /* PARSER_USER, or an id where nobody has that name */
+	uint32_t parser_workers;      /* 0: one for each CPU */
+	uint32_t parser_memory;	      /* MiB of its own: 1024; 0: any */
+	char *access_log;	      /* file or FIFO; "": none */
+	bool access_log_json;	      /* access-log-format: json; text */
 	char *log_level;	      /* info */
 	bool unload, version, help;   /* flags only */
 };

@@ -202,7 +202,8 @@ static verb_fn verb_find(uint16_t type)
 		[WIRE_DELETE] = verb_delete,	   [WIRE_GET] = verb_get,
 		[WIRE_DIFF] = verb_diff,	   [WIRE_EXPLAIN] = verb_explain,
 		[WIRE_FLOWS] = verb_flows,	   [WIRE_STATUS] = verb_status,
-		[WIRE_ENDPOINTS] = verb_endpoints,
+		[WIRE_ENDPOINTS] = verb_endpoints, [WIRE_PARSER] = verb_parser,
+		[WIRE_METRICS] = verb_metrics,
 	};
 
 	return type < sizeof(verbs) / sizeof(*verbs) ? verbs[type] : NULL;

@@ -4,6 +4,7 @@
 #define PLANE_VERBS_H
 
 #include "base/wire.h"
+#include "plane/parser.h"
 #include "plane/plane.h"
 #include "plane/rules.h"
 
@@ -11,7 +12,8 @@ struct verbs {
 	const struct settings *settings; /* all borrowed */
 	struct plane *plane;
 	struct rules *rules;
-	uint64_t started_ms; /* CLOCK_MONOTONIC */
+	struct parser *parser; /* NULL: there is none */
+	uint64_t started_ms;   /* CLOCK_MONOTONIC */
 };
 
 /* Takes any bytes for a body; `reply` is empty and gets a whole frame. A control_fn (plane/control.h), with a struct verbs. */

@@ -31,6 +31,8 @@ int verb_diff(struct verbs *v, const struct request *q, struct reply *r);
 int verb_get(struct verbs *v, const struct request *q, struct reply *r);
 int verb_flows(struct verbs *v, const struct request *q, struct reply *r);
 int verb_endpoints(struct verbs *v, const struct request *q, struct reply *r);
+int verb_parser(struct verbs *v, const struct request *q, struct reply *r);
+int verb_metrics(struct verbs *v, const struct request *q, struct reply *r);
 int verb_status(struct verbs *v, const struct request *q, struct reply *r);
 
 /* "error: ..." on standard error; returns `code`. */

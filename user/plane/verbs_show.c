@@ -224,6 +224,8 @@ static void status_json(struct verbs *v, struct buf *out)
 	rules_status(v->rules, &j);
 	json_key(&j, "plane");
 	plane_status(v->plane, &j);
+	json_key(&j, "parser");
+	parser_json(v->parser, &j);
 	json_object_end(&j);
 	buf_add(out, "\n", 1);
 }

@@ -12,6 +12,8 @@ import time
 
 BUILD = os.environ.get("TULLE_BUILD", "build")
 WAIT = 10
+# meshl7 in place of workers in the harness; where a test shortens waits, it is the workers all the same.
+PROGRAM = os.environ.get("TULLE_L7_PROGRAM") and os.path.abspath(os.environ["TULLE_L7_PROGRAM"])
 
 
 def free_port():
@@ -39,8 +41,12 @@ class Hand:
         self.folder = tempfile.TemporaryDirectory(prefix="tulle-l7-")
         self.path = os.path.join(self.folder.name, "rules")
         self.write(rules)
-        self.process = subprocess.Popen([os.path.join(BUILD, "tests/l7/hand"), str(self.port), self.path, *options],
+        program = [] if options or not PROGRAM else ["--meshl7", PROGRAM]
+        self.process = subprocess.Popen([os.path.join(BUILD, "tests/l7/hand"), str(self.port), self.path, *options, *program],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        self.pid = self.process.pid
+        if program:
+            self.pid = int(self.process.stdout.readline().split()[1])
         line = self.process.stdout.readline()
         assert line == "ready\n", line
 
@@ -61,11 +67,11 @@ class Hand:
         return {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", self.say("counts"))}
 
     def memory_kb(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
 
     def cpu_ticks(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
             fields = f.read().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 

@@ -183,8 +183,8 @@ struct worker {
 	struct iobuf_pool bufs;
 	struct buf text; /* where heads are written */
 	struct ruleset *rules;
-	uint32_t gen; /* of `rules` */
-	uint64_t now_ms;
+	uint32_t gen;		 /* of `rules` */
+	uint64_t now_us, now_ms; /* when the events at hand were there */
 	uint64_t random[2];
 	uint32_t head_ms, body_ms, idle_ms;
 	bool draining, counted, logged;

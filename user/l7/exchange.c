@@ -38,7 +38,7 @@ void exchange_begin(struct conn *c)
 	head_begin(&x->rh, HEAD_REQUEST, &limits);
 	x->rb.done = true;
 	if (w->logged || w->counted)
-		x->begin_us = worker_us();
+		x->begin_us = w->now_us;
 	stats_add(&w->counts->active, 1);
 }
 

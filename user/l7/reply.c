@@ -107,8 +107,7 @@ static void final(struct exchange *x, uint32_t len)
 	attempt_result(x, x->ah.status, false);
 	x->status = x->ah.status;
 	x->detail = "via_upstream";
-	if (x->begin_us)
-		x->answer_us = worker_us();
+	x->answer_us = w->now_us;
 	x->keep = exchange_may_keep(x) && !tunnel && !(unknown && !x->rh.minor);
 	write_head(x, unknown && x->rh.minor);
 	iobuf_consume(&w->bufs, &x->u->s.in, len);

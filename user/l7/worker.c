@@ -36,17 +36,12 @@ struct workers {
 
 /* ---- time and chance ---- */
 
-static uint64_t now_us(void)
+uint64_t worker_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000;
-}
-
-uint64_t worker_us(void)
-{
-	return now_us();
 }
 
 /* xoroshiro128+ (Blackman, Vigna). */
@@ -222,10 +217,11 @@ static void reap(struct worker *w)
 static void turn(struct worker *w)
 {
 	struct epoll_event events[EVENTS_MAX];
-	int wait = w->again ? 0 : timers_wait(&w->timers, now_us() / 1000);
+	int wait = w->again ? 0 : timers_wait(&w->timers, worker_us() / 1000);
 	int n = epoll_wait(w->epoll, events, EVENTS_MAX, wait);
 
-	w->now_ms = now_us() / 1000;
+	w->now_us = worker_us();
+	w->now_ms = w->now_us / 1000;
 	w->logged = access_log_wanted(&w->shared->log);
 	for (int i = 0; i < n; i++)
 		event(w, events[i].data.ptr, events[i].events);
@@ -295,7 +291,8 @@ static int prepare(struct workers *ws, uint32_t index, int listener)
 	w->stats = stats_new(shared->stats ? &shared->stats->workers[index] : NULL);
 	w->counts = stats_worker(w->stats);
 	w->log = access_log_new(&shared->log, w->stats);
-	w->now_ms = now_us() / 1000;
+	w->now_us = worker_us();
+	w->now_ms = w->now_us / 1000;
 	w->epoll = epoll_create1(EPOLL_CLOEXEC);
 	w->wake = (struct sock){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .kind = SOCK_WAKE };
 	if (w->epoll < 0 || w->wake.fd < 0 || getrandom(w->random, sizeof(w->random), 0) != sizeof(w->random))
@@ -374,7 +371,7 @@ static void drain_until(struct workers *ws, uint64_t until)
 
 void workers_drain(struct workers *ws, uint32_t ms)
 {
-	drain_until(ws, now_us() / 1000 + ms);
+	drain_until(ws, worker_us() / 1000 + ms);
 }
 
 int workers_ended_fd(const struct workers *ws)

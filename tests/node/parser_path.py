@@ -35,8 +35,8 @@ spec:
   action: DENY
   rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/rival]}}]}]
 """
-# Joins each connection with one to the next of the endpoints of its family, under the client's address, or with --as another's. The first
-# line that a client sends may ask for something else: `who` says who is at either end.
+# Joins each connection with one to the next of the endpoints of its family, under the client's address (`-`), from that port of it (`=PORT`), or
+# under another address. The first line that a client sends may ask for something else: `who` says who is at either end.
 PARSER = r"""
 import errno, itertools, json, os, socket, sys, threading
 words = sys.argv[1:]
@@ -65,7 +65,7 @@ def serve(s):
     leg.setsockopt(socket.IPPROTO_IP, 24, 1)
     leg.settimeout(2)
     try:
-        leg.bind((client if pretend == "-" else pretend, 0))
+        leg.bind((client, int(pretend[1:])) if pretend[0] == "=" else (client if pretend == "-" else pretend, 0))
         host, port = next(turns[six])
         leg.connect((host, int(port)))
     except OSError as e:
@@ -94,7 +94,8 @@ for line in sys.stdin:
     verb, name, *words = line.split()
     try:
         if verb == "open":
-            held[name] = socket.create_connection((words[0], int(words[1])), 4)
+            source = ("", int(words[2])) if words[2:] else None
+            held[name] = socket.create_connection((words[0], int(words[1])), 4, source)
             print("ok", flush=True)
         elif verb == "bulk":
             held[name].sendall(b"x" * int(words[0]))
@@ -243,6 +244,17 @@ def nobody_else(lab, node):
         said = client.ask("say", 0, "hello")
     check(said == "ECONNREFUSED", f"as somebody else: {said}")
     check(node.count("from_parser", "leg_unbound") > before, "it is not counted")
+    node.ask("down")
+    # Nor is the client itself, where it has such a connection.
+    server, port = web_pods(lab)[0]["ips"][0], 20000
+    node.up(f"={port}", ends=[f"{server}|8080"])
+    with client_of(lab) as client:
+        client.ask("open", "own", server, 8080, port)
+        client.ask("open", 0, VIPS[0], 80)
+        said = client.ask("say", 0, "hello")
+        check(said == "ECONNREFUSED", f"between the ends of the client's own connection: {said}")
+        check(node.count("from_parser", "leg_taken"), "it is not counted")
+        check(answered(lab, client.ask("say", "own", "hello")), "the client's own connection is broken")
     node.ask("down")
     node.up()
 

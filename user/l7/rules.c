@@ -6,6 +6,10 @@
 
 #include "l7/check.h"
 
+/* As rules may have them: each worker's memory depends on it. */
+#define RING_SIZE_MAX 8388608u
+#define MAGLEV_SIZE_MAX 5000011u
+
 uint64_t http_rules_epoch(const struct http_rules *r)
 {
 	return r->http->epoch;
@@ -49,6 +53,9 @@ static bool check_cluster(struct check *k, const struct mesh_http_cluster *c)
 	if (c->lb > MESH_LB_MAGLEV || c->hash > MESH_HASH_QUERY || c->hash_has_ttl > 1 || c->outlier > 1 ||
 	    c->max_ejection_percent > 100 || c->min_health_percent > 100 || c->broken > 1)
 		return check_refuse(k, "cluster", c->name.at);
+	if ((c->lb == MESH_LB_RING && c->table_size > RING_SIZE_MAX) ||
+	    (c->lb == MESH_LB_MAGLEV && c->table_size > MAGLEV_SIZE_MAX))
+		return check_refuse(k, "size of a table", c->name.at);
 	if (c->broken && (c->broken_status < 400 || c->broken_status > 599))
 		return check_refuse(k, "status of a cluster", c->name.at);
 	if (!check_text(k, c->hash_name,

@@ -122,6 +122,7 @@ TEST(paths)
 		{ MESH_TEXT_PATH_PREFIX, "/foo", MESH_PATH_PREFIX, "/", "", "/foo", "/" },
 		{ MESH_TEXT_PATH_PREFIX, "/foo", MESH_PATH_PREFIX, "/xyz", "", "/foo?q=1", "/xyz?q=1" },
 		{ MESH_TEXT_PATH_PREFIX, "/", MESH_PATH_PREFIX, "/xyz", "", "/foo", "/xyz/foo" },
+		{ MESH_TEXT_ANY, "", MESH_PATH_PREFIX, "/xyz", "", "/foo", "/xyz/foo" },
 		{ MESH_TEXT_PREFIX, "/foo", MESH_PATH_PREFIX_TEXT, "/", "", "/foo/bar", "//bar" },
 		{ MESH_TEXT_PREFIX, "/foo/", MESH_PATH_PREFIX_TEXT, "/", "", "/foo/bar?q", "/bar?q" },
 		{ MESH_TEXT_PREFIX, "/foo", MESH_PATH_PREFIX_TEXT, "/x", "", "/foobar", "/xbar" },

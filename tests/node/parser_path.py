@@ -354,9 +354,17 @@ def policies(lab, node):
     check(node.count("from_parser", "denied"), "it is not counted")
 
 
+def strict(lab):
+    """A node that takes addresses only by the links that its routes have for them, and forwards only what its netfilter follows."""
+    at_node(lab, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
+    at_node(lab, "nft", "add table inet t; add chain inet t f { type filter hook forward priority 0; policy drop; }; "
+                        "add rule inet t f ct state established,related accept; add rule inet t f ct state new tcp dport 8080 accept")
+
+
 @test
 def routed():
     with Lab(texts=[WEB, NODE_PORT, RIVAL], shape="routed") as lab:
+        strict(lab)
         with open(lab.path("rules", "policy.yaml"), "w", encoding="utf-8") as f:
             f.write(NO_RIVALS)
         with Node(lab, "--socket-hooks", "off") as node:

@@ -291,6 +291,20 @@ def drains():
 
 
 @test
+def without_descriptors_it_waits():
+    with Origin() as o, Hand(f"{cluster('a', o)}\nroute to=a", files=40) as h:
+        clients = [Client(h) for _ in range(60)]
+        until(lambda: h.counts()["open"] >= 20, "as many as there are descriptors")
+        before = h.cpu_ticks()
+        time.sleep(0.5)
+        check(h.cpu_ticks() - before < 3, f"{h.cpu_ticks() - before} ticks of a half second")
+        for c in clients:
+            c.sock.close()
+        with Client(h) as c:
+            check(c.get()[0] == 200, "and goes on when there are some")
+
+
+@test
 def tls_is_named():
     with Origin() as o, Hand(f"{cluster('a', o)}\nroute to=a") as h, Client(h) as c:
         c.send(bytes.fromhex("16030100c8010000c40303") + bytes(32))

@@ -3,6 +3,7 @@
 as it is told, Client says bytes and reads answers. All on loopback, at ports that the kernel chose."""
 import os
 import re
+import resource
 import select
 import socket
 import subprocess
@@ -36,14 +37,15 @@ def until(fn, what, seconds=WAIT):
 
 
 class Hand:
-    def __init__(self, rules, *options, stderr=None):
+    def __init__(self, rules, *options, files=None, stderr=None):
         self.port = free_port()
         self.folder = tempfile.TemporaryDirectory(prefix="tulle-l7-")
         self.path = os.path.join(self.folder.name, "rules")
         self.write(rules)
         program = [] if options or not PROGRAM else ["--meshl7", PROGRAM]
         self.process = subprocess.Popen([os.path.join(BUILD, "tests/l7/hand"), str(self.port), self.path, *options, *program],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                                        preexec_fn=files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))))
         self.pid = self.process.pid
         if program:
             self.pid = int(self.process.stdout.readline().split()[1])

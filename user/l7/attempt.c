@@ -131,14 +131,18 @@ static void connect_new(struct exchange *x)
 
 void pending_run(struct worker *w)
 {
+	const struct lb_cluster *full = NULL; /* looked for room in vain */
+
 	for (struct exchange *x = w->waiting, *next; x; x = next) {
 		struct mesh_addr from = source(x);
 		struct conn *c = x->c;
 		struct up *u = pool_take(w, &from, x->host);
 
 		next = x->next;
-		if (!u && !may_open(x))
+		if (!u && (x->cluster == full || !may_open(x))) {
+			full = x->cluster;
 			continue;
+		}
 		pending_remove(x);
 		if (u) {
 			lb_give(x->cluster, LB_PENDING);

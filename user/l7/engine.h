@@ -192,6 +192,7 @@ struct worker {
 	struct conn *conns;
 	uint32_t conn_nr;
 	struct pool *pools[POOL_BUCKETS];
+	uint32_t idle_nr;			 /* connections in them that are idle */
 	struct conn *again, **again_end;	 /* have more to do than was done in one go */
 	struct exchange *waiting, **waiting_end; /* for LB_CONNECTIONS, the longest first */
 	struct timer flush;			 /* of the access log */

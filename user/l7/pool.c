@@ -58,6 +58,7 @@ struct up *pool_take(struct worker *w, const struct mesh_addr *client, struct lb
 		u->next->prev = &p->idle;
 	u->prev = NULL;
 	u->state = UP_BUSY;
+	w->idle_nr--;
 	timer_stop(&u->timer);
 	return u;
 }
@@ -72,6 +73,7 @@ void pool_put(struct up *u)
 		return;
 	}
 	u->state = UP_IDLE;
+	w->idle_nr++;
 	u->next = u->pool->idle;
 	u->prev = &u->pool->idle;
 	if (u->next)
@@ -83,7 +85,7 @@ void pool_put(struct up *u)
 /* The first idle one that `cluster` has, NULL: any cluster. */
 static struct up *idle_of(struct worker *w, const struct lb_cluster *cluster)
 {
-	for (uint32_t i = 0; i < POOL_BUCKETS; i++)
+	for (uint32_t i = 0; w->idle_nr && i < POOL_BUCKETS; i++)
 		for (struct pool *p = w->pools[i]; p; p = p->next)
 			if (p->idle && (!cluster || p->idle->cluster == cluster))
 				return p->idle;

@@ -95,6 +95,7 @@ void up_close(struct up *u)
 	struct lb_host *host = u->pool->host;
 
 	if (u->state == UP_IDLE) {
+		w->idle_nr--;
 		*u->prev = u->next;
 		if (u->next)
 			u->next->prev = u->prev;

@@ -292,6 +292,10 @@ def without_parser(lab, node):
         for vip in VIPS:
             check(client.ask("open", vip, vip, 80) == "ok", "it does not fail open")
             check(answered(lab, client.ask("say", vip, "who")), "no answer at L4")
+        # The same while there is somebody who listens in a namespace that is given up.
+        node.up()
+        check(node.ask("close") == "ok" and client.ask("open", "lost", VIPS[0], 80) == "ok", "it does not fail open")
+        check(answered(lab, client.ask("say", "lost", "who")), "no answer at L4")
         node.up()
         check(client.ask("open", "again", VIPS[0], 80) == "ok" and client.ask("say", "again", "who")[0] == "[", "no parser again")
 

@@ -420,6 +420,9 @@ void parser_net_close(struct plane *p)
 
 	iface_gone(p, known);
 	parser_net_gone(p);
+	/* Whoever listens there still is in no other namespace. */
+	for (uint32_t i = 0; i < MESH_PARSERS_MAX; i++)
+		bpf_map_delete_elem(p->map_fd[PLANE_MAP_PARSERS], &i);
 	if (sock >= 0 && ifindex)
 		link_delete(sock, ifindex);
 	if (sock >= 0)

@@ -368,7 +368,9 @@ int rules_new(const struct settings *s, struct plane *p, struct rules **ret, str
 		.root_namespace = str_of(s->root_namespace),
 		.node_name = str_of(s->node_name),
 		.registry_only = s->registry_only,
-		.no_parser = true, /* nobody runs meshl7 yet */
+		.no_parser = !s->parser,
+		.http_fail_open = s->parser_fail_open,
+		.http_per_request = s->http_per_request,
 	};
 	r->model = model_new();
 	rc = journal_open(s->state, entry_load, &l, &r->journal, err);

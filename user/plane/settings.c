@@ -33,6 +33,8 @@ enum option_type {
 	OPTION_CHANGE,
 	OPTION_REMOVAL,
 	OPTION_LOG_FORMAT,
+	OPTION_DOWN,
+	OPTION_WEIGHTS,
 	OPTION_ACCELERATE, /* enum accelerate */
 	OPTION_FLAG,	   /* takes no value; command line only */
 	OPTION_TYPE_NR,
@@ -40,9 +42,13 @@ enum option_type {
 
 /* Of settings that are one of two words: what they are when true, and when false. */
 static const char *const words_of[OPTION_TYPE_NR][2] = {
-	[OPTION_SWITCH] = { "on", "off" },	  [OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
-	[OPTION_CHANGE] = { "cut", "keep" },	  [OPTION_REMOVAL] = { "reset", "keep" },
+	[OPTION_SWITCH] = { "on", "off" },
+	[OPTION_OUTBOUND] = { "REGISTRY_ONLY", "ALLOW_ANY" },
+	[OPTION_CHANGE] = { "cut", "keep" },
+	[OPTION_REMOVAL] = { "reset", "keep" },
 	[OPTION_LOG_FORMAT] = { "json", "text" },
+	[OPTION_DOWN] = { "l4", "closed" },
+	[OPTION_WEIGHTS] = { "request", "connection" },
 };
 
 struct option_row {
@@ -120,6 +126,10 @@ static const struct option_row options[] = {
 	{ "parser-workers", OPTION_NUMBER, AT(parser_workers), "0", "threads of meshl7; 0: one for each CPU", 0, MESH_L7_WORKERS_MAX,
 	  false },
 	{ "parser-memory", OPTION_NUMBER, AT(parser_memory), "1024", "MiB of memory that meshl7 may have; 0: any", 0, 1048576, false },
+	{ "on-parser-down", OPTION_DOWN, AT(parser_fail_open), "closed",
+	  "closed or l4: connections that are meshl7's are refused while it is down, or balanced without a look at requests", 0, 0, false },
+	{ "http-weights", OPTION_WEIGHTS, AT(http_per_request), "connection",
+	  "connection or request: what weights of http routes are of, where nothing else needs the bytes of requests", 0, 0, false },
 	{ "access-log", OPTION_PATH, AT(access_log), "", "file or FIFO that meshl7 logs requests to; empty: none", 0, 0, false },
 	{ "access-log-format", OPTION_LOG_FORMAT, AT(access_log_json), "text", "text, as Istio has it by default, or json", 0, 0, false },
 	{ "log-level", OPTION_LEVEL, AT(log_level), "info", "err, warn, info or debug", 1, 0, false },

@@ -49,6 +49,8 @@ struct settings {
 	char *parser_user;	      /* PARSER_USER, or an id where nobody has that name */
 	uint32_t parser_workers;      /* 0: one for each CPU */
 	uint32_t parser_memory;	      /* MiB of its own: 1024; 0: any */
+	bool parser_fail_open;	      /* on-parser-down: l4; closed */
+	bool http_per_request;	      /* http-weights: request; connection */
 	char *access_log;	      /* file or FIFO; "": none */
 	bool access_log_json;	      /* access-log-format: json; text */
 	char *log_level;	      /* info */

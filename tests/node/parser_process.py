@@ -16,6 +16,26 @@ from suite import check, main, test
 # Every address and port of its network leads to it, for packets that come in over its link, and here over the loopback too.
 DIAL = ("127.0.0.1", 18080)
 USER = 64999
+# It runs because of a rule that needs it; nobody dials that.
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.96.7.7
+  ports: [{name: http, port: 80}]
+"""
+RULES = SERVICE + """
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web]
+  http:
+  - match: [{uri: {prefix: /}}]
+    directResponse: {status: 204}
+"""
 
 # Dials from inside of meshl7's network until standard input ends: each connection asks once. Prints what came of it.
 CLIENT = """
@@ -76,7 +96,7 @@ class Node(Daemon):
     apart = False
 
     def __init__(self, **flags):
-        super().__init__(**{"parser": "on", "parser-workers": 2, **flags})
+        super().__init__(RULES, **{"parser-workers": 2, **flags})
         self.flags |= {"access-log": f"{self.home}/access.log", "access-log-format": "json"}
         # Says so when it is on its own network.
         self.network = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE,
@@ -239,11 +259,24 @@ def it_outlives_meshd():
 
 
 @test
+def it_starts_with_the_first_rule_that_needs_it():
+    with Node() as d:
+        d.stop()
+        subprocess.run(d.command("--unload"), check=True, stderr=subprocess.DEVNULL)
+        d.write("base.yaml", SERVICE)
+        d.start()
+        check(d.parser()["state"] == "not needed by the rules" and not d.parser()["pid"], f"{d.parser()}")
+        d.write("base.yaml", RULES)
+        d.serving()
+
+
+@test
 def turned_off_it_ends():
     with Node() as d:
         pid = d.serving()
         d.stop()
         d.flags["parser"] = "off"
+        d.write("base.yaml", SERVICE)
         d.start()
         wait_ended(pid)
         check(d.status()["parser"] is None, f"{d.parser()}")

@@ -215,7 +215,7 @@ int parser_restart(struct parser *p, struct buf *err)
 	int rc;
 
 	if (!p->rules.len) {
-		buf_printf(err, "there are no rules yet that meshl7 could serve by");
+		buf_printf(err, "no rule needs meshl7");
 		return -EAGAIN;
 	}
 	if (proc_in(p, PROC_STARTING)) {
@@ -254,7 +254,7 @@ int parser_rules(struct parser *p, const struct snapshot *s, uint64_t epoch, str
 	int rc = 0;
 
 	parser_rules_make(s, str_of(p->settings->cluster_domain), epoch, &next);
-	if (parser_rules_equal(&next, &was)) {
+	if ((!was.len && !parser_rules_needed(&next)) || parser_rules_equal(&next, &was)) {
 		buf_release(&next);
 		return 0;
 	}
@@ -415,7 +415,7 @@ void parser_metrics(const struct parser *p, struct buf *out)
 static const char *state_text(const struct parser *p)
 {
 	if (!p->rules.len)
-		return "waits for rules";
+		return "not needed by the rules";
 	if (proc_in(p, PROC_SERVING))
 		return "serves";
 	if (p->given_up)

@@ -14,7 +14,7 @@
 
 struct parser;
 
-/* *ret NULL: the settings want none. The first process starts with the first rules. 0; or -errno with a sentence. */
+/* *ret NULL: the settings want none. The first process starts with the first rules that need one. 0; or -errno with a sentence. */
 int parser_new(struct loop *l, const struct settings *s, struct plane *p, struct parser **ret, struct buf *err);
 /* Forgets it; what runs goes on. NULL is fine, here and below. */
 void parser_free(struct parser *p);

@@ -146,6 +146,14 @@ void parser_rules_make(const struct snapshot *s, struct str cluster_domain, uint
 	memcpy(out->data, &h, sizeof(h));
 }
 
+bool parser_rules_needed(const struct buf *rules)
+{
+	struct mesh_http h;
+
+	memcpy(&h, rules->data, sizeof(h));
+	return h.rows.nr;
+}
+
 bool parser_rules_equal(const struct buf *a, const struct buf *b)
 {
 	struct mesh_http x, y;

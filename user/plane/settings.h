@@ -45,7 +45,7 @@ struct settings {
 	uint32_t max_accelerated;     /* sockets: 16384 */
 	bool shortcut;		      /* packets straight from pod to pod of the node: on */
 	char *node_interfaces;	      /* links to the outside, by name, "auto": those of default routes; "none": auto */
-	bool parser;		      /* HTTP is routed by request: off */
+	bool parser;		      /* HTTP may be routed by request: on */
 	char *parser_user;	      /* PARSER_USER, or an id where nobody has that name */
 	uint32_t parser_workers;      /* 0: one for each CPU */
 	uint32_t parser_memory;	      /* MiB of its own: 1024; 0: any */

@@ -308,10 +308,9 @@ TEST(destination_rule)
 	CHECK_INT(r.doc.dr->workload_selector.nr, 1);
 	result_release(&r);
 	expect(DR "  trafficPolicy: {}\n", "6:3: spec.trafficPolicy: a traffic policy must have at least one field\n");
-	expect(DR "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n",
-	       "6:51: spec.trafficPolicy.loadBalancer.consistentHash.httpHeaderName: not enforced yet: a key in the "
-	       "bytes "
-	       "of a request\n");
+	expect(DR "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x y}}}\n",
+	       "6:67: spec.trafficPolicy.loadBalancer.consistentHash.httpHeaderName: \"x y\" is not a name of a "
+	       "header\n");
 	expect(DR "  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n",
 	       "6:31: spec.trafficPolicy.tls.mode: TLS (mode ISTIO_MUTUAL) is not enforced yet\n");
 	expect(DR "  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}\n", "");

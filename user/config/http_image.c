@@ -315,6 +315,34 @@ static struct mesh_ref put_endpoints(struct buf *b, const struct unit *u, const 
 	return ref;
 }
 
+static uint32_t limit(uint32_t n)
+{
+	return n ? n : UINT32_MAX;
+}
+
+static void fill_requests(struct buf *b, const struct balance *own, struct mesh_http_cluster *out)
+{
+	const struct m_http_hash *h = own->hash;
+	const struct m_http_pool *p = own->requests;
+
+	if (h) {
+		out->lb = h->policy == LB_RING ? MESH_LB_RING : MESH_LB_MAGLEV;
+		out->table_size = h->table_size;
+		out->hash = h->kind;
+		out->hash_name = put_text(b, h->name);
+		out->hash_path = put_text(b, h->path);
+		out->hash_has_ttl = h->has_ttl;
+		out->hash_ttl_s = h->ttl_s;
+	}
+	if (!p)
+		return;
+	out->max_pending = limit(p->max_pending);
+	out->max_requests = limit(p->max_requests);
+	out->max_retries = limit(p->max_retries);
+	out->max_requests_per_connection = p->max_per_connection;
+	out->idle_timeout_ms = p->idle_timeout_ms;
+}
+
 static void fill_cluster(struct buf *b, const struct unit *u, const struct u_cluster *c, const struct spec *s,
 			 struct mesh_http_cluster *out)
 {
@@ -336,12 +364,18 @@ static void fill_cluster(struct buf *b, const struct unit *u, const struct u_clu
 	out->max_connections = t->max_connections;
 	out->max_pending = out->max_requests = out->max_retries = UINT32_MAX;
 	out->connect_timeout_ms = t->connect_timeout_ms;
+	if (s->balance)
+		fill_requests(b, s->balance, out);
 	if (!t->outlier)
 		return;
 	out->outlier = 1;
 	out->max_ejection_percent = t->max_ejection_percent;
 	out->min_health_percent = t->min_health_percent;
-	out->consecutive_5xx = t->resets;
+	if (s->balance && s->balance->outlier) {
+		out->consecutive_5xx = s->balance->outlier->errors_5xx;
+		out->consecutive_gateway = s->balance->outlier->gateway_errors;
+		out->consecutive_local = s->balance->outlier->local_failures;
+	}
 	out->interval_ms = t->interval_ms;
 	out->base_ejection_ms = t->base_ejection_ms;
 	out->max_ejection_ms = t->max_ejection_ms;

@@ -344,3 +344,56 @@ bool http_table_find(struct build *b, struct making *mk, struct view_row *row, s
 			    row->port);
 	return true;
 }
+
+/* A destination has something that holds for requests only. */
+static const struct balance *limited(const struct making *mk, const struct view_row *row)
+{
+	for (uint32_t i = 0; i < row->dest_nr; i++) {
+		const struct balance *b = mk->specs[mk->dests[row->dest + i].spec].balance;
+
+		if (b && b->by && (b->hash || b->requests))
+			return b;
+	}
+	return NULL;
+}
+
+static void plain_route(struct build *b, const struct making *mk, const struct view_row *row, struct h_route *r)
+{
+	const struct origin *o = row->origin ? &mk->origins[row->origin - 1] : NULL;
+	const struct doc *doc = o ? o->doc : mk->host->doc;
+
+	r->origin = arena_printf(&b->temp, "%.*s %.*s/%.*s%s%.*s", STR_ARG(doc->kind_name), STR_ARG(doc->meta.ns),
+				 STR_ARG(doc->meta.name), o ? " " : "", o ? (int)o->field.len : 0, o ? o->field.p : "");
+	r->dests = arena_array(&b->temp, row->dest_nr, sizeof(*r->dests));
+	for (uint32_t i = 0; i < row->dest_nr; i++)
+		r->dests[r->dest_nr++] = (struct h_dest){ .spec = mk->dests[row->dest + i].spec,
+							  .weight = (uint32_t)mk->dests[row->dest + i].weight };
+}
+
+void http_table_limits(struct build *b, struct making *mk, struct view_row *row, const struct port *port)
+{
+	const struct balance *by = limited(mk, row);
+	struct str down = annotation(mk, mk->host->doc, HTTP_DOWN_KEY);
+	struct h_table table = { .host_nr = 1 };
+	const char *bad;
+
+	if (!by)
+		return;
+	if (port->class != PORT_HTTP) {
+		making_note(b, mk, "port %u: protocol is not HTTP, limits of requests and hashes of them do not act",
+			    row->port);
+		return;
+	}
+	bad = row_bad(b, row, port);
+	if (bad)
+		report_once(b, by->by, by->from->at, balance_field(&b->temp, by),
+			    "not enforced yet at port %u of %.*s: %s", row->port, STR_ARG(mk->host->name), bad);
+	table.hosts = arena_new(&b->temp, struct h_host);
+	table.hosts->name = STR("*");
+	table.hosts->route_nr = 1;
+	table.hosts->routes = arena_new(&b->temp, struct h_route);
+	plain_route(b, mk, row, table.hosts->routes);
+	row->http = table_put(mk, &table);
+	row->fail_open = down.len ? str_is(down, "l4") : b->http_fail_open;
+	row->per_connection = false;
+}

@@ -6,19 +6,27 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "config/kind_http.h"
 #include "config/kind_traffic.h"
 
 #define RING_SIZE_MAX 8388608 /* of Envoy */
 #define MAGLEV_SIZE_LIMIT 5000011
 
-#define KEY_WHY "a key in the bytes of a request"
-
 struct raw_ring {
 	int64_t size;
 };
 
+struct raw_cookie {
+	struct str name, path;
+	int64_t ttl;
+	struct place ttl_at;
+};
+
 struct raw_hash {
 	bool source_ip;
+	struct str header, query;
+	struct place header_at, query_at;
+	struct raw_cookie *cookie;
 	int64_t old_size;
 	struct raw_ring *ring, *maglev;
 };
@@ -73,11 +81,22 @@ static const struct schema maglev_schema = { .name = "MagLev",
 					     .size = sizeof(struct raw_ring),
 					     .fields = maglev_fields };
 
+static const struct field cookie_fields[] = {
+	F_STR("name", struct raw_cookie, name, .flags = FIELD_REQUIRED),
+	F_STR("path", struct raw_cookie, path),
+	F("ttl", FIELD_DURATION, struct raw_cookie, ttl, .place_offset = offsetof(struct raw_cookie, ttl_at)),
+	F_REFUSED("attributes", "attributes of a cookie that is made"),
+	F_END,
+};
+static const struct schema cookie_schema = { .name = "HTTPCookie",
+					     .size = sizeof(struct raw_cookie),
+					     .fields = cookie_fields };
+
 static const struct field hash_fields[] = {
 	F_BOOL("useSourceIp", struct raw_hash, source_ip),
-	F_REFUSED("httpHeaderName", KEY_WHY),
-	F_REFUSED("httpCookie", KEY_WHY),
-	F_REFUSED("httpQueryParameterName", KEY_WHY),
+	F_STR("httpHeaderName", struct raw_hash, header, .place_offset = offsetof(struct raw_hash, header_at)),
+	F_OBJECT_PTR("httpCookie", struct raw_hash, cookie, cookie_schema),
+	F_STR("httpQueryParameterName", struct raw_hash, query, .place_offset = offsetof(struct raw_hash, query_at)),
 	F_OBJECT_PTR("ringHash", struct raw_hash, ring, ring_schema),
 	F_OBJECT_PTR("maglev", struct raw_hash, maglev, maglev_schema),
 	F_INT("minimumRingSize", struct raw_hash, old_size, 0, RING_SIZE_MAX),
@@ -165,8 +184,55 @@ static bool is_prime(uint32_t n)
 	return n > 0;
 }
 
+/* Characters of a cookie's path that end neither it nor the header. */
+static bool is_cookie_path(struct str s)
+{
+	for (uint32_t i = 0; i < s.len; i++)
+		if (s.p[i] <= ' ' || s.p[i] >= 0x7f || strchr(";,\"\\", s.p[i]))
+			return false;
+	return true;
+}
+
+/* What of a request is hashed, NULL: nothing of it. path: of the hash. */
+static struct m_http_hash *fill_key(const struct check *c, const struct raw_hash *raw, const char *path)
+{
+	const char *field = raw->header_at.line ? "httpHeaderName"
+			    : raw->cookie	? "httpCookie.name"
+						: "httpQueryParameterName";
+	struct m_http_hash *h;
+	const char *bad;
+
+	if (!raw->header_at.line && !raw->cookie && !raw->query_at.line)
+		return NULL;
+	h = arena_new(c->d->arena, struct m_http_hash);
+	if (raw->header_at.line) {
+		*h = (struct m_http_hash){ .kind = MESH_HASH_HEADER, .name = http_lower(c->d->arena, raw->header) };
+	} else if (raw->cookie) {
+		*h = (struct m_http_hash){ .kind = MESH_HASH_COOKIE,
+					   .name = raw->cookie->name,
+					   .path = raw->cookie->path,
+					   .has_ttl = raw->cookie->ttl_at.line };
+		h->ttl_s = traffic_ms(c, raw->cookie->ttl, raw->cookie->ttl ? raw->cookie->ttl_at : (struct place){ 0 },
+				      path, "httpCookie.ttl") /
+			   1000;
+		if (raw->cookie->ttl % 1000000000)
+			check_fail(c, STR("must be a whole number of seconds"), NULL, "%s.httpCookie.ttl", path);
+		if (!is_cookie_path(raw->cookie->path))
+			check_fail(c, STR("has a character that the path of a cookie cannot have"), NULL,
+				   "%s.httpCookie.path", path);
+	} else {
+		*h = (struct m_http_hash){ .kind = MESH_HASH_QUERY, .name = raw->query };
+	}
+	bad = h->kind == MESH_HASH_QUERY ? h->name.len ? NULL : "must not be empty" : http_name_bad(h->name);
+	if (bad)
+		check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(h->name), bad), NULL, "%s.%s", path, field);
+	return h;
+}
+
 static void fill_hash(const struct check *c, const struct raw_hash *raw, const char *base, struct m_lb *lb)
 {
+	struct m_http_hash *key;
+
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s.loadBalancer.consistentHash", base);
@@ -192,11 +258,16 @@ static void fill_hash(const struct check *c, const struct raw_hash *raw, const c
 	}
 	if (raw->source_ip)
 		return;
+	key = fill_key(c, raw, path);
+	if (key) {
+		key->policy = lb->policy;
+		key->table_size = lb->table_size;
+	}
+	lb->hash = key;
 	lb->policy = LB_RANDOM;
 	lb->table_size = 0;
-	for (const struct field *f = hash_fields; f->name; f++)
-		if (f->flags & FIELD_REFUSED && check_has(c, "%s.%s", path, f->name))
-			return;
+	if (key)
+		return;
 	/* Every connection has a key of its own, as in Envoy. */
 	check_warn(c, STR("without useSourceIp there is no key to be hashed: endpoints are chosen at random"), NULL,
 		   "%s", path);

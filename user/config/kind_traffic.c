@@ -14,8 +14,6 @@
 #define KEEPALIVE_S_MAX 32767
 #define KEEPALIVE_PROBES_MAX 127
 
-#define REQUESTS_WHY "limits of requests need their bytes"
-
 /* ---- connectionPool ---- */
 struct raw_keepalive {
 	int64_t probes, time, interval;
@@ -28,8 +26,15 @@ struct raw_tcp {
 	struct raw_keepalive *keepalive;
 };
 
+struct raw_http_pool {
+	int64_t max_pending, max_requests, max_per_connection, max_retries, idle_timeout;
+	uint32_t upgrade;
+	struct place idle_at;
+};
+
 struct raw_pool {
 	struct raw_tcp *tcp;
+	struct raw_http_pool *http;
 };
 
 static const struct field keepalive_fields[] = {
@@ -56,23 +61,29 @@ static const struct field tcp_fields[] = {
 };
 static const struct schema tcp_schema = { .name = "TCPSettings", .size = sizeof(struct raw_tcp), .fields = tcp_fields };
 
+static const char *const upgrades[] = { "DEFAULT", "DO_NOT_UPGRADE", "UPGRADE", NULL };
+enum { UPGRADE = 3 };
+
 static const struct field http_fields[] = {
-	F_REFUSED("http1MaxPendingRequests", REQUESTS_WHY),
-	F_REFUSED("http2MaxRequests", REQUESTS_WHY),
-	F_REFUSED("maxRequestsPerConnection", REQUESTS_WHY),
-	F_REFUSED("maxRetries", "retries of requests need their bytes"),
-	F_REFUSED("idleTimeout", "connections idle between requests; tcp.idleTimeout is enforced"),
-	F_REFUSED("h2UpgradePolicy", "HTTP/2 instead of HTTP/1.1 needs a proxy"),
-	F_REFUSED("useClientProtocol", "HTTP/2 instead of HTTP/1.1 needs a proxy"),
-	F_REFUSED("maxConcurrentStreams", REQUESTS_WHY),
-	F_REFUSED("http2KeepAlive", "pings of HTTP/2 need a proxy"),
+	F_INT("http1MaxPendingRequests", struct raw_http_pool, max_pending, 0, I32_MAX_INT),
+	F_INT("http2MaxRequests", struct raw_http_pool, max_requests, 0, I32_MAX_INT),
+	F_INT("maxRequestsPerConnection", struct raw_http_pool, max_per_connection, 0, I32_MAX_INT),
+	F_INT("maxRetries", struct raw_http_pool, max_retries, 0, I32_MAX_INT),
+	F("idleTimeout", FIELD_DURATION, struct raw_http_pool, idle_timeout,
+	  .place_offset = offsetof(struct raw_http_pool, idle_at)),
+	F_ENUM("h2UpgradePolicy", struct raw_http_pool, upgrade, upgrades),
+	F_REFUSED("useClientProtocol", "HTTP/2 instead of HTTP/1.1"),
+	F_REFUSED("maxConcurrentStreams", "streams of HTTP/2"),
+	F_REFUSED("http2KeepAlive", "pings of HTTP/2"),
 	F_END,
 };
-static const struct schema http_schema = { .name = "HTTPSettings", .size = 1, .fields = http_fields };
+static const struct schema http_schema = { .name = "HTTPSettings",
+					   .size = sizeof(struct raw_http_pool),
+					   .fields = http_fields };
 
 static const struct field pool_fields[] = {
 	F_OBJECT_PTR("tcp", struct raw_pool, tcp, tcp_schema),
-	{ .name = "http", .type = FIELD_OBJECT, .offset = 0, .sub = &http_schema },
+	F_OBJECT_PTR("http", struct raw_pool, http, http_schema),
 	F_END,
 };
 const struct schema pool_schema = { .name = "ConnectionPoolSettings",
@@ -120,6 +131,27 @@ static void fill_keepalive(const struct check *c, const struct raw_keepalive *ra
 	p->keepalive_interval_s = keepalive_s(c, raw->interval, raw->interval_at, path, "interval");
 }
 
+/* NULL: it limits nothing. */
+static const struct m_http_pool *fill_http(const struct check *c, const struct raw_http_pool *raw, const char *base)
+{
+	struct m_http_pool *p;
+
+	if (!raw)
+		return NULL;
+	if (raw->upgrade == UPGRADE)
+		check_fail(c, STR("not enforced yet: HTTP/2 instead of HTTP/1.1"), NULL, "%s.http.h2UpgradePolicy",
+			   base);
+	p = arena_new(c->d->arena, struct m_http_pool);
+	*p = (struct m_http_pool){ .max_pending = (uint32_t)raw->max_pending,
+				   .max_requests = (uint32_t)raw->max_requests,
+				   .max_retries = (uint32_t)raw->max_retries,
+				   .max_per_connection = (uint32_t)raw->max_per_connection };
+	p->idle_timeout_ms = traffic_ms(c, raw->idle_timeout, raw->idle_at, base, "http.idleTimeout");
+	return p->max_pending || p->max_requests || p->max_retries || p->max_per_connection || p->idle_timeout_ms
+		       ? p
+		       : NULL;
+}
+
 const struct m_pool *pool_fill(struct filling *f, const struct raw_pool *raw, const char *base)
 {
 	const struct check *c = f->c;
@@ -137,6 +169,7 @@ const struct m_pool *pool_fill(struct filling *f, const struct raw_pool *raw, co
 	snprintf(path, sizeof(path), "%s.connectionPool", base);
 	if (!raw->tcp && !check_has(c, "%s.http", path))
 		check_fail(c, STR("must have at least one field"), NULL, "%s", path);
+	p->http = fill_http(c, raw->http, path);
 	tcp = raw->tcp;
 	if (!tcp)
 		return p;
@@ -195,9 +228,11 @@ static void fill_thresholds(const struct raw_outlier *raw, struct m_outlier *o)
 
 	if (raw->old_at.line && raw->old_errors && !raw->errors_5xx_at.line && !raw->gateway_at.line)
 		errors_5xx = (uint32_t)raw->old_errors;
+	o->errors_5xx = errors_5xx;
+	o->gateway_errors = (uint32_t)raw->gateway_errors;
 	o->connect_failures = least(errors_5xx, (uint32_t)raw->gateway_errors);
 	if (raw->split)
-		o->connect_failures = raw->local_failures ? (uint32_t)raw->local_failures : 5;
+		o->connect_failures = o->local_failures = raw->local_failures ? (uint32_t)raw->local_failures : 5;
 }
 
 static const struct m_outlier *fill_outlier(struct filling *f, const struct raw_outlier *raw, const char *base)

@@ -239,6 +239,21 @@ struct m_locality_lb {
 	uint32_t priority_nr;
 };
 
+/* A consistent hash of something in a request. */
+struct m_http_hash {
+	uint8_t kind; /* enum mesh_http_hash */
+	bool has_ttl;
+	uint32_t ttl_s;
+	enum lb_policy policy; /* LB_RING, LB_MAGLEV */
+	uint32_t table_size;
+	struct str name, path;
+};
+
+/* Limits of requests. */
+struct m_http_pool {
+	uint32_t max_pending, max_requests, max_retries, max_per_connection, idle_timeout_ms;
+};
+
 /* What is not given is 0, here and in the next two. */
 struct m_lb {
 	enum lb_policy policy;
@@ -246,6 +261,8 @@ struct m_lb {
 	uint32_t warmup_ms, warmup_aggression;
 	uint16_t warmup_min;
 	const struct m_locality_lb *locality; /* NULL: not given */
+	const struct m_http_hash
+		*hash; /* NULL: of none; else policy is what holds where requests are not looked into */
 };
 
 /* Connections whose endpoint the rules have no more. Unset: as the mesh has it. */
@@ -258,10 +275,13 @@ struct m_pool {
 	uint32_t keepalive_probes, keepalive_time_s, keepalive_interval_s;
 	uint32_t drain_ms; /* this and the next are annotations of the rule; DRAIN_UNSET: not given */
 	enum removal removal;
+	const struct m_http_pool *http; /* NULL: nothing of it */
 };
 
 struct m_outlier {
 	uint32_t connect_failures, interval_ms, base_ejection_ms; /* with upstream's defaults */
+	uint32_t errors_5xx, gateway_errors,
+		local_failures; /* of requests; local_failures is 0 where they are among the 5xx */
 	uint8_t max_ejection_percent, min_health_percent;
 	uint32_t latency_factor, latency_floor_us, resets; /* annotations of the rule */
 };

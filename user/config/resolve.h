@@ -237,6 +237,10 @@ struct ranking {
 struct balance {
 	struct u_traffic traffic; /* but for its origin */
 	struct ranking ranking;
+	/* What holds for requests only; NULL: nothing. */
+	const struct m_http_hash *hash;
+	const struct m_http_pool *requests;
+	const struct m_outlier *outlier;
 	const struct doc *by; /* NULL: no rule says anything */
 	const struct m_traffic_policy *from;
 	const struct m_port_policy *port;

@@ -74,8 +74,12 @@ static void fill_balance(struct world *w, struct balance *b, const struct host *
 		add_pool(&b->traffic, policy->parts.pool);
 	if (policy->parts.outlier)
 		add_outlier(&b->traffic, policy->parts.outlier);
+	b->hash = policy->parts.lb ? policy->parts.lb->hash : NULL;
+	b->requests = policy->parts.pool ? policy->parts.pool->http : NULL;
+	b->outlier = policy->parts.outlier;
 	/* A policy that only says the defaults is no difference. */
-	if (!memcmp(&b->traffic, &before, sizeof(before)) && !(policy->parts.lb && policy->parts.lb->locality))
+	if (!memcmp(&b->traffic, &before, sizeof(before)) && !(policy->parts.lb && policy->parts.lb->locality) &&
+	    !b->hash && !b->requests)
 		return;
 	b->by = policy->by;
 	b->from = policy->from;
@@ -85,7 +89,8 @@ static void fill_balance(struct world *w, struct balance *b, const struct host *
 bool balance_same(const struct balance *a, const struct balance *b)
 {
 	return !memcmp(&a->traffic, &b->traffic, sizeof(a->traffic)) && a->by == b->by && a->from == b->from &&
-	       a->port == b->port && ranking_same(&a->ranking, &b->ranking);
+	       a->port == b->port && a->hash == b->hash && a->requests == b->requests && a->outlier == b->outlier &&
+	       ranking_same(&a->ranking, &b->ranking);
 }
 
 const struct balance *balance_keep(struct world *w, const struct balance *b)

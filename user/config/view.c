@@ -399,6 +399,8 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 			row->state = VIEW_NONE;
 		else
 			own_default(b, mk, row, port, &asks);
+		if (row->state == VIEW_ROUTE)
+			http_table_limits(b, mk, row, port);
 		return;
 	}
 	if (c.http && http_table_find(b, mk, row, &c, port, &asks, &open)) {
@@ -415,6 +417,8 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 		row->dest_nr = 0;
 	}
 	row->per_connection = c.http && nonzero > 1 && row->state == VIEW_ROUTE;
+	if (row->state == VIEW_ROUTE && port->proto == MESH_PROTO_TCP)
+		http_table_limits(b, mk, row, port);
 	if (row->per_connection)
 		making_note(b, mk, "port %u: http weights are balanced per connection for now, not per request",
 			    row->port);

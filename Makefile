@@ -142,6 +142,7 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(LIBL7) $(LIBMESH)
 $(O)/meshl7 $(O)/tests/unit/test_sandbox: PKG_LIBS += $(L7_LIBS)
 # Parts of user/plane that need neither root nor libbpf.
 $(O)/tests/unit/test_settings: $(O)/user/plane/settings.o
+$(O)/tests/unit/test_imports: $(O)/user/plane/imports.o
 $(O)/tests/unit/test_journal: $(O)/user/plane/journal.o
 $(O)/tests/unit/test_parser_metrics: $(O)/user/plane/parser_metrics.o
 $(O)/tests/unit/test_parser_rules: $(O)/user/plane/parser_rules.o

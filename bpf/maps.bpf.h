@@ -400,6 +400,21 @@ struct {
 	__type(value, __u32);
 } mesh_pod_ends __weak SEC(".maps");
 
+/* mesh_exes: programs of pods, and whether they may splice. Writer: the tracepoints, user/plane. Reader: the tracepoints. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct mesh_exe_key);
+	__type(value, __u32);
+} mesh_exes __weak SEC(".maps");
+
+/* mesh_asks: those that user space is to look at. Writer: the tracepoints. Reader: user/plane. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} mesh_asks __weak SEC(".maps");
+
 /* mesh_lapsed: sockets whose connection is to end, each with its enum mesh_reason, while user/plane runs the iterator that ends them. Key:
  * socket cookie. Writer: user/plane. Reader: the iterator. */
 struct {

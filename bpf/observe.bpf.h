@@ -9,7 +9,8 @@
 #ifndef BPF_OBSERVE_H
 #define BPF_OBSERVE_H
 
-#include "ends.bpf.h"
+#include "census.bpf.h"
+#include "file.bpf.h"
 #include "lookup.bpf.h"
 
 #define MSG_OOB_ 1
@@ -64,6 +65,7 @@ static __always_inline void judge(struct mesh_end *end, struct tcp_sock *tp, con
 
 	end->epoch = live;
 	end->ns_id = pod->ns_id;
+	end->no_splice = !!(pod->flags & MESH_POD_NO_SPLICE);
 	if (end->state < MESH_END_MATCHED)
 		end->mode = pod->accelerate;
 	if (why != MESH_WHY_NONE) {
@@ -131,7 +133,7 @@ static __always_inline struct mesh_end *end_of(struct sock *sk, struct tcp_sock 
 static __always_inline __u8 judge_recv(struct mesh_end *end, struct tcp_sock *tp, int flags)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	__u8 why = MESH_WHY_NONE;
+	__u8 why = file_bars(end->sk);
 
 	if (!(flags & MSG_DONTWAIT_))
 		why = MESH_WHY_BLOCKING;
@@ -147,6 +149,22 @@ static __always_inline __u8 judge_recv(struct mesh_end *end, struct tcp_sock *tp
 	if (end->reader != thread)
 		return MESH_WHY_THREADS;
 	return end->mode == MESH_ACCELERATE_ON ? MESH_WHY_NONE : end->seen;
+}
+
+/* The program that reads the end is one that may be past TCP. 0: not, or not yet. */
+static __always_inline int end_known(struct mesh_end *end)
+{
+	__u8 why = end->no_splice ? MESH_WHY_NONE : census_bars(end->netns_cookie);
+
+	if (end->mode == MESH_ACCELERATE_ON) {
+		end->seen = why ? why : end->seen;
+		return 1;
+	}
+	if (why == MESH_WHY_SPLICES)
+		end_leave(end, why);
+	else if (why || end->why == MESH_WHY_CENSUS)
+		end->why = why;
+	return why == MESH_WHY_NONE;
 }
 
 /* Looks for the other end, and tells it of this one. */
@@ -197,6 +215,8 @@ static __always_inline void observe_recv(struct mesh_end *end, struct sock *sk, 
 	if (why)
 		return end_leave(end, why);
 	end_shift(end, MESH_END_ENROLLED, MESH_END_READY);
+	if (end->state == MESH_END_WATCHED && !end_known(end))
+		return;
 	if (end->turns >= (__u32)TURNS_MIN << end->times && end_shift(end, MESH_END_WATCHED, MESH_END_OFFERED))
 		end->why = MESH_WHY_NONE;
 	if (end->state == MESH_END_OFFERED)

@@ -5,14 +5,12 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
-#include "ends.bpf.h"
 #include "observe.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define MESSAGE_COST 1024 /* of memory that the smallest message takes, about */
 #define SEND_SHUTDOWN_ 2
-#define TCP_CLOSE_WAIT_ 8
 
 /* TCP's memory is past half of the way to where it comes under pressure: a redirect would make send() fail there. */
 static __always_inline int pressure(const struct sock *sk)
@@ -81,11 +79,16 @@ static __always_inline __u16 redirect(struct sk_msg_md *msg, struct mesh_end *en
 	__u16 reason = self_bars(end, (struct sock *)tp, size);
 	__u64 key = end->peer_cookie;
 	struct other o = {};
+	int blocks;
 
 	if (reason != MESH_REASON_NONE)
 		return reason;
+	blocks = end->mode != MESH_ACCELERATE_ON &&
+		 (file_blocks(file_of(end->sk)) || file_blocks(file_of(end->peer_sk)));
 	if (!other_read(end, &o))
 		return MESH_REASON_NOT_MATCHED;
+	if (blocks)
+		return MESH_REASON_BLOCKING;
 	reason = other_bars(end, tp, &o, cost);
 	if (reason != MESH_REASON_NONE)
 		return reason;
@@ -116,6 +119,7 @@ int mesh_redirect(struct sk_msg_md *msg)
 		if (end->redirecting != (reason == MESH_REASON_REDIRECTED))
 			mesh_count(MESH_HOOK_REDIRECT, MESH_REASON_SWITCHED);
 		end->redirecting = reason == MESH_REASON_REDIRECTED;
+		end->bulk = reason == MESH_REASON_BULK;
 	}
 	mesh_count(MESH_HOOK_REDIRECT, reason);
 	return SK_PASS;

@@ -7,7 +7,7 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
-#include "ends.bpf.h"
+#include "file.bpf.h"
 #include "fast.bpf.h"
 #include "guard.bpf.h"
 #include "icmp.bpf.h"
@@ -183,18 +183,53 @@ static __always_inline int from_pod_icmp(struct __sk_buff *skb, struct work *w)
 	return tc_icmp(skb);
 }
 
+/* Takes an end out, now where nothing waits in it. */
+static __always_inline void end_quit(struct mesh_end *end, __u8 why)
+{
+	end_leave(end, why);
+	if (end->state == MESH_END_LEAVING && end_drained(end))
+		end_out(end, MESH_HOOK_ENDS);
+}
+
+/* Both ends go once one of them is used otherwise, before this packet arrives there. */
+static __noinline int pair_step(struct mesh_end *end, __u32 state)
+{
+	__u64 key = end->peer_cookie;
+	struct mesh_end *peer;
+	struct bpf_sock *sk;
+	__u8 why = pair_bars(end, state);
+
+	if (why == MESH_WHY_NONE)
+		return 0;
+	sk = bpf_map_lookup_elem(&mesh_sockets, &key);
+	if (sk) {
+		peer = bpf_sk_storage_get(&mesh_ends, sk, 0, 0);
+		if (peer && peer->mode != MESH_ACCELERATE_ON)
+			end_quit(peer, why);
+		bpf_sk_release(sk);
+	}
+	end_quit(end, why);
+	return 0;
+}
+
 /* The socket that sent this is to be accelerated, or not any more: only here can it be put among those that are, or taken out. */
-static __always_inline void step_end(struct __sk_buff *skb)
+static __noinline int step_end(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct mesh_end *end;
 
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
 	if (!sk || sk->protocol != MESH_PROTO_TCP)
-		return;
+		return 0;
 	end = bpf_sk_storage_get(&mesh_ends, sk, 0, 0);
-	if (end && (end->state == MESH_END_MATCHED || end->state == MESH_END_LEAVING))
+	if (!end)
+		return 0;
+	/* Of one that leaves as it is closed, the other end may still be there. */
+	if (end->state >= MESH_END_ENROLLED && end->mode != MESH_ACCELERATE_ON)
+		pair_step(end, sk->state);
+	if (end->state == MESH_END_MATCHED || end->state == MESH_END_LEAVING)
 		END_STEP(end, sk, MESH_HOOK_ENDS);
+	return 0;
 }
 
 SEC("tc")

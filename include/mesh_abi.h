@@ -173,6 +173,7 @@ _Static_assert(sizeof(struct mesh_pod) == 88, "mesh_pod");
 enum mesh_pod_flag {
 	MESH_POD_REGISTRY_ONLY = 1, /* may reach only what the rules know */
 	MESH_POD_TRIAL = 2,	    /* the self-test's: accelerated before others are, over its loopback */
+	MESH_POD_NO_SPLICE = 4,	    /* its programs do not splice; the census is not asked */
 };
 
 /*
@@ -365,6 +366,7 @@ enum mesh_control_flag {
 	X(NOT_DRAINED,     "not_drained",       "bytes that came before are still to be read")        \
 	X(BUSY,            "busy",              "somebody is in a system call with the other end")    \
 	X(BULK,            "bulk",              "more bytes one way than a message may have")         \
+	X(BLOCKING,        "blocking",          "calls of one of both ends may sleep again")           \
 	X(HELD,            "held",              "as many bytes wait for their reader as may")         \
 	X(PRESSURE,        "memory_pressure",   "TCP as a whole holds much memory")                   \
 	X(OPTION,          "option",            "an option of the socket that only TCP honours")      \

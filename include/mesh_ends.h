@@ -33,7 +33,11 @@ _Static_assert(sizeof(struct mesh_limits) == 24, "mesh_limits");
 	X(UNSEEN,    "unseen",    "it is read in ways that recv() does not tell of, such as splice()")         \
 	X(OPTION,    "option",    "it has SO_RCVLOWAT, SO_ZEROCOPY, a filter, timestamps, TCP_INQ, a ULP or MPTCP") \
 	X(BULK,      "bulk",      "it moves bulk, not requests and responses")                                \
-	X(FULL,      "full",      "as many sockets are accelerated as may be")
+	X(FULL,      "full",      "as many sockets are accelerated as may be")                                 \
+	X(EDGES,     "edges",     "epoll tells its program of it by edges, which reads past where bytes of one way end") \
+	X(ENDING,    "ending",    "one side has shut it down, or has begun to")                                \
+	X(CENSUS,    "census",    "its program is still to be looked at")                                      \
+	X(SPLICES,   "splices",   "its program may splice, or cannot be told not to")
 #define X(name, ...) MESH_WHY_##name,
 enum mesh_why { MESH_WHYS(X) MESH_WHY_NR };
 #undef X
@@ -84,11 +88,33 @@ struct mesh_end {
 	__u8 seen;	  /* enum mesh_why, 0: what would speak against it in `auto` */
 	__u8 times;	  /* that it was taken out for bulk */
 	__u8 loopback;
-	__u8 pad;
-	__u32 counted; /* 1: in mesh_pod_ends */
-	__u32 pad2;
+	__u8 bulk;	/* what goes by TCP does so as too much */
+	__u32 counted;	/* 1: in mesh_pod_ends */
+	__u8 no_splice; /* its pod's programs are known not to */
+	__u8 pad[3];
 };
 _Static_assert(sizeof(struct mesh_end) == 144, "mesh_end");
+
+/*
+ * A program that a pod runs, whatever its processes: its file as the kernel has it. Key of mesh_exes; value: enum mesh_census. Asked about
+ * by a struct mesh_ask in mesh_asks.
+ */
+enum mesh_census { MESH_CENSUS_ASKED, MESH_CENSUS_CLEAR, MESH_CENSUS_SPLICES };
+struct mesh_exe_key {
+	__u64 netns_cookie;
+	__u64 ino;
+	__u64 size;
+	__u32 dev;
+	__u32 generation;
+};
+_Static_assert(sizeof(struct mesh_exe_key) == 32, "mesh_exe_key");
+struct mesh_ask {
+	struct mesh_exe_key key;
+	__u64 started_ns; /* since boot */
+	__u32 pid;	  /* of a process that runs it */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct mesh_ask) == 48, "mesh_ask");
 
 /* An end that looks for the other one. Key and value of mesh_suitors. */
 struct mesh_suitor_key {

@@ -73,7 +73,56 @@ struct sock {
 	__u32 sk_tsflags;
 	struct sk_filter *sk_filter;
 	socket_lock_t sk_lock;
+	struct socket *sk_socket;
 	void *sk_user_data;
+};
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct super_block {
+	__u32 s_dev;
+};
+
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	__s64 i_size;
+	__u32 i_generation;
+};
+
+struct file {
+	unsigned int f_flags;
+	struct inode *f_inode;
+	struct hlist_head *f_ep; /* struct epitem of each epoll set it is in */
+};
+
+struct mm_struct {
+	struct file *exe_file;
+};
+
+struct task_struct {
+	struct mm_struct *mm;
+	struct task_struct *group_leader;
+	__u64 start_boottime;
+};
+
+struct socket {
+	struct file *file;
+};
+
+struct epoll_event {
+	__u32 events;
+};
+
+struct epitem {
+	struct hlist_node fllink;
+	struct epoll_event event;
 };
 
 struct sk_buff {

@@ -31,17 +31,19 @@ def mesh_modes():
     return [mode for mode in modes() if mode != "plain"]
 
 
-def rules():
-    docs = [peers.pod(name, ips, {"app": name}, NAMESPACE.get(name, "default")) for name, ips in IPS.items()]
+def rules(splices):
+    annotations = {"tulle.dev/splices": splices} if splices else {}
+    docs = [peers.pod(name, ips, {"app": name}, NAMESPACE.get(name, "default"), annotations) for name, ips in IPS.items()]
     return docs + [peers.service(name, vips, [(f"p{port}", port, port) for port in PORTS], selector={"app": name})
                    for name, vips in VIPS.items()]
 
 
 class Node(peers.PeerLab):
-    """Pods client, server and middle of one namespace, stranger of another; Services server and middle, all ports as they are."""
+    """Pods client, server and middle of one namespace, stranger of another; Services server and middle, all ports as they are.
+    splices: what their annotation says; None, and the census looks. Python's own program could splice."""
 
-    def __init__(self, mode, *options, tested=True, **kwargs):
-        super().__init__(rules(), **kwargs)
+    def __init__(self, mode, *options, splices="no", tested=True, **kwargs):
+        super().__init__(rules(splices), **kwargs)
         self.mode, self.options, self.tested = mode, options, tested
         self.scratch = self.folder.name # where write() puts them
         self.since = "" # flows that were opened before are none of what is measured now
@@ -104,14 +106,14 @@ NODES = contextlib.ExitStack()
 
 
 @functools.cache
-def node_of(mode):
-    return NODES.enter_context(Node(mode))
+def node_of(mode, splices):
+    return NODES.enter_context(Node(mode, splices=splices))
 
 
 @contextlib.contextmanager
-def shared(mode):
+def shared(mode, splices="no"):
     """The node of the mode as if it were new: no server, no flow, a folder of its own."""
-    node = node_of(mode)
+    node = node_of(mode, splices)
     try:
         with tempfile.TemporaryDirectory(dir=node.folder.name) as node.scratch:
             node.fresh()

@@ -214,6 +214,7 @@ static int dial(const char *target, const struct sockaddr_storage *source)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	must(!source || !bind(fd, (const struct sockaddr *)source, len), "bind");
 	must(!connect(fd, (struct sockaddr *)&to, len), "connect");
+	must(!fcntl(fd, F_SETFL, O_NONBLOCK), "O_NONBLOCK");
 	return fd;
 }
 

@@ -19,8 +19,9 @@ MESHD = os.path.join(labs.BUILD, "meshd")
 MESHCTL = os.path.join(labs.BUILD, "meshctl")
 
 
-def pod(name, ips, labels=None, namespace="default"):
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+def pod(name, ips, labels=None, namespace="default", annotations=None):
+    return {"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels or {}, "annotations": annotations or {}},
             "spec": {"containers": [{"name": "c", "image": "none"}]},
             "status": {"phase": "Running", "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}}
 

@@ -39,7 +39,7 @@ def program(fn):
 
 @functools.cache
 def ran(name, mode):
-    with accel.shared(mode) as node:
+    with accel.shared(mode, splices=None) as node:
         return PROGRAMS[name](node)
 
 

@@ -14,7 +14,7 @@ from suite import Skip, check, main, test
 
 PORT = 7000
 ECHO = """
-import selectors, socket, sys
+import select, selectors, socket, sys
 block = sys.argv[2] == 'block'
 if block:
     import threading
@@ -23,6 +23,7 @@ if block:
     s = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
     while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
 sel = selectors.DefaultSelector()
+edges = select.EPOLLET if sys.argv[2] == 'edge' else 0
 s = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
 sel.register(s, selectors.EVENT_READ)
 out = {}
@@ -32,6 +33,7 @@ def go_on(c):
         except BlockingIOError: break
         del out[c][:n]
     sel.modify(c, selectors.EVENT_READ | (selectors.EVENT_WRITE if out[c] else 0))
+    if edges: sel._selector.modify(c.fileno(), edges | select.EPOLLIN)
 while True:
     for key, events in sel.select():
         c = key.fileobj
@@ -48,6 +50,10 @@ while True:
             if not data:
                 sel.unregister(c); del out[c]; c.close()
                 continue
+            if sys.argv[2] == 'later' and len(data) == 5:
+                c.setblocking(True)
+                c.sendall(data)
+                while data := c.recv(1 << 20): c.sendall(data)
             out[c] += data
         go_on(c)
 """
@@ -190,6 +196,39 @@ def blocking_readers_and_other_namespaces_stay_on_tcp():
         Talk(node, "stranger")("rr", 500, 100)
         accel.check_not_redirected(node.flows_to("server"), "a client of another namespace")
         check(workload(node)["why"].get("namespace"), f"{workload(node)}")
+
+
+@test
+def programs_that_may_splice_stay_on_tcp():
+    need_sockets()
+    with accel.shared("auto", splices=None) as node: # Python gives scripts splice()
+        serve(node)
+        Talk(node)("rr", 300, 100)
+        accel.check_not_redirected(node.flows_to("server"), "programs that may splice")
+        at = workload(node)
+        check(at["why"].get("splices"), f"{at}")
+        check([p for p in at["programs"] if p["splices"] and p["evidence"].endswith("uses splice")], f"{at}")
+
+
+@test
+def who_turns_to_edges_or_calls_that_block_goes_back_to_tcp():
+    need_sockets()
+    for how, why in (("edge", "edges"), ("later", "blocking")):
+        with accel.shared("auto") as node:
+            serve(node, how)
+            talk = Talk(node)
+            talk("rr", 500, 100)
+            if how == "edge":
+                accel.check_not_redirected(node.flows_to("server"), "a server that is told by edges")
+            else:
+                before = past(node)
+                check(before > 0, "nothing went past TCP")
+                talk("send", 5)
+                talk("take", 5) # from now on the server blocks
+                before = past(node)
+                talk("rr", 100, 100)
+                check(past(node) == before, f"{past(node) - before} bytes went past TCP to a server that blocks")
+            check(workload(node)["why"].get(why), f"{workload(node)}")
 
 
 @test

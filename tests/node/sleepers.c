@@ -9,6 +9,7 @@
  *                                       sends messages of SIZE over all until none is taken any more; prints {"accepted","most"}, of all
  *                                       and of the connection that took most; at a line closes them
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -152,6 +153,7 @@ static int dial(const char *target)
 
 	must(fd >= 0 && !connect(fd, (struct sockaddr *)&to, len), "connect");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	must(!fcntl(fd, F_SETFL, O_NONBLOCK), "O_NONBLOCK");
 	return fd;
 }
 

@@ -11,6 +11,7 @@
  * KIND is how both ends read: poll (and recv of 1 byte to 1 MB), block, waitall, lowat, urgent (bytes between, out of band), threads (two
  * read one socket), signals (block, with a signal each millisecond).
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -437,6 +438,8 @@ static void talk_and_end(struct end *e)
 	char c;
 
 	setsockopt(e->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (polls(e) && fcntl(e->fd, F_SETFL, O_NONBLOCK))
+		wrong(e, "O_NONBLOCK", 0);
 	be_patient(e);
 	/* Before the first message, which may be of one byte. */
 	if (e->hello.kind == LOWAT)

@@ -268,7 +268,8 @@ void warm_up(struct side *s, int fd)
 		if (!s->client)
 			must(s, send(fd, data, sizeof(data), 0) == sizeof(data), "warm-up: send");
 	}
-	set_nonblocking(fd, false);
+	if (!s->events)
+		set_nonblocking(fd, false);
 	s->fd = fd;
 	meet(s);
 }

@@ -23,7 +23,7 @@
 enum family { FOUR, SIX, MAPPED, FAMILY_NR };
 
 struct side {
-	bool client, warm;
+	bool client, warm, events;
 	enum family family;
 	int meet_fd, out_fd;
 	int fd;				   /* the connection, which meet() has acknowledge at once */

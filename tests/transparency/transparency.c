@@ -29,6 +29,8 @@
 #define SLOW_SECONDS 100
 #define TEXT_MAX (1 << 16)
 
+enum use { COLD, WARM, EVENTS, USE_NR };
+static const char *const use_text[USE_NR] = { "cold", "warm", "events" };
 static const char *const family_text[FAMILY_NR] = { "v4", "v6", "mapped" };
 static const struct transparency_case *const tables[] = { cases_recv,  cases_send,   cases_stream, cases_poll,
 							  cases_end,   cases_signal, cases_option, cases_connect,
@@ -42,7 +44,7 @@ struct place {
 
 /* What the client's half asks of the server's; the socket where the two sides meet goes along. */
 struct order {
-	uint32_t table, index, family, warm;
+	uint32_t table, index, family, use;
 };
 
 static void die(const char *what)
@@ -93,7 +95,12 @@ static _Noreturn void play(struct side *s, const struct transparency_case *c)
 static size_t play_apart(const struct place *p, const struct order *o, bool client, int meet_fd, char *text)
 {
 	const struct transparency_case *c = &tables[o->table][o->index];
-	struct side s = { .client = client, .warm = o->warm, .family = o->family, .meet_fd = meet_fd, .fd = -1 };
+	struct side s = { .client = client,
+			  .warm = o->use != COLD,
+			  .events = o->use == EVENTS,
+			  .family = o->family,
+			  .meet_fd = meet_fd,
+			  .fd = -1 };
 	int out[2], status = 0;
 	size_t len = 0;
 	ssize_t n;
@@ -194,7 +201,7 @@ static void run_one(int server, const struct place *p, const struct order *o, ch
 	order(server, o, pair[1]);
 	close(pair[1]);
 	len = play_apart(p, o, true, pair[0], text);
-	printf("= %s/%s/%s\n", tables[o->table][o->index].name, family_text[o->family], o->warm ? "warm" : "cold");
+	printf("= %s/%s/%s\n", tables[o->table][o->index].name, family_text[o->family], use_text[o->use]);
 	printf("client\n%.*s", (int)len, text);
 	n = recv(server, text, TEXT_MAX, 0);
 	if (n <= 0)
@@ -205,7 +212,7 @@ static void run_one(int server, const struct place *p, const struct order *o, ch
 
 static bool has_variant(const struct transparency_case *c, const struct order *o)
 {
-	if (o->warm && c->flags & COLD_ONLY)
+	if (o->use != COLD && c->flags & COLD_ONLY)
 		return false;
 	return o->family == FOUR || !(c->flags & FOUR_ONLY);
 }
@@ -228,13 +235,13 @@ static void for_all(char **words, int nr, void (*fn)(void *data, const struct or
 
 	for (uint32_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)
 		for (uint32_t i = 0; tables[t][i].name; i++)
-			for (uint32_t v = 0; v < 2 * FAMILY_NR; v++) {
-				struct order o = { t, i, v / 2, v % 2 };
+			for (uint32_t v = 0; v < USE_NR * FAMILY_NR; v++) {
+				struct order o = { t, i, v / USE_NR, v % USE_NR };
 
 				if (!has_variant(&tables[t][i], &o))
 					continue;
 				snprintf(name, sizeof(name), "%s/%s/%s", tables[t][i].name, family_text[o.family],
-					 o.warm ? "warm" : "cold");
+					 use_text[o.use]);
 				if (is_chosen(name, words, nr))
 					fn(data, &o, name);
 			}

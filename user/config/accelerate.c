@@ -61,6 +61,7 @@ void accelerate_find(const struct accelerations *acc, const struct doc *pod, str
 {
 	const struct doc *by;
 
+	ret->no_splice = kvs_get(&pod->meta.annotations, STR(SPLICES_KEY));
 	ret->accelerate = asked(pod);
 	ret->accelerate_by = ret->accelerate ? STR("pod") : STR("");
 	if (ret->accelerate)

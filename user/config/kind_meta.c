@@ -71,6 +71,18 @@ static void check_http(const struct check *c, const struct doc *doc)
 	}
 }
 
+static void check_splices(const struct check *c, const struct doc *doc)
+{
+	const struct str *value = kvs_get(&doc->meta.annotations, STR(SPLICES_KEY));
+
+	if (value && doc->kind != KIND_POD)
+		check_fail_key(c, STR("only of Pods can be said whether they splice"), NULL, STR(SPLICES_KEY),
+			       "metadata.annotations");
+	else if (value && !str_is(*value, "no"))
+		check_fail_key(c, STR("must be no; without it, the programs of the pod are looked at"), NULL,
+			       STR(SPLICES_KEY), "metadata.annotations");
+}
+
 static void check_annotations(const struct check *c, const struct kvs *annotations, enum name_rule rule)
 {
 	for (uint32_t i = 0; i < annotations->nr; i++) {
@@ -116,4 +128,5 @@ void meta_fill(struct decode *d, const struct ynode *root, const struct raw_meta
 	check_annotations(c, &raw->annotations, rule);
 	check_accelerate(c, doc);
 	check_http(c, doc);
+	check_splices(c, doc);
 }

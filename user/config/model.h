@@ -35,6 +35,7 @@ enum kind {
 #define ACCELERATE_KEY "tulle.dev/accelerate"
 #define HTTP_WEIGHTS_KEY "tulle.dev/http-weights" /* "request", "connection" */
 #define HTTP_DOWN_KEY "tulle.dev/on-parser-down"  /* "l4", "closed" */
+#define SPLICES_KEY "tulle.dev/splices"
 
 /* Whether connections between pods of a node may leave TCP's path. The most careful comes first. */
 enum accelerate { ACCELERATE_UNSET, ACCELERATE_OFF, ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_NR };

@@ -191,6 +191,7 @@ struct client {
 	bool registry_only;		/* outboundTrafficPolicy of its Sidecar, or of the mesh */
 	const struct u_policy *sidecar; /* NULL: it has none */
 	enum accelerate accelerate;	/* UNSET: the mesh's */
+	bool no_splice;			/* annotation tulle.dev/splices: its programs are known not to */
 	struct str accelerate_by;	/* "pod", "service ns/name", "namespace"; empty: the mesh */
 };
 

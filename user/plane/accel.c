@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "plane/census.h"
 #include "plane/plane_int.h"
 
 uint32_t accel_mode(const struct plane *p, const struct client *c)
@@ -81,6 +82,7 @@ void accel_sync(struct plane *p)
 	set_flag(p, MESH_CONTROL_ACCELERATE, wanted);
 	p->accel.due = true;
 	forget_pods(p);
+	census_forget(p);
 	buf_release(&err);
 }
 
@@ -173,6 +175,8 @@ static void workload_json(struct json *j, const struct plane *p, const struct cl
 	json_kuint(j, "bytes_redirected", t->redirected);
 	counts_json(j, "connections", state_labels, t->states, MESH_END_STATE_NR);
 	counts_json(j, "why", why_labels, t->whys, MESH_WHY_NR);
+	json_key(j, "programs");
+	census_json(j, p, t->cookie);
 	json_object_end(j);
 }
 

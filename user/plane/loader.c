@@ -21,6 +21,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "mesh.skel.h"
+#include "plane/census.h"
 #include "plane/plane_int.h"
 
 #ifndef BPF_FS_MAGIC
@@ -504,6 +505,11 @@ static int open_all(struct plane *p, struct buf *err)
 		if (rc)
 			plane_fail(err, rc, "cannot talk to netfilter: %s", strerror(-rc));
 	}
+	if (!rc) {
+		rc = census_init(p);
+		if (rc)
+			plane_fail(err, rc, "cannot hear what the kernel asks about programs: %s", strerror(-rc));
+	}
 	if (!rc)
 		rc = ifaces_init(p, err);
 	if (!rc)
@@ -543,6 +549,7 @@ void plane_close(struct plane *p)
 	barrier_release(p);
 	selftest_release(p);
 	shortcuts_release(p);
+	census_release(p);
 	podscan_release(p);
 	ifaces_release(p);
 	for (uint32_t i = p->retired_head; i < p->retired_nr; i++)

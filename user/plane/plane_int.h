@@ -79,6 +79,8 @@
 	X(SUITORS, mesh_suitors)       \
 	X(SOCKETS, mesh_sockets)       \
 	X(POD_ENDS, mesh_pod_ends)     \
+	X(EXES, mesh_exes)             \
+	X(ASKS, mesh_asks)             \
 	X(LAPSED, mesh_lapsed)         \
 	X(BARRIER, mesh_barrier)
 
@@ -365,6 +367,7 @@ struct plane {
 	struct podset pods;
 	struct ifaces ifaces;
 	struct ring_buffer *offers; /* of mesh_offers; NULL: nobody makes any */
+	struct census *census;
 	int conntrack_fd;
 	struct health *health; /* NULL: nobody watches */
 	struct parser *meshl7; /* NULL: nobody looks into HTTP */

@@ -44,7 +44,7 @@ static struct mesh_pod wanted(struct plane *p, const struct pod *pod, const stru
 	row.ns_id = name_ref(p, MESH_NAME_NAMESPACE, c->ns);
 	row.accelerate = accel_mode(p, c);
 	row.identity = self ? self->identity : 0;
-	row.flags = c->registry_only ? MESH_POD_REGISTRY_ONLY : 0;
+	row.flags = (c->registry_only ? MESH_POD_REGISTRY_ONLY : 0) | (c->no_splice ? MESH_POD_NO_SPLICE : 0);
 	if (c->sidecar) {
 		snprintf(text, sizeof(text), "%.*s/%.*s", STR_ARG(c->sidecar->ns), STR_ARG(c->sidecar->name));
 		row.sidecar_id = name_ref(p, MESH_NAME_SIDECAR, str_of(text));

@@ -19,6 +19,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "plane/census.h"
 #include "plane/netns.h"
 #include "plane/plane_int.h"
 
@@ -564,6 +565,7 @@ void plane_pods_event(struct plane *p)
 	events |= nodelinks_event(p);
 	shortcuts_event(p);
 	selftest_event(p);
+	census_event(p);
 	if (drain(p->barrier.event_fd)) {
 		reap(p);
 		barrier_kick(p);

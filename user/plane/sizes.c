@@ -8,6 +8,7 @@
 #define LOCALS_MAX 4096
 #define FRESH_MIN 4096 /* of connections that are not confirmed yet */
 #define FRAGS_MAX 8192
+#define EXES_MAX 16384
 #define OFFERS_BYTES 65536 /* pages, as many as a power of two */
 
 static uint32_t pow2(uint32_t n)
@@ -93,6 +94,8 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_SUITORS] = 2 * s->max_accelerated;
 	max[PLANE_MAP_SOCKETS] = s->max_accelerated;
 	max[PLANE_MAP_POD_ENDS] = 2 * p->max_pods;
+	max[PLANE_MAP_EXES] = EXES_MAX;
+	max[PLANE_MAP_ASKS] = OFFERS_BYTES;
 	max[PLANE_MAP_LAPSED] = MESH_LAPSED_MAX;
 	max[PLANE_MAP_BARRIER] = 1;
 }

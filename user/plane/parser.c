@@ -254,7 +254,13 @@ int parser_rules(struct parser *p, const struct snapshot *s, uint64_t epoch, str
 	int rc = 0;
 
 	parser_rules_make(s, str_of(p->settings->cluster_domain), epoch, &next);
-	if ((!was.len && !parser_rules_needed(&next)) || parser_rules_equal(&next, &was)) {
+	if (!was.len && !parser_rules_needed(&next)) {
+		/* What an earlier meshd had one for is gone. */
+		left_drain(p);
+		buf_release(&next);
+		return 0;
+	}
+	if (parser_rules_equal(&next, &was)) {
 		buf_release(&next);
 		return 0;
 	}

@@ -38,6 +38,7 @@ struct parser_left {
 	pid_t pid;
 	uint64_t ticks;
 	int pidfd;
+	bool draining; /* it was told to */
 	struct loop_io *io;
 };
 

@@ -147,6 +147,9 @@ int left_netns(const struct parser *p)
 void left_drain(struct parser *p)
 {
 	for (struct parser_left *l = p->left; l; l = l->next) {
+		if (l->draining)
+			continue;
+		l->draining = true;
 		if (pidfd_send_signal(l->pidfd, SIGTERM, NULL, 0))
 			log_warn("meshl7 of an earlier meshd cannot be told to drain pid=%d: %s", l->pid,
 				 strerror(errno));

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -87,6 +88,15 @@ def remove_cgroup(path):
             time.sleep(0.02)
 
 
+def end_parsers(folder):
+    """What outlives the meshd of a test that had its socket in this folder."""
+    with contextlib.suppress(OSError), open(os.path.join(folder, "run", "meshd.sock.meshl7"), encoding="ascii") as f:
+        for pid, ticks in map(str.split, f):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+                if stat.read().rpartition(")")[2].split()[19] == ticks:
+                    os.kill(int(pid), signal.SIGKILL)
+
+
 def remove_stale():
     for name in list(stale_names()):
         subprocess.run([TOOL, "down", "--name", name], check=False)
@@ -95,6 +105,7 @@ def remove_stale():
             remove_cgroup(os.path.join(root, name))
     for root in ("/sys/fs/bpf", "/run", tempfile.gettempdir()):
         for name in filter(is_left, os.listdir(root) if os.path.isdir(root) else []):
+            end_parsers(os.path.join(root, name))
             shutil.rmtree(os.path.join(root, name), ignore_errors=True)
 
 

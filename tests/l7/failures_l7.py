@@ -275,12 +275,14 @@ def slow_clients():
 def drains():
     gate = threading.Event()
     with Origin(lambda r: (gate.wait(10), ok())[1] if r.target == "/slow" else ok()) as o, Hand(f"{cluster('a', o)}\nroute to=a") as h:
-        with Client(h) as busy, Client(h) as idle, Client(h) as new:
-            check(idle.get()[0] == 200, "it was used")
-            until(lambda: h.counts()["open"] == 3, "all are there")
+        with Client(h) as busy, Client(h) as idle, Client(h) as late, Client(h) as new:
+            check(idle.get()[0] == late.get()[0] == 200, "they were used")
+            until(lambda: h.counts()["open"] == 4, "all are there")
             busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-            until(lambda: len(o.requests) == 2, "at work")
+            until(lambda: len(o.requests) == 3, "at work")
             check(h.say("drain 5000") == "draining", "draining")
+            status, fields, _ = late.get()
+            check(status == 200 and fields["connection"] == "close" and late.ended(), "a request that was on its way is served")
             check(idle.ended(), "idle ones end")
             status, fields, _ = new.get()
             check(status == 200 and fields["connection"] == "close", "who was accepted is served once")

@@ -130,13 +130,13 @@ static bool next_request(struct conn *c)
 
 	if (!c->s.in) {
 		n = c->s.rd || c->s.eof ? sock_read(w, &c->s) : SOCK_NOTHING;
-		if (n < 0 || (n == SOCK_NOTHING && w->draining && c->served)) {
+		if (n < 0) {
 			conn_close(c);
 			return false;
 		}
 		if (n == SOCK_NOTHING) {
 			if (c->served)
-				wait_timer(w, &c->timer, w->idle_ms);
+				wait_timer(w, &c->timer, w->draining ? DRAIN_IDLE_MS : w->idle_ms);
 			return false;
 		}
 	}

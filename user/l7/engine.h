@@ -26,6 +26,7 @@
 #define CONNECT_DEFAULT_MS 10000u
 #define IDLE_DEFAULT_MS 3600000u
 #define LINGER_MS 2000u
+#define DRAIN_IDLE_MS 1000u /* a drain leaves connections without a request this long for one that is on its way */
 
 /* ---- sockets ---- */
 
@@ -243,7 +244,7 @@ void conn_again(struct conn *c);
 void conns_again(struct worker *w);
 void conn_timeout(struct conn *c);
 void conn_close(struct conn *c);
-/* Worker drains: ends it unless it is at work or new. */
+/* Worker drains: the next answer is its last, and one without a request ends soon. */
 void conn_drain(struct conn *c);
 
 /* relay.c */

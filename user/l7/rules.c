@@ -44,6 +44,15 @@ void http_rules_unref(struct http_rules *r)
 
 /* ---- clusters ---- */
 
+/* The walks that fill a table of another size may never end. */
+static bool prime(uint32_t n)
+{
+	for (uint32_t d = 2; d * d <= n; d++)
+		if (n % d == 0)
+			return false;
+	return n > 1;
+}
+
 static bool check_cluster(struct check *k, const struct mesh_http_cluster *c)
 {
 	const struct mesh_http_endpoint *e = check_array(k, c->endpoints, sizeof(*e), 8, "endpoints");
@@ -54,7 +63,7 @@ static bool check_cluster(struct check *k, const struct mesh_http_cluster *c)
 	    c->max_ejection_percent > 100 || c->min_health_percent > 100 || c->broken > 1)
 		return check_refuse(k, "cluster", c->name.at);
 	if ((c->lb == MESH_LB_RING && c->table_size > RING_SIZE_MAX) ||
-	    (c->lb == MESH_LB_MAGLEV && c->table_size > MAGLEV_SIZE_MAX))
+	    (c->lb == MESH_LB_MAGLEV && (c->table_size > MAGLEV_SIZE_MAX || !prime(c->table_size))))
 		return check_refuse(k, "size of a table", c->name.at);
 	if (c->broken && (c->broken_status < 400 || c->broken_status > 599))
 		return check_refuse(k, "status of a cluster", c->name.at);

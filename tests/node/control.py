@@ -279,7 +279,7 @@ def queries():
         text = d.ok(STATUS)
         check("compiled: true" in text and "mesh_rows" in text and "\n  programs:" not in text, text)
         check("\n  programs:" in d.ok(STATUS, output="wide"), "wide says no more")
-        check(set(d.status()) == {"daemon", "rules", "plane"}, f"{d.status().keys()}")
+        check(set(d.status()) == {"daemon", "rules", "plane", "parser"}, f"{d.status().keys()}")
         check(json.loads(d.ok(VERSION, output="json"))["protocol"] == 1, "version")
 
 

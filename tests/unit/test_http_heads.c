@@ -162,22 +162,25 @@ TEST(targets)
 	bench_begin(&b);
 	bench_ready(&b);
 	CHECK_STR(sent(&b, "GET http://x.y:1/p?q HTTP/1.1\r\nHost: z\r\n\r\n", KEEP),
-		  "GET /p?q HTTP/1.1\r\nHost: x.y:1\r\nx-forwarded-proto: http\r\n\r\n");
+		  "GET /p?q HTTP/1.1\r\nHost: x.y:1\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: http\r\n\r\n");
 	CHECK_STR(sent(&b, "GET http://x?q HTTP/1.1\r\nHost: z\r\n\r\n", KEEP),
-		  "GET /?q HTTP/1.1\r\nHost: x\r\nx-forwarded-proto: http\r\n\r\n");
+		  "GET /?q HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: http\r\n\r\n");
 	CHECK_STR(sent(&b, "OPTIONS http://x HTTP/1.1\r\nHost: z\r\n\r\n", KEEP),
-		  "OPTIONS * HTTP/1.1\r\nHost: x\r\nx-forwarded-proto: http\r\n\r\n");
+		  "OPTIONS * HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: http\r\n\r\n");
 	CHECK_STR(sent(&b, "OPTIONS * HTTP/1.1\r\nHost: z\r\n\r\n", KEEP),
-		  "OPTIONS * HTTP/1.1\r\nHost: z\r\nx-forwarded-proto: http\r\n\r\n");
+		  "OPTIONS * HTTP/1.1\r\nHost: z\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: http\r\n\r\n");
 	CHECK_STR(sent(&b, "CONNECT x:1 HTTP/1.1\r\nHost: z\r\n\r\n", KEEP),
-		  "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\nx-forwarded-proto: http\r\n\r\n");
+		  "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: http\r\n\r\n");
 	/* HTTP/1.0 need not say whom it speaks to; HTTP/1.1 must. */
 	CHECK_STR(sent(&b, "GET / HTTP/1.0\r\n\r\n", KEEP),
-		  "GET / HTTP/1.1\r\nHost: svc.default.svc.cluster.local\r\nx-forwarded-proto: http\r\n\r\n");
+		  "GET / HTTP/1.1\r\nHost: svc.default.svc.cluster.local\r\nx-forwarded-for: "
+		  "10.1.0.1\r\nx-forwarded-proto: http\r\n\r\n");
 	CHECK_STR(sent(&b, "GET / HTTP/1.1\r\nHost: a:80\r\n\r\n", (struct http_forward){ .mirrored = true }),
-		  "GET / HTTP/1.1\r\nHost: a-shadow:80\r\nx-forwarded-proto: http\r\nConnection: close\r\n\r\n");
+		  "GET / HTTP/1.1\r\nHost: a-shadow:80\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: "
+		  "http\r\nConnection: close\r\n\r\n");
 	CHECK_STR(sent(&b, "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", (struct http_forward){ .mirrored = true }),
-		  "GET / HTTP/1.1\r\nHost: [::1]:80\r\nx-forwarded-proto: http\r\nConnection: close\r\n\r\n");
+		  "GET / HTTP/1.1\r\nHost: [::1]:80\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: "
+		  "http\r\nConnection: close\r\n\r\n");
 	bench_end(&b);
 }
 
@@ -192,12 +195,13 @@ TEST(one_hop_only)
 			   "Connection: close, X-Mine\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: trailers\r\n"
 			   "Trailer: x\r\nUpgrade: h2c\r\nx-mine: 1\r\nX-Yours: 2\r\nTransfer-Encoding: chunked\r\n"),
 		       KEEP),
-		  "GET / HTTP/1.1\r\nHost: a.b:8080\r\nX-Yours: 2\r\nx-forwarded-proto: http\r\n"
+		  "GET / HTTP/1.1\r\nHost: a.b:8080\r\nX-Yours: 2\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: "
+		  "http\r\n"
 		  "Transfer-Encoding: chunked\r\n\r\n");
 	CHECK_STR(sent(&b, GET("/", "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n"),
 		       (struct http_forward){ .keep_alive = true, .upgrade = true }),
 		  "GET / HTTP/1.1\r\nHost: a.b:8080\r\nUpgrade: websocket\r\nContent-Length: 3\r\n"
-		  "x-forwarded-proto: http\r\nConnection: upgrade\r\n\r\n");
+		  "x-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: http\r\nConnection: upgrade\r\n\r\n");
 	CHECK_STR(answered(&b, GET("/", ""),
 			   "HTTP/1.1 200 Fine\r\nConnection: x-a\r\nX-A: 1\r\nX-B: 2\r\nKeep-Alive: 1\r\n\r\n",
 			   (struct http_answer){ .keep_alive = true, .chunked = true }),
@@ -237,7 +241,8 @@ TEST(changes)
 	b.route.response = fields(&b.im, "", "", "x-more", "1", "x-late");
 	bench_ready(&b);
 	CHECK_STR(sent(&b, GET("/", "X-Set: mine\r\nx-set: again\r\nX-Add: mine\r\nX-Gone: 1\r\nx-late: 1\r\n"), KEEP),
-		  "GET / HTTP/1.1\r\nHost: a.b:8080\r\nX-Add: mine\r\nx-forwarded-proto: http\r\nx-add: dest\r\n"
+		  "GET / HTTP/1.1\r\nHost: a.b:8080\r\nX-Add: mine\r\nx-forwarded-for: 10.1.0.1\r\nx-forwarded-proto: "
+		  "http\r\nx-add: dest\r\n"
 		  "x-set: route\r\nx-add: route\r\n\r\n");
 	CHECK_STR(answered(&b, GET("/", ""), "HTTP/1.1 200 OK\r\nServer: s\r\nX-More: 0\r\n\r\n",
 			   (struct http_answer){ .set_cookie = STR("a=b") }),
@@ -259,8 +264,9 @@ TEST(forwarding)
 		       GET("/old?q", "X-Forwarded-For: 1.2.3.4\r\nX-Request-Id: mine\r\nX-Forwarded-Proto: https\r\n"
 				     "X-Envoy-Attempt-Count: 9\r\nX-Envoy-Other: 1\r\n"),
 		       f),
-		  "GET /new?q HTTP/1.1\r\nHost: other:1\r\nX-Forwarded-For: 1.2.3.4\r\nX-Request-Id: mine\r\n"
+		  "GET /new?q HTTP/1.1\r\nHost: other:1\r\nX-Request-Id: mine\r\n"
 		  "X-Forwarded-Proto: https\r\nX-Envoy-Other: 1\r\nx-envoy-original-path: /old?q\r\n"
+		  "x-forwarded-for: 1.2.3.4, 10.1.0.1\r\n"
 		  "x-envoy-attempt-count: 2\r\nx-envoy-expected-rq-timeout-ms: 1500\r\n\r\n");
 	bench_end(&b);
 	/* From outside, what says who speaks and how is not believed. */

@@ -86,11 +86,10 @@ static bool own_field(const struct http_place *place, struct str name)
 	if (name.len < 10 || (name.p[0] | 0x20) != 'x')
 		return false;
 	if (head_same(name, STR("x-envoy-attempt-count")) || head_same(name, STR("x-envoy-expected-rq-timeout-ms")) ||
-	    head_same(name, STR("x-envoy-original-path")))
+	    head_same(name, STR("x-envoy-original-path")) || head_same(name, STR("x-forwarded-for")))
 		return true;
 	/* Nobody outside may speak to the proxies inside. */
-	return edge && (head_same(name, STR("x-forwarded-for")) || head_same(name, STR("x-forwarded-proto")) ||
-			head_same(str_sub(name, 0, 8), STR("x-envoy-")));
+	return edge && (head_same(name, STR("x-forwarded-proto")) || head_same(str_sub(name, 0, 8), STR("x-envoy-")));
 }
 
 static void write_authority(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
@@ -165,17 +164,37 @@ static void write_number(const struct changes *ch, struct str name, uint32_t val
 	write_own(ch, name, (struct str){ text + at, (uint32_t)sizeof(text) - at }, out);
 }
 
+/* The client behind those that the request names already, whom nobody at the edge believes. */
+static void write_forwarded_for(const struct http_place *place, const struct http_request *rq, bool edge,
+				const struct changes *ch, struct buf *out)
+{
+	static const struct str name = { "x-forwarded-for", 15 };
+	char text[ADDR_TEXT_MAX];
+	struct addr client;
+
+	if (changes_drop(ch, name))
+		return;
+	buf_str(out, name);
+	buf_add(out, ": ", 2);
+	for (uint32_t i = 0; i < rq->head->field_nr && !edge; i++) {
+		const struct head_field *field = &rq->head->fields[i];
+
+		if (!field->value.len || head_hop_by_hop(field) || !head_same(head_str(rq->p, field->name), name))
+			continue;
+		buf_str(out, head_str(rq->p, field->value));
+		buf_add(out, ", ", 2);
+	}
+	memcpy(&client, &place->client_addr, sizeof(client));
+	buf_str(out, str_of(addr_text(&client, text)));
+	buf_add(out, "\r\n", 2);
+}
+
 static void write_forwarding(const struct http_place *place, const struct http_request *rq,
 			     const struct http_forward *f, const struct changes *ch, const bool *has, struct buf *out)
 {
 	bool edge = place->table && place->table->flags & MESH_HTTP_EDGE;
-	char text[ADDR_TEXT_MAX];
-	struct addr client;
 
-	if (edge) {
-		memcpy(&client, &place->client_addr, sizeof(client));
-		write_own(ch, STR("x-forwarded-for"), str_of(addr_text(&client, text)), out);
-	}
+	write_forwarded_for(place, rq, edge, ch, out);
 	if (edge || !has[0])
 		write_own(ch, STR("x-forwarded-proto"), rq->scheme, out);
 	if (!has[1] && f->request_id.len)

@@ -78,7 +78,7 @@ struct http_forward {
  * Appends the head of the request as it goes to the server: target and fields as the route and destination change them, without what is
  * for one hop only. The body's framing is the request's. What is added is what Istio's sidecars add: x-forwarded-proto and x-request-id
  * where the request has none, x-envoy-attempt-count, x-envoy-expected-rq-timeout-ms, and x-envoy-original-path when the path was
- * rewritten; X-Forwarded-For stays as it is, and the server sees the client's own address. At the edge (MESH_HTTP_EDGE) x-forwarded-for
+ * rewritten; X-Forwarded-For ends in the client's address, which the server sees as well. At the edge (MESH_HTTP_EDGE) x-forwarded-for
  * and x-forwarded-proto are set to what is so, whatever came, and fields of x-envoy- that come from outside end here.
  */
 void http_request_head(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,

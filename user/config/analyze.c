@@ -9,14 +9,30 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "config/delegate.h"
 #include "config/route.h"
 #include "config/validate.h"
 
 /* ---- reporting ---- */
 
-static void report(struct build *b, enum diag_level level, const struct doc *doc, struct place at, struct str field,
+/* Of a copy, what it is one of. */
+static const struct doc *document(const struct doc *doc)
+{
+	return doc->kind == KIND_VIRTUAL_SERVICE && doc->vs->of ? doc->vs->of : doc;
+}
+
+static bool is_refused(const struct build *b, const struct doc *doc)
+{
+	for (uint32_t i = 0; i < b->refused_nr; i++)
+		if (b->refused[i] == doc)
+			return true;
+	return false;
+}
+
+static void report(struct build *b, enum diag_level level, const struct doc *of, struct place at, struct str field,
 		   struct str hint, const char *fmt, va_list ap)
 {
+	const struct doc *doc = document(of);
 	struct buf text = { 0 };
 	bool own = b->batch && doc->order < b->batch->nr && b->batch->results[doc->order].doc == doc;
 
@@ -29,9 +45,8 @@ static void report(struct build *b, enum diag_level level, const struct doc *doc
 	if (level != DIAG_ERROR)
 		return;
 	b->errors++;
-	for (uint32_t i = 0; i < b->refused_nr; i++)
-		if (b->refused[i] == doc)
-			return;
+	if (is_refused(b, doc))
+		return;
 	GROW(b->refused, b->refused_nr, &b->refused_cap);
 	b->refused[b->refused_nr++] = doc;
 }
@@ -60,9 +75,8 @@ void report_once(struct build *b, const struct doc *doc, struct place at, struct
 {
 	va_list ap;
 
-	for (uint32_t i = 0; i < b->refused_nr; i++)
-		if (b->refused[i] == doc)
-			return;
+	if (is_refused(b, document(doc)))
+		return;
 	va_start(ap, fmt);
 	report(b, DIAG_ERROR, doc, at, field, (struct str){ 0 }, fmt, ap);
 	va_end(ap);
@@ -244,11 +258,9 @@ static void vs_rules(struct build *b, const struct doc *doc)
 	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
 		const struct m_rule *r = &doc->vs->rules[i];
 		const char *kind = r->http ? "http" : "tcp";
-		uint32_t weighted = 0;
 		uint64_t sum = 0;
 
 		for (uint32_t k = 0; k < r->route_nr; k++) {
-			weighted += r->routes[k].weight > 0;
 			sum += (uint64_t)r->routes[k].weight;
 			destination(b, doc, &r->routes[k], FIELD(b, "spec.%s[%u].route[%u]", kind, r->index, k));
 		}
@@ -258,8 +270,22 @@ static void vs_rules(struct build *b, const struct doc *doc)
 				     (unsigned long long)sum, UINT32_MAX);
 		for (uint32_t k = 0; r->more && k < r->more->mirrors.nr; k++)
 			destination(b, doc, &r->more->mirrors.v[k].to, FIELD(b, "spec.http[%u].mirror", r->index));
-		if (r->http && weighted > 1 && per_connection(b, doc))
-			report_warning(b, doc, r->at, FIELD(b, "spec.http[%u]", r->index), NO_HINT,
+	}
+}
+
+/* Of a delegate they are known only together with who delegates to it. */
+static void vs_weights(struct build *b, const struct doc *doc)
+{
+	bool all = per_connection(b, doc);
+
+	for (uint32_t i = 0; i < doc->vs->rule_nr && all && doc->vs->hosts.nr; i++) {
+		const struct m_rule *r = &doc->vs->rules[i];
+		uint32_t weighted = 0;
+
+		for (uint32_t k = 0; k < r->route_nr; k++)
+			weighted += r->routes[k].weight > 0;
+		if (r->http && weighted > 1)
+			report_warning(b, r->doc ? r->doc : doc, r->at, FIELD(b, "spec.http[%u]", r->index), NO_HINT,
 				       "weights of an http route are balanced per connection for now, not per request");
 	}
 }
@@ -329,7 +355,7 @@ static void vs_ports(struct build *b, const struct doc *doc, const struct host *
 		for (uint32_t k = 0; k < h->port_nr; k++)
 			any |= takes_port(r, &h->ports[k]);
 		if (mesh && !any)
-			report_warning(b, doc, r->at, FIELD(b, "spec.%s[%u]", kind, r->index),
+			report_warning(b, r->doc ? r->doc : doc, r->at, FIELD(b, "spec.%s[%u]", kind, r->index),
 				       STR("a port's protocol is its appProtocol, or its name up to the first `-`"),
 				       "\"%.*s\" has no port that this rule can take: %s rules are for ports whose "
 				       "protocol is "
@@ -422,7 +448,8 @@ static void virtual_services(struct build *b)
 		for (uint32_t k = 0; k < doc->vs->hosts.nr && mesh; k++)
 			vs_host(b, i, k);
 		vs_gateways(b, doc);
-		vs_rules(b, doc);
+		vs_rules(b, document(doc));
+		vs_weights(b, doc);
 	}
 }
 
@@ -566,6 +593,7 @@ static void hosts(struct build *b)
 void analyze(struct build *b)
 {
 	virtual_services(b);
+	delegates_analyze(b);
 	destination_rules(b);
 	hosts(b);
 	gateways_analyze(b);

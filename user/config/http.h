@@ -86,6 +86,13 @@ struct m_http_dest {
 	struct m_http_mirrors mirrors;
 };
 
+/* What a rule says itself, and does not take over from one that delegates to it; an own retry or cors says so by itself. */
+struct m_http_own {
+	bool rewrite, timeout, headers, fault, mirror, mirrors, share;
+	struct str authority, host; /* of rewrite, and what headers set Host to, which comes before it */
+	uint32_t mirror_share;
+};
+
 struct m_http_rule {
 	struct m_http_match
 		*matches; /* one of them; of a VirtualService each beside its m_l4_match. None: every request */
@@ -102,7 +109,8 @@ struct m_http_rule {
 	const struct m_http_retry *retry; /* NULL: the default */
 	const struct m_http_cors *cors;
 	uint32_t timeout_ms;
-	bool acts; /* does more than to choose destinations */
+	struct m_http_own own; /* of a VirtualService */
+	bool acts;	       /* does more than to choose destinations */
 };
 
 /* Of a rule that says nothing: what nobody can have seen yet is tried twice more. */

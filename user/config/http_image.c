@@ -241,7 +241,7 @@ static void add_rule(struct buf *b, const struct h_route *r, struct mesh_http_ro
 
 static bool same_but_match(const struct h_route *a, const struct h_route *b)
 {
-	return a->rule == b->rule && str_eq(a->origin, b->origin);
+	return a->rule == b->rule && str_eq(a->origin, b->origin) && str_eq(a->name, b->name);
 }
 
 /* Matches of one rule stand behind each other, and share everything else. */

@@ -18,7 +18,7 @@ static bool mirrors_same(const struct h_mirror *a, uint32_t a_nr, const struct h
 static bool routes_same(const struct h_route *a, const struct h_route *b)
 {
 	if (a->rule != b->rule || a->match != b->match || a->dest_nr != b->dest_nr || !str_eq(a->origin, b->origin) ||
-	    !mirrors_same(a->mirrors, a->mirror_nr, b->mirrors, b->mirror_nr))
+	    !str_eq(a->name, b->name) || !mirrors_same(a->mirrors, a->mirror_nr, b->mirrors, b->mirror_nr))
 		return false;
 	for (uint32_t i = 0; i < a->dest_nr; i++) {
 		const struct h_dest *x = &a->dests[i], *y = &b->dests[i];
@@ -111,9 +111,11 @@ static void vs_mirrors(struct table_of *t, const struct m_http_mirrors *m, struc
 /* Of one match of a rule, NULL: of all requests. */
 static void vs_route(struct table_of *t, const struct m_rule *r, const struct m_http_match *match, struct h_route *ret)
 {
+	const struct doc *doc = r->doc ? r->doc : t->doc;
+
 	*ret = (struct h_route){ .rule = r->more->acts ? r->more : NULL, .match = match, .name = r->name };
-	ret->origin = arena_printf(&t->b->temp, "VirtualService %.*s/%.*s spec.http[%u]", STR_ARG(t->doc->meta.ns),
-				   STR_ARG(t->doc->meta.name), r->index);
+	ret->origin = arena_printf(&t->b->temp, "VirtualService %.*s/%.*s spec.http[%u]", STR_ARG(doc->meta.ns),
+				   STR_ARG(doc->meta.name), r->index);
 	ret->dests = arena_array(&t->b->temp, r->route_nr, sizeof(*ret->dests));
 	for (uint32_t i = 0; i < r->route_nr; i++) {
 		uint32_t weight = r->route_nr == 1 ? 1 : (uint32_t)r->routes[i].weight;
@@ -331,10 +333,10 @@ bool http_table_find(struct build *b, struct making *mk, struct view_row *row, s
 	*ret_open = t.open;
 	bad = row_bad(b, row, port);
 	if (bad)
-		report_once(b, c->doc, rule_place(c), rule_field(b, c), "not enforced yet at port %u of %.*s: %s",
+		report_once(b, rule_doc(c), rule_place(c), rule_field(b, c), "not enforced yet at port %u of %.*s: %s",
 			    row->port, STR_ARG(mk->host->name), bad);
 	else if (t.pass)
-		report_once(b, c->doc, rule_place(c), rule_field(b, c),
+		report_once(b, rule_doc(c), rule_place(c), rule_field(b, c),
 			    "a destination keeps the original address (PASSTHROUGH or resolution NONE); for rules that "
 			    "need the bytes of requests that is not enforced yet");
 	row->http = table_put(mk, &table);

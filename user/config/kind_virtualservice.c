@@ -120,9 +120,6 @@ static void check_hosts(const struct check *c, const struct strs *hosts, bool me
 {
 	bool valid = true;
 
-	if (!hosts->nr)
-		check_fail(c, STR("a VirtualService without hosts is a delegate; delegation is not enforced yet"), NULL,
-			   "spec.hosts");
 	for (uint32_t i = 0; i < hosts->nr; i++) {
 		const char *bad = wildcard_domain_bad(hosts->v[i]);
 
@@ -236,7 +233,7 @@ static bool match_used(const struct m_rule *rules, uint32_t i, uint32_t j)
 {
 	for (uint32_t k = 0; k <= i; k++)
 		for (uint32_t l = 0; l < (k == i ? j : rules[k].match_nr); l++)
-			if (match_eq(&rules[k].matches[l], &rules[i].matches[j]) &&
+			if ((k == i || !rules[k].delegate) && match_eq(&rules[k].matches[l], &rules[i].matches[j]) &&
 			    http_match_same(rules[k].more ? &rules[k].more->matches[l] : NULL,
 					    rules[i].more ? &rules[i].more->matches[j] : NULL))
 				return true;
@@ -275,7 +272,8 @@ void vs_warn_unreachable(const struct check *c, const struct m_rule *rules, uint
 		else if (work < 1u << 16 && warn_used(c, rules, i, list))
 			check_warn(c, STR("[IST0130] this rule is never reached: its matches are used already"), NULL,
 				   "spec.%s[%u]", list, i);
-		open |= !rules[i].match_nr;
+		/* Where a delegate takes a part, there is a rest. */
+		open |= !rules[i].match_nr && !rules[i].delegate;
 	}
 }
 
@@ -319,6 +317,17 @@ static bool names_mesh(const struct strs *gateways)
 	return !gateways->nr;
 }
 
+/* One without hosts says something to those that delegate to it only. */
+static void check_delegate(const struct check *c, const struct raw_vs_spec *spec)
+{
+	if (spec->gateways.nr)
+		check_fail(c, STR("a delegate (a VirtualService without hosts) must have no gateways"), NULL,
+			   "spec.gateways");
+	if (spec->tcp.nr)
+		check_fail(c, STR("a delegate (a VirtualService without hosts) must have no tcp rules"), NULL,
+			   "spec.tcp");
+}
+
 bool decode_virtual_service(struct decode *d, const struct ynode *root, struct doc *doc)
 {
 	struct raw_vs raw = { 0 };
@@ -339,7 +348,10 @@ bool decode_virtual_service(struct decode *d, const struct ynode *root, struct d
 		vs->gateways.nr = 1;
 	}
 	check_gateway_names(&c, &raw.spec.gateways, "spec.gateways");
-	check_hosts(&c, &raw.spec.hosts, names_mesh(&raw.spec.gateways));
+	if (raw.spec.hosts.nr)
+		check_hosts(&c, &raw.spec.hosts, names_mesh(&raw.spec.gateways));
+	else if (d->errors == before)
+		check_delegate(&c, &raw.spec);
 	check_export_to(&c, &raw.spec.export_to, false);
 	if (!raw.spec.http.nr && !raw.spec.tcp.nr && !check_has(&c, "spec.tls"))
 		check_fail(&c, STR("http, tcp or tls rules are required"), NULL, "spec");

@@ -28,11 +28,17 @@ struct raw_mirror {
 	struct place at;
 };
 
+struct raw_delegate {
+	struct str name, ns;
+	struct place at;
+};
+
 struct raw_http_rule {
 	struct str name;
 	struct list matches, routes, mirrors;
 	struct raw_redirect *redirect;
 	struct raw_direct *direct;
+	struct raw_delegate *delegate;
 	struct raw_rewrite *rewrite;
 	struct raw_retries *retries;
 	struct raw_fault *fault;
@@ -94,6 +100,18 @@ static const struct schema mirror_schema = {
 	.place_offset_plus1 = offsetof(struct raw_mirror, at) + 1,
 };
 
+static const struct field delegate_fields[] = {
+	F_STR("name", struct raw_delegate, name, .flags = FIELD_REQUIRED | FIELD_NONEMPTY,
+	      .place_offset = offsetof(struct raw_delegate, at)),
+	F_STR("namespace", struct raw_delegate, ns),
+	F_END,
+};
+static const struct schema delegate_schema = {
+	.name = "Delegate",
+	.size = sizeof(struct raw_delegate),
+	.fields = delegate_fields,
+};
+
 #define MIRROR_PERCENT(name)                                              \
 	F_INT(name, struct raw_http_rule, mirror_percent, 0, U32_MAX_INT, \
 	      .place_offset = offsetof(struct raw_http_rule, mirror_percent_at))
@@ -104,7 +122,7 @@ static const struct field http_fields[] = {
 	F_LIST("route", struct raw_http_rule, routes, route_schema),
 	F_OBJECT_PTR("redirect", struct raw_http_rule, redirect, redirect_schema),
 	F_OBJECT_PTR("directResponse", struct raw_http_rule, direct, direct_schema),
-	F_REFUSED("delegate", "delegation to another VirtualService"),
+	F_OBJECT_PTR("delegate", struct raw_http_rule, delegate, delegate_schema),
 	F_OBJECT_PTR("rewrite", struct raw_http_rule, rewrite, rewrite_schema),
 	F("timeout", FIELD_DURATION, struct raw_http_rule, timeout,
 	  .place_offset = offsetof(struct raw_http_rule, timeout_at)),
@@ -225,7 +243,8 @@ static void mirror_add(const struct check *c, const struct raw_destination *raw,
 	vs_destination_fill(c, raw, base, &m->to);
 }
 
-static void fill_mirrors(const struct check *c, const struct raw_http_rule *raw, const char *base,
+/* inherits: its mirror may be another rule's, or that of another rule. */
+static void fill_mirrors(const struct check *c, const struct raw_http_rule *raw, const char *base, bool inherits,
 			 struct m_http_rule *more)
 {
 	struct m_http_mirrors *out = &more->mirrors;
@@ -234,10 +253,14 @@ static void fill_mirrors(const struct check *c, const struct raw_http_rule *raw,
 	out->v = arena_array(c->d->arena, raw->mirrors.nr + 1, sizeof(*out->v));
 	if (raw->mirror && raw->mirrors.nr)
 		check_fail(c, STR("only one of mirror and mirrors may be given"), NULL, "%s.mirrors", base);
+	more->own.mirror = raw->mirror;
+	more->own.mirrors = raw->mirrors.nr;
+	more->own.share = raw->mirror_percentage || raw->mirror_percent_at.line;
+	more->own.mirror_share = mirror_share(c, raw, base);
 	if (raw->mirror) {
 		snprintf(path, sizeof(path), "%s.mirror", base);
-		mirror_add(c, raw->mirror, raw->mirror->host_at, mirror_share(c, raw, base), path, out);
-	} else if (raw->mirror_percentage || raw->mirror_percent_at.line) {
+		mirror_add(c, raw->mirror, raw->mirror->host_at, more->own.mirror_share, path, out);
+	} else if ((raw->mirror_percentage || raw->mirror_percent_at.line) && !inherits) {
 		check_warn(c, STR("means nothing without mirror"), NULL, "%s.%s", base,
 			   raw->mirror_percentage ? "mirrorPercentage" : "mirrorPercent");
 	}
@@ -250,6 +273,17 @@ static void fill_mirrors(const struct check *c, const struct raw_http_rule *raw,
 		snprintf(path, sizeof(path), "%s.mirrors[%u].destination", base, i);
 		mirror_add(c, &r->destination, r->at, share, path, out);
 	}
+}
+
+/* A delegate's rules say where requests go. */
+static void check_delegating(const struct check *c, const struct raw_http_rule *r, const char *base, bool in_delegate)
+{
+	if (in_delegate)
+		check_fail(c, STR("a delegate (a VirtualService without hosts) cannot delegate"), NULL, "%s.delegate",
+			   base);
+	if (r->routes.nr || r->redirect)
+		check_fail(c, STR("cannot be given beside delegate"), NULL, "%s.%s", base,
+			   r->routes.nr ? "route" : "redirect");
 }
 
 /* A request goes one way. */
@@ -265,7 +299,7 @@ static void check_actions(const struct check *c, const struct raw_http_rule *r, 
 		       { "directResponse", r->redirect && r->direct } };
 
 	if (!r->redirect && !r->direct) {
-		if (!r->routes.nr && !check_has(c, "%s.delegate", base))
+		if (!r->routes.nr)
 			check_fail(c, STR("at least one destination is required"), NULL, "%s.route", base);
 		return;
 	}
@@ -293,7 +327,10 @@ static void fill_action(const struct check *c, const struct raw_http_rule *r, co
 		http_rewrite_fill(c, r->rewrite, path, &more->rewrite);
 	}
 	snprintf(path, sizeof(path), "%s.headers", base);
-	http_headers_fill(c, r->headers, path, &more->request, &more->response, &more->rewrite.authority);
+	http_headers_fill(c, r->headers, path, &more->request, &more->response, &more->own.host);
+	more->own.authority = more->rewrite.authority;
+	if (more->own.host.len)
+		more->rewrite.authority = more->own.host;
 	if (r->fault) {
 		snprintf(path, sizeof(path), "%s.fault", base);
 		http_fault_fill(c, r->fault, path, &more->fault);
@@ -303,9 +340,23 @@ static void fill_action(const struct check *c, const struct raw_http_rule *r, co
 	snprintf(path, sizeof(path), "%s.corsPolicy", base);
 	more->cors = http_cors_fill(c, r->cors, path);
 	more->timeout_ms = traffic_ms(c, r->timeout, r->timeout_at, base, "timeout");
+	more->own.rewrite = r->rewrite;
+	more->own.headers = r->headers;
+	more->own.fault = r->fault;
+	more->own.timeout = r->timeout_at.line;
 }
 
-static void fill_rule(const struct check *c, const struct raw_http_rule *r, const char *base, struct m_rule *rule)
+static void fill_delegate(const struct check *c, const struct raw_delegate *r, struct m_rule *rule)
+{
+	struct m_delegate *d = arena_new(c->d->arena, struct m_delegate);
+
+	*d = (struct m_delegate){ r->name, r->ns, r->at };
+	rule->delegate = d;
+}
+
+/* in_delegate: the VirtualService is one. */
+static void fill_rule(const struct check *c, const struct raw_http_rule *r, const char *base, bool in_delegate,
+		      struct m_rule *rule)
 {
 	struct m_http_rule *more = arena_new(c->d->arena, struct m_http_rule);
 	char path[96];
@@ -320,10 +371,15 @@ static void fill_rule(const struct check *c, const struct raw_http_rule *r, cons
 		vs_match_fill(c, &m->l4, path, &rule->matches[i]);
 		fill_match(c, m, path, &more->matches[i]);
 	}
-	check_actions(c, r, base);
+	if (r->delegate) {
+		check_delegating(c, r, base, in_delegate);
+		fill_delegate(c, r->delegate, rule);
+	} else {
+		check_actions(c, r, base);
+	}
 	fill_routes(c, r, base, rule, more);
 	fill_action(c, r, base, more);
-	fill_mirrors(c, r, base, more);
+	fill_mirrors(c, r, base, r->delegate || in_delegate, more);
 	more->acts = http_rule_acts(more, rule->route_nr);
 	rule->more = more;
 }
@@ -338,7 +394,8 @@ void vs_http_fill(const struct check *c, const struct list *raw, struct m_virtua
 
 		snprintf(base, sizeof(base), "spec.http[%u]", i);
 		rules[i] = (struct m_rule){ .name = r->name, .http = true, .index = i, .at = r->at };
-		fill_rule(c, r, base, &rules[i]);
+		fill_rule(c, r, base, !vs->hosts.nr, &rules[i]);
+		vs->delegates |= rules[i].delegate != NULL;
 	}
 	vs->rule_nr += raw->nr;
 	vs_warn_unreachable(c, rules, raw->nr, "http");

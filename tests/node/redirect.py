@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """In and out of the way past TCP: who is taken in, what takes him out again, and that no byte is lost on the way, whoever dies or is
 removed meanwhile."""
+import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -118,6 +120,13 @@ def workload(node, pod="server"):
     return next(w for w in node.status()["plane"]["acceleration"]["workloads"] if w["pod"] == pod)
 
 
+def ways(node, client="client", to="server"):
+    """What explain says of the connection that Talk makes."""
+    address = json.loads(node.ctl("explain", "-o", "json", client, f"{to}.default:{PORT}"))["addresses"][0]
+    (way, ) = address["ways"]
+    return way
+
+
 def wait_for(what, condition):
     deadline = time.monotonic() + 20 # bounded, ends with the condition
     while not condition():
@@ -140,7 +149,12 @@ def requests_go_past_tcp():
             Talk(node, six=six)("rr", 2000, 512)
             accel.check_redirected(node.flows_to("server"), 2000, f"IPv{'6' if six else '4'}")
             check(all(f["path"] == "redirect" for f in node.flows_to("server")), "the path is called so")
+            check([f["acceleration"] for f in node.flows_to("server") if f["state"] == "established"] == ["ready"],
+                  f"{node.flows_to('server')}")
         check(workload(node)["bytes_redirected"] > 0, f"{workload(node)}")
+        check(re.search(r" REDIRECTED +ACCELERATION .*\n.* ready ", node.ctl("flows", "-o", "wide", "--live"), re.S), "flows -o wide says it")
+        check(ways(node)["acceleration"] == {"mode": "auto", "by": "mesh", "eligible": True, "why": None}, f"{ways(node)}")
+        check(ways(node)["shortcut"] == {"on": True, "why": None}, f"{ways(node)}")
 
 
 @test
@@ -196,6 +210,7 @@ def blocking_readers_and_other_namespaces_stay_on_tcp():
         Talk(node, "stranger")("rr", 500, 100)
         accel.check_not_redirected(node.flows_to("server"), "a client of another namespace")
         check(workload(node)["why"].get("namespace"), f"{workload(node)}")
+        check(ways(node, "stranger.elsewhere")["acceleration"]["why"].startswith("between namespaces"), "explain says it")
 
 
 @test
@@ -208,6 +223,9 @@ def programs_that_may_splice_stay_on_tcp():
         at = workload(node)
         check(at["why"].get("splices"), f"{at}")
         check([p for p in at["programs"] if p["splices"] and p["evidence"].endswith("uses splice")], f"{at}")
+        way = ways(node)["acceleration"]
+        check(not way["eligible"] and re.fullmatch(r"default/client may splice: python3\S*: .* uses splice", way["why"]), f"{way}")
+        check(re.search(r"PROGRAM +SPLICES +EVIDENCE\n +python3\S* +true +\S+ uses splice\n", node.ctl("status")), "status lists it")
 
 
 @test
@@ -257,6 +275,8 @@ def an_annotation_takes_open_connections_out_and_in():
             talk("rr", 200, 1000)
             check((past(node) > before) == bool(says), f"{word}: {past(node) - before} bytes past TCP")
             check(workload(node)["accelerate"] == word and workload(node)["by"] == "namespace", f"{workload(node)}")
+            way = ways(node)["acceleration"]
+            check((way["mode"], way["by"], way["eligible"]) == (word, "namespace default", bool(says)), f"{way}")
         node.ctl("delete", "namespace", "default")
 
 

@@ -28,6 +28,8 @@ static const char documents[] = SERVICE("echo", "default", "10.96.0.4", "http", 
 									SERVICE("headless", "default", "None", "http",
 										"80");
 
+static const struct explain_node *asked_node; /* NULL: nobody's */
+
 static char *ask(const struct compiled *c, const char *src, const char *dst, uint16_t port, int want, bool as_json)
 {
 	static struct buf text, json_text;
@@ -36,7 +38,8 @@ static char *ask(const struct compiled *c, const char *src, const char *dst, uin
 	buf_clear(&text);
 	buf_clear(&json_text);
 	json_init(&json, &json_text);
-	CHECK_INT(explain(c->snapshot, &compiled_options, str_of(src), str_of(dst), port, MESH_PROTO_TCP, &text, &json),
+	CHECK_INT(explain(c->snapshot, &compiled_options, asked_node, str_of(src), str_of(dst), port, MESH_PROTO_TCP,
+			  &text, &json),
 		  want);
 	return as_json ? json_text.data : text.data;
 }
@@ -139,9 +142,81 @@ TEST(what_is_not_there)
 	CHECK_HAS(ask(&c, "cli", "echo", 80, -ENOENT, false), "no Service or ServiceEntry has host echo");
 	CHECK_HAS(ask(&c, "cli", "echo.default", 81, -ENOENT, false), "has no address with port 81/tcp; it has 80/tcp");
 	CHECK_HAS(ask(&c, "cli", "headless.default", 80, -ENOENT, false), "headless");
-	CHECK_INT(
-		explain(c.snapshot, &compiled_options, STR("cli"), STR("echo.default"), 80, MESH_PROTO_TCP, NULL, NULL),
-		0);
+	CHECK_INT(explain(c.snapshot, &compiled_options, NULL, STR("cli"), STR("echo.default"), 80, MESH_PROTO_TCP,
+			  NULL, NULL),
+		  0);
+	compiled_release(&c);
+}
+
+/* Of the pods below: "away" is elsewhere, "haproxy" splices, "mixed" runs several programs. */
+static void pod_at(void *data, const struct client *c, struct explain_pod *ret)
+{
+	(void)data;
+	*ret = (struct explain_pod){ .here = !str_is(c->name, "away"), .programs = 1 };
+	if (str_is(c->name, "haproxy"))
+		ret->splices = 1;
+	if (str_is(c->name, "mixed"))
+		*ret = (struct explain_pod){ true, "a queue is there", 2, 1, { 0 } };
+	snprintf(ret->splicer, sizeof(ret->splicer), "haproxy uses splice");
+}
+
+static const char ways_documents[] = POD("cli", "default", "10.1.0.1", "app: cli") POD("echo", "default", "10.1.0.2",
+										       "app: echo")
+	POD("away", "default", "10.1.0.3", "app: echo") POD("haproxy", "default", "10.1.0.4", "app: proxy")
+		POD("mixed", "default", "10.1.0.5", "app: mixed") POD("far", "b", "10.1.0.6", "app: far") SERVICE(
+			"echo", "default", "10.96.0.4", "http",
+			"80") "apiVersion: v1\nkind: Service\nmetadata: {name: quiet, namespace: b, annotations: "
+			      "{tulle.dev/accelerate: \"off\"}}\nspec: {clusterIP: 10.96.0.6, selector: {app: far}, "
+			      "ports: [{port: 80}]}\n---\n";
+
+TEST(how_pods_of_a_node_may_talk)
+{
+	struct explain_node node = { .accelerate = ACCELERATE_AUTO, .pod = pod_at };
+	struct compiled c = compiled_from(ways_documents);
+	const char *text;
+
+	CHECK_INT(c.rc, 0);
+	CHECK_HAS(ask(&c, "cli", "10.1.0.2", 80, 0, true), "\"ways\":[]");
+	CHECK(!strstr(ask(&c, "cli", "10.1.0.2", 80, 0, false), "past TCP"));
+	asked_node = &node;
+	text = ask(&c, "cli", "echo", 80, 0, false);
+	CHECK_HAS(text, "  past TCP to 10.1.0.2:80: possible (accelerate: auto, by mesh)\n"
+			"  shortcut to 10.1.0.2:80: possible\n");
+	CHECK_HAS(text, "  past TCP to 10.1.0.3:80: no: the server is no pod of this node (accelerate: auto, by mesh)\n"
+			"  shortcut to 10.1.0.3:80: no: the server is no pod of this node\n");
+	CHECK_HAS(ask(&c, "cli", "10.1.0.2", 80, 0, true),
+		  "\"ways\":[{\"acceleration\":{\"mode\":\"auto\",\"by\":\"mesh\",\"eligible\":true,\"why\":null},"
+		  "\"shortcut\":{\"on\":true,\"why\":null},\"servers\":[{\"ip\":\"10.1.0.2\",\"port\":80,");
+	CHECK_HAS(ask(&c, "cli", "10.1.0.4", 80, 0, false),
+		  "past TCP: no: default/haproxy may splice: haproxy uses splice");
+	CHECK_HAS(ask(&c, "cli", "10.1.0.5", 80, 0, false),
+		  "past TCP: possible: not by all programs: one of default/mixed may splice: haproxy uses splice");
+	CHECK_HAS(ask(&c, "cli", "10.1.0.5", 80, 0, false), "shortcut: no: a queue is there");
+	CHECK_HAS(ask(&c, "far", "10.1.0.2", 80, 0, false),
+		  "past TCP: no: accelerate is off (accelerate: off, by service b/quiet)");
+	CHECK_HAS(ask(&c, "cli", "10.1.0.1", 80, 0, false), "no: inside one pod, and accelerate-loopback is off");
+	CHECK_HAS(ask(&c, "away", "10.1.0.2", 80, 0, false), "no: the client is no pod of this node");
+	node.no_acceleration = "the self-test failed";
+	node.no_shortcut = "shortcut is off";
+	text = ask(&c, "cli", "10.1.0.2", 80, 0, false);
+	CHECK_HAS(text, "past TCP: no: the self-test failed (accelerate");
+	CHECK_HAS(text, "shortcut: no: shortcut is off\n");
+	asked_node = NULL;
+	compiled_release(&c);
+}
+
+TEST(acceleration_across_namespaces_takes_on)
+{
+	struct explain_node node = { .accelerate = ACCELERATE_AUTO, .pod = pod_at };
+	struct compiled c =
+		compiled_from(POD("cli", "a", "10.1.0.1", "app: cli") POD("haproxy", "b", "10.1.0.2", "app: x"));
+
+	asked_node = &node;
+	CHECK_HAS(ask(&c, "cli", "10.1.0.2", 80, 0, false),
+		  "no: between namespaces, which takes accelerate: on at both ends");
+	node.accelerate = ACCELERATE_ON;
+	CHECK_HAS(ask(&c, "cli", "10.1.0.2", 80, 0, false), "past TCP: possible (accelerate: on, by mesh)");
+	asked_node = NULL;
 	compiled_release(&c);
 }
 

@@ -29,8 +29,8 @@ static int explain_offline(const struct args *a, struct str host, uint16_t port,
 		goto out;
 	}
 	json_init(&json, &json_text);
-	rc = explain(c.snapshot, &opts, str_of(a->words[0]), host, port, proto, &text, &json) ? EXIT_REFUSED
-											      : EXIT_DONE;
+	rc = explain(c.snapshot, &opts, NULL, str_of(a->words[0]), host, port, proto, &text, &json) ? EXIT_REFUSED
+												    : EXIT_DONE;
 	if (rc) {
 		fprintf(stderr, "error: %.*s%s", (int)text.len, text.data,
 			text.len && text.data[text.len - 1] == '\n' ? "" : "\n");

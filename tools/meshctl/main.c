@@ -26,7 +26,7 @@ const struct verb verbs[] = {
 	{ "explain", "SRC DST:PORT [-f PATH...]", "which rule decides a connection, and what it decides",
 	  COMPILE_FLAGS | FLAG(OUTPUT) | FLAG(PROTOCOL), "json", 2, verb_explain },
 	{ "flows", "", "connections, open and closed, with their counters",
-	  FLAG(WORKLOAD) | FLAG(SERVICE) | FLAG(STATE) | FLAG(LIVE) | FLAG(OUTPUT), "json", 0, verb_flows },
+	  FLAG(WORKLOAD) | FLAG(SERVICE) | FLAG(STATE) | FLAG(LIVE) | FLAG(OUTPUT), "wide|json", 0, verb_flows },
 	{ "endpoints", "[HOST]", "how the endpoints of services fare, and why", FLAG(OUTPUT), "wide|json", 0,
 	  verb_endpoints },
 	{ "status", "", "state of meshd and of the data path", FLAG(OUTPUT), "wide|json", 0, verb_status },

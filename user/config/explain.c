@@ -40,8 +40,7 @@ static bool has_ip(const struct client *c, const struct addr *addr)
 	return false;
 }
 
-/* The client that has this address; of several, which share their node's, none speaks for it. */
-static const struct client *client_at(const struct snapshot *s, const struct addr *addr)
+const struct client *client_at(const struct snapshot *s, const struct addr *addr)
 {
 	for (uint32_t i = 0; i < s->client_nr; i++)
 		if (!s->clients[i].host_network && has_ip(&s->clients[i], addr))
@@ -419,6 +418,7 @@ static void say_address(struct asking *q, const struct unit *u, const struct add
 	if (q->json)
 		json_array_end(q->json);
 	say_access(q, u, addr, r);
+	say_ways(q, u, addr, r);
 	if (q->json) {
 		json_key(q->json, "notes");
 		json_array(q->json);
@@ -605,11 +605,12 @@ static void json_begin(struct asking *q, struct str src, struct str dst)
 	json_array(j);
 }
 
-int explain(const struct snapshot *s, const struct snapshot_options *opts, struct str src, struct str dst,
-	    uint16_t port, uint8_t proto, struct buf *text, struct json *json)
+int explain(const struct snapshot *s, const struct snapshot_options *opts, const struct explain_node *node,
+	    struct str src, struct str dst, uint16_t port, uint8_t proto, struct buf *text, struct json *json)
 {
 	struct buf own = { 0 };
 	struct asking q = { .s = s,
+			    .node = node,
 			    .domain = or_default(opts->cluster_domain, STR("cluster.local")),
 			    .trust_domain = or_default(opts->trust_domain, STR("cluster.local")),
 			    .node_name = opts->node_name,

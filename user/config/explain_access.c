@@ -7,14 +7,6 @@
 
 #define SHOWN_MAX 4u
 
-/* What a client may reach by one dial: an endpoint, or the dialled address itself. */
-struct server {
-	struct addr addr;
-	uint16_t port;
-	struct str workload; /* empty: none that is known */
-	bool said;
-};
-
 #define X(name, label, ...) label,
 static const char *const reason_labels[] = { MESH_REASONS(X) };
 #undef X
@@ -171,12 +163,11 @@ static void say_unknown(struct buf *out, const struct u_policy *sidecar)
 	}
 }
 
-static void say_group(struct asking *q, const struct finding *f, const struct server *v, uint32_t nr, bool all)
+void say_servers(struct buf *out, const struct server *v, uint32_t nr, bool all)
 {
-	struct buf *out = q->text;
 	uint32_t shown = 0, left = 0;
 
-	buf_printf(out, "  access%s", all ? "" : " to ");
+	buf_str(out, all ? STR("") : STR(" to "));
 	for (uint32_t i = 0; !all && i < nr; i++) {
 		if (!v[i].said)
 			continue;
@@ -190,6 +181,14 @@ static void say_group(struct asking *q, const struct finding *f, const struct se
 	if (left)
 		buf_printf(out, " and %u more", left);
 	buf_printf(out, ": ");
+}
+
+static void say_group(struct asking *q, const struct finding *f, const struct server *v, uint32_t nr, bool all)
+{
+	struct buf *out = q->text;
+
+	buf_printf(out, "  access");
+	say_servers(out, v, nr, all);
 	if (f->reason == MESH_REASON_REGISTRY_ONLY)
 		say_unknown(out, f->says.policy);
 	else if (!f->program)
@@ -269,10 +268,27 @@ static void json_guards(struct json *j, const struct access *a, const struct fin
 	json_array_end(j);
 }
 
+void json_servers(struct json *j, const struct server *v, uint32_t nr)
+{
+	char text[ADDR_TEXT_MAX];
+
+	json_key(j, "servers");
+	json_array(j);
+	for (uint32_t i = 0; i < nr; i++) {
+		if (!v[i].said)
+			continue;
+		json_object(j);
+		json_kstr(j, "ip", str_of(addr_text(&v[i].addr, text)));
+		json_kuint(j, "port", v[i].port);
+		json_kstr(j, "workload", v[i].workload);
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
 static void json_group(struct asking *q, const struct finding *f, const struct server *v, uint32_t nr)
 {
 	struct json *j = q->json;
-	char text[ADDR_TEXT_MAX];
 
 	json_object(j);
 	json_verdict(j, &f->says);
@@ -286,18 +302,7 @@ static void json_group(struct asking *q, const struct finding *f, const struct s
 	} else {
 		json_null(j);
 	}
-	json_key(j, "servers");
-	json_array(j);
-	for (uint32_t i = 0; i < nr; i++) {
-		if (!v[i].said)
-			continue;
-		json_object(j);
-		json_kstr(j, "ip", str_of(addr_text(&v[i].addr, text)));
-		json_kuint(j, "port", v[i].port);
-		json_kstr(j, "workload", v[i].workload);
-		json_object_end(j);
-	}
-	json_array_end(j);
+	json_servers(j, v, nr);
 	json_object_end(j);
 }
 
@@ -318,9 +323,8 @@ void json_identity(const struct asking *q)
 
 /* ---- one address ---- */
 
-/* All servers behind an address; owned by the caller. */
-static struct server *servers_of(const struct asking *q, const struct unit *u, const struct addr *addr,
-				 const struct u_row *r, uint32_t *ret_nr)
+struct server *servers_of(const struct asking *q, const struct unit *u, const struct addr *addr, const struct u_row *r,
+			  uint32_t *ret_nr)
 {
 	const struct u_member *m = access_member(q->s->access, addr);
 	struct server *v;

@@ -131,20 +131,34 @@ struct tallies {
 static const char *const state_labels[] = { MESH_END_STATES(X) };
 static const char *const why_labels[] = { MESH_WHYS(X) };
 #undef X
+#define X(name, label, text) text,
+static const char *const why_texts[] = { MESH_WHYS(X) };
+#undef X
+
+/* The next end that the iterator has written, and that this meshd knows the words for. */
+static bool next_end(const char *out, size_t len, size_t *at, struct mesh_end *ret)
+{
+	while (*at + sizeof(*ret) <= len) {
+		memcpy(ret, out + *at, sizeof(*ret));
+		*at += sizeof(*ret);
+		if (ret->state < MESH_END_STATE_NR && ret->why < MESH_WHY_NR)
+			return true;
+	}
+	return false;
+}
 
 static int count_ends(void *data, int netns_fd, const char *out, size_t len)
 {
 	struct tallies *t = data;
+	struct mesh_end end;
+	size_t at = 0;
 
 	(void)netns_fd;
-	for (size_t at = 0; at + sizeof(struct mesh_end) <= len; at += sizeof(struct mesh_end)) {
-		struct mesh_end end;
-
-		memcpy(&end, out + at, sizeof(end));
+	while (next_end(out, len, &at, &end)) {
 		for (uint32_t i = 0; i < t->nr; i++) {
 			struct tally *one = &t->items[i];
 
-			if (one->cookie != end.netns_cookie || end.state >= MESH_END_STATE_NR || end.why >= MESH_WHY_NR)
+			if (one->cookie != end.netns_cookie)
 				continue;
 			one->states[end.state]++;
 			one->whys[end.why] += end.why != MESH_WHY_NONE;
@@ -152,6 +166,49 @@ static int count_ends(void *data, int netns_fd, const char *out, size_t len)
 		}
 	}
 	return 0;
+}
+
+static int keep_ends(void *data, int netns_fd, const char *out, size_t len)
+{
+	struct accel_ends *ends = data;
+	struct mesh_end end;
+	size_t at = 0;
+
+	(void)netns_fd;
+	while (next_end(out, len, &at, &end)) {
+		ends->items = plane_grow(ends->items, ends->nr, &ends->cap, sizeof(*ends->items));
+		ends->items[ends->nr++] = (struct accel_end){
+			.cookie = end.cookie,
+			.state = state_labels[end.state],
+			.why = end.why == MESH_WHY_NONE ? NULL : why_texts[end.why],
+		};
+	}
+	return 0;
+}
+
+static int end_cmp(const void *a, const void *b)
+{
+	const struct accel_end *x = a, *y = b;
+
+	return x->cookie < y->cookie ? -1 : x->cookie > y->cookie;
+}
+
+void accel_ends_read(struct plane *p, struct accel_ends *ret)
+{
+	static const enum plane_iter_id ids[] = { PLANE_ITER_SHOW_ENDS };
+
+	if (!(p->control->flags & MESH_CONTROL_ACCELERATE))
+		return;
+	podsocks_run(p, &(struct podsocks){ .ids = ids, .id_nr = 1, .wrote = keep_ends, .data = ret });
+	if (ret->nr)
+		qsort(ret->items, ret->nr, sizeof(*ret->items), end_cmp);
+}
+
+const struct accel_end *accel_ends_find(const struct accel_ends *ends, uint64_t cookie)
+{
+	const struct accel_end key = { .cookie = cookie };
+
+	return ends->nr ? bsearch(&key, ends->items, ends->nr, sizeof(key), end_cmp) : NULL;
 }
 
 static void counts_json(struct json *j, const char *key, const char *const *labels, const uint32_t *counts, uint32_t nr)

@@ -21,6 +21,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "config/explain.h"
 #include "plane/imports.h"
 #include "plane/plane_int.h"
 
@@ -315,4 +316,21 @@ void census_json(struct json *j, const struct plane *p, uint64_t netns_cookie)
 		json_object_end(j);
 	}
 	json_array_end(j);
+}
+
+void census_count(const struct plane *p, uint64_t netns_cookie, struct explain_pod *ret)
+{
+	const struct census *c = p->census;
+
+	for (uint32_t i = 0; c && i < c->program_nr; i++) {
+		const struct census_program *one = &c->programs[i];
+
+		if (one->key.netns_cookie != netns_cookie)
+			continue;
+		ret->programs++;
+		if (one->verdict != MESH_CENSUS_SPLICES)
+			continue;
+		ret->splices++;
+		snprintf(ret->splicer, sizeof(ret->splicer), "%s: %s", one->name, one->evidence);
+	}
 }

@@ -37,6 +37,7 @@ struct reading {
 	struct mesh_flow *live;
 	uint32_t live_nr, live_cap;
 	struct mesh_flow *ring;	    /* the whole map, mapped for the call */
+	struct accel_ends ends;	    /* empty unless they are wanted */
 	uint64_t head_before, head; /* of the ring: before and after the live ones were read */
 	bool stopped;
 };
@@ -263,6 +264,7 @@ static bool wanted(const struct flow_filter *f, const struct flow_view *v)
 
 static void show(struct reading *r, const struct mesh_flow *flow)
 {
+	const struct accel_end *end = flow->closed_ns ? NULL : accel_ends_find(&r->ends, flow->cookie);
 	struct flow_view v = {
 		.flow = flow,
 		.opened_realtime_ns = flow->opened_ns + r->real_minus_boot_ns,
@@ -273,11 +275,17 @@ static void show(struct reading *r, const struct mesh_flow *flow)
 		.cluster = name_text(r->p, flow->cluster_id),
 		.policy = name_text(r->p, flow->policy_id),
 	};
+	struct buf text = { 0 };
 
 	if (r->stopped || !wanted(r->filter, &v))
 		return;
+	if (end) {
+		buf_printf(&text, "%s%s%s", end->state, end->why ? ": " : "", end->why ? end->why : "");
+		v.acceleration = (struct str){ text.data, (uint32_t)text.len };
+	}
 	shortcut_counts(r->p, flow, &v.straight);
 	r->stopped = !r->fn(r->data, &v);
+	buf_release(&text);
 }
 
 /* Copies the record of one sequence number; false: it is being written, or was overwritten. */
@@ -334,6 +342,8 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 	if (!rc)
 		rc = conns_read(&r);
 	r.head = __atomic_load_n(&p->control->closed_head, __ATOMIC_ACQUIRE);
+	if (!rc && f->ends)
+		accel_ends_read(p, &r.ends);
 	for (uint64_t seq = ring_first(&r); !rc && !f->live_only && seq <= r.head && !r.stopped; seq++)
 		if (ring_get(&r, seq, &flow))
 			show(&r, &flow);
@@ -344,6 +354,7 @@ int plane_flows(struct plane *p, const struct flow_filter *f, flow_fn fn, void *
 			show(&r, &r.live[i]);
 	munmap(r.ring, len);
 	free(r.live);
+	free(r.ends.items);
 	return rc;
 }
 
@@ -411,6 +422,7 @@ void flow_json(struct json *j, const struct flow_view *v)
 	json_kuint(j, "bytes_sent", f->bytes_sent);
 	json_kuint(j, "bytes_received", f->bytes_received);
 	json_kuint(j, "bytes_redirected", f->bytes_redirected);
+	json_text(j, "acceleration", v->acceleration);
 	json_kuint(j, "bytes_shortcut", v->straight.bytes);
 	json_kuint(j, "packets_shortcut", v->straight.packets);
 	json_ktime(j, "opened", v->opened_realtime_ns);

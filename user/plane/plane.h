@@ -63,12 +63,15 @@ struct flow_view {
 	struct str service, cluster;			 /* "namespace/host", "outbound|..."; empty: none */
 	struct str policy;				 /* "namespace/name" that gave the verdict; empty: none did */
 	struct shortcut_counts straight;		 /* what went straight from pod to pod, both ways */
+	struct str
+		acceleration; /* "STATE" or "STATE: WHY" of its end on the way past TCP; empty: none, or not looked at */
 };
 
 struct flow_filter {
 	struct str workload, service; /* empty: any; "name" or "namespace/name" */
 	struct str state;	      /* label of MESH_STATES, "open" or "closed"; empty: any */
 	bool live_only;
+	bool ends; /* to be looked at, too */
 };
 
 typedef bool (*flow_fn)(void *data, const struct flow_view *v);
@@ -112,6 +115,10 @@ struct endpoint_view {
  * whole host), or of all when it is empty. fn returns false to stop. */
 typedef bool (*endpoint_fn)(void *data, const struct endpoint_view *v);
 void plane_endpoints(struct plane *p, struct str host, endpoint_fn fn, void *data);
+
+/* What the node knows of its pods, for explain(); valid until the next call of any plane function. `text` holds some of it. */
+struct explain_node;
+void plane_explain(struct plane *p, struct explain_node *ret, struct buf *text);
 
 /* Status as a JSON object: versions, kernel, sizes and use of each map, counters by hook and reason, pods enrolled, losses,
  * honest limits found at start (missing helpers, foreign programs). */

@@ -15,6 +15,7 @@
  *   parser_net.c  the parser's network namespace and link
  *   flows.c   flow records       status.c  plane_status
  *   accel.c   who is accelerated                           drain.c    nobody any more
+ *   ways.c    what explain asks of both, and of shortcuts
  *   selftest.c  what that means on this kernel           selftest_child.c, selftest_pair.c, selftest_cases.c  measured
  *   shortcuts.c  packets straight from pod to pod        conntrack.c  netfilter's entries
  *   cut.c     connections that policies forbid by now      podsocks.c  iterators in pods      sockdiag.c  sockets destroyed by name
@@ -614,6 +615,18 @@ int sockdiag_destroy(int own_netns_fd, int netns_fd, const struct mesh_victim *v
 /* ---- accel.c ---- */
 uint32_t accel_mode(const struct plane *p, const struct client *c); /* enum mesh_accelerate */
 void accel_json(struct json *j, struct plane *p);
+/* An end of a connection: its socket's cookie, and the words for where it stands; why is NULL when nothing speaks against it. */
+struct accel_end {
+	uint64_t cookie;
+	const char *state, *why;
+};
+struct accel_ends {
+	struct accel_end *items; /* sorted by cookie; owned */
+	uint32_t nr, cap;
+};
+/* Those of all pods, added to *ret. */
+void accel_ends_read(struct plane *p, struct accel_ends *ret);
+const struct accel_end *accel_ends_find(const struct accel_ends *ends, uint64_t cookie); /* NULL: there is none */
 /* What the programs are to know of the settings. */
 void accel_init(struct plane *p);
 bool accel_can(const struct plane *p); /* this kernel has what it takes, and the settings do */

@@ -76,7 +76,8 @@ static int verb_explain(struct verbs *v, const struct request *q, struct reply *
 {
 	const struct snapshot *s = rules_live(v->rules);
 	bool udp = str_is(q->protocol, "udp");
-	struct buf text = { 0 }, object = { 0 };
+	struct buf text = { 0 }, object = { 0 }, words = { 0 };
+	struct explain_node node;
 	struct str host;
 	struct json j;
 	uint16_t port;
@@ -90,8 +91,9 @@ static int verb_explain(struct verbs *v, const struct request *q, struct reply *
 	if (!s)
 		return reply_error(r, EXIT_REFUSED, "the rules do not compile; `meshctl status` says why");
 	json_init(&j, &object);
-	rc = explain(s, rules_options(v->rules), q->source, host, port, udp ? MESH_PROTO_UDP : MESH_PROTO_TCP, &text,
-		     &j);
+	plane_explain(v->plane, &node, &words);
+	rc = explain(s, rules_options(v->rules), &node, q->source, host, port, udp ? MESH_PROTO_UDP : MESH_PROTO_TCP,
+		     &text, &j);
 	if (rc) {
 		while (text.len && text.data[text.len - 1] == '\n')
 			text.len--;
@@ -103,6 +105,7 @@ static int verb_explain(struct verbs *v, const struct request *q, struct reply *
 	}
 	buf_release(&text);
 	buf_release(&object);
+	buf_release(&words);
 	return rc;
 }
 

@@ -103,6 +103,8 @@ static bool flow_row(void *data, const struct flow_view *v)
 		table_cellf(t, "%llu", (unsigned long long)v->straight.bytes);
 	duration_cell(t, l, v);
 	if (l->q->output == OUTPUT_WIDE) {
+		table_cellf(t, "%llu", (unsigned long long)f->bytes_redirected);
+		table_cell(t, v->acceleration);
 		table_cellf(t, "%.3fms", f->srtt_us / 1e3);
 		table_cellf(t, "%u", f->retransmits);
 		table_cellf(t, "%llu", (unsigned long long)f->epoch);
@@ -129,9 +131,10 @@ static void flow_heads(struct listing *l)
 {
 	static const char *const narrow[] = { "CLIENT", "SERVICE", "DIALLED",  "ENDPOINT", "SERVER", "PROTO",
 					      "STATE",	"SENT",	   "RECEIVED", "DURATION", "REASON" };
-	static const char *const wide[] = { "CLIENT", "CLIENT-ADDRESS", "SERVICE", "DIALLED",  "ENDPOINT", "SERVER",
-					    "PROTO",  "STATE",		"SENT",	   "RECEIVED", "SHORTCUT", "DURATION",
-					    "SRTT",   "RETRANSMITS",	"EPOCH",   "CLUSTER",  "REASON" };
+	static const char *const wide[] = { "CLIENT",	   "CLIENT-ADDRESS", "SERVICE",	   "DIALLED",	   "ENDPOINT",
+					    "SERVER",	   "PROTO",	     "STATE",	   "SENT",	   "RECEIVED",
+					    "SHORTCUT",	   "DURATION",	     "REDIRECTED", "ACCELERATION", "SRTT",
+					    "RETRANSMITS", "EPOCH",	     "CLUSTER",	   "REASON" };
 
 	if (l->q->output == OUTPUT_WIDE)
 		table_head(&l->table, wide, sizeof(wide) / sizeof(*wide));
@@ -153,10 +156,12 @@ static bool is_state(struct str s)
 int verb_flows(struct verbs *v, const struct request *q, struct reply *r)
 {
 	struct listing l = { .v = v, .q = q, .out = &r->out };
-	struct flow_filter filter = {
-		.workload = q->workload, .service = q->service, .state = q->state, .live_only = q->live
-	};
 	bool json = q->output == OUTPUT_JSON;
+	struct flow_filter filter = { .workload = q->workload,
+				      .service = q->service,
+				      .state = q->state,
+				      .live_only = q->live,
+				      .ends = json || q->output == OUTPUT_WIDE };
 	struct timespec now;
 	int rc;
 
@@ -356,18 +361,26 @@ static void print_value(struct buf *out, const struct ynode *value, uint32_t ind
 /* An object as "key: value" lines, what is in it indented. */
 static void print_tree(struct buf *out, const struct ynode *map, uint32_t indent, bool wide)
 {
-	static const char *const wide_only[] = { "counters", "limits", "programs", "semantics" };
+	/* The programs of a workload are a list, and few. */
+	static const struct {
+		const char *key;
+		enum ynode_kind kind;
+	} wide_only[] = { { "counters", YNODE_MAP },
+			  { "limits", YNODE_SEQ },
+			  { "programs", YNODE_MAP },
+			  { "semantics", YNODE_SEQ } };
 
 	for (uint32_t i = 0; i < map->nr; i++) {
+		const struct ynode *value = map->items[2 * i + 1];
 		struct str key = map->items[2 * i]->scalar;
 		bool skip = false;
 
 		for (size_t k = 0; k < sizeof(wide_only) / sizeof(*wide_only); k++)
-			skip |= !wide && str_is(key, wide_only[k]);
+			skip |= !wide && str_is(key, wide_only[k].key) && value->kind == wide_only[k].kind;
 		if (skip)
 			continue;
 		buf_printf(out, "%*s%.*s:", indent, "", STR_ARG(key));
-		print_value(out, map->items[2 * i + 1], indent, wide);
+		print_value(out, value, indent, wide);
 	}
 }
 

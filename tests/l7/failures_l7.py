@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """What is done when clients, servers or limits do not play along."""
+import os
+import signal
 import socket
 import struct
 import threading
 import time
 
-from hands import Client, Hand, Origin, Reader, cluster, free_port, ok, until
+from hands import WAIT, Client, Hand, Origin, Reader, cluster, free_port, ok, until
 from suite import check, main, test
 
 GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -178,6 +180,36 @@ def servers_that_break_off():
             except ConnectionResetError:
                 pass
         until(lambda: h.counts()["upstream_open"] == 0 and h.counts()["open"] == 0, "nothing is left")
+
+
+@test
+def a_body_that_nobody_took_is_no_request():
+    asked, closed, gate, seen = threading.Event(), threading.Event(), threading.Event(), []
+    def talk(sock, reader):
+        while head := reader.head():
+            seen.append(head[0].split(" ")[1])
+            if len(seen) > 1:
+                sock.sendall(ok())
+                continue
+            asked.set()
+            gate.wait(WAIT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            closed.set()
+            return
+    hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Origin(talk=talk) as o, Hand(f"{cluster('a', o)}\nroute to=a") as h, Client(h) as c:
+        c.send(f"POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: {len(hidden)}\r\n\r\n")
+        check(asked.wait(WAIT), "the head is there")
+        # The engine finds the body first, and a connection that takes none of it.
+        os.kill(h.pid, signal.SIGSTOP)
+        until(lambda: h.stopped(), "it stands still")
+        c.send(hidden)
+        gate.set()
+        check(closed.wait(WAIT), "the server is gone")
+        os.kill(h.pid, signal.SIGCONT)
+        check(c.answer()[0] == 503, "there is no answer to it")
+        check(c.get("/next")[0] == 200 and seen == ["/first", "/next"], f"{seen}")
 
 
 @test

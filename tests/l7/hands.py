@@ -77,6 +77,10 @@ class Hand:
             fields = f.read().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
+    def stopped(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
     def __enter__(self):
         return self
 

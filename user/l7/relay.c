@@ -165,6 +165,7 @@ enum relay relay(struct worker *w, struct sock *from, struct body *b, struct soc
 	for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
 		struct gather g;
 		int got = 1;
+		bool sent;
 
 		g.nr = g.pieces = g.used = 0;
 		if (!b->done && !from->in)
@@ -175,9 +176,11 @@ enum relay relay(struct worker *w, struct sock *from, struct body *b, struct soc
 			return RELAY_BAD;
 		if (b->done && b->framed)
 			add_end(&g, b);
-		if (!sock_send(w, to, g.v, g.nr))
-			return RELAY_TO_LOST;
+		sent = sock_send(w, to, g.v, g.nr);
+		/* `b` is past these bytes, whether anybody took them or not: the next message begins behind them. */
 		iobuf_consume(&w->bufs, &from->in, g.used);
+		if (!sent)
+			return RELAY_TO_LOST;
 		if (b->done)
 			return RELAY_DONE;
 		if (got < 0)

@@ -191,6 +191,25 @@ def tunnels_after_an_upgrade():
 
 
 @test
+def tunnels_leave_nothing_behind():
+    def talk(sock, reader):
+        reader.body(reader.head()[1])
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    def one(h):
+        with Client(h) as c:
+            c.send("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                   "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
+            check(c.answer()[0] == 101, "the request has a body, and its answer is a tunnel")
+    with Origin(talk=talk) as o, Hand(simple(o)) as h:
+        for _ in range(100):
+            one(h)
+        before = h.memory_kb()
+        for _ in range(1000):
+            one(h)
+        check(h.memory_kb() - before < 2048, f"{before} KiB became {h.memory_kb()}")
+
+
+@test
 def half_closed_clients_are_answered():
     with Origin() as o, Hand(simple(o)) as h, Client(h) as c:
         c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").sock.shutdown(socket.SHUT_WR)

@@ -17,8 +17,15 @@ struct gather {
 };
 _Static_assert(3 * PIECES_MAX + 4 <= IOV_SEND_MAX, "a chunk is three pieces, the prefix one, the end three");
 
+void body_end(struct worker *w, struct body *b)
+{
+	iobuf_put(&w->bufs, b->chunk);
+	b->chunk = NULL;
+}
+
 void body_begin(struct worker *w, struct body *b, enum head_body kind, uint64_t length)
 {
+	body_end(w, b);
 	*b = (struct body){ .kind = (uint8_t)kind, .left = length };
 	if (kind == HEAD_BODY_CHUNKED) {
 		b->chunk = iobuf_get(&w->bufs, sizeof(struct chunk));
@@ -26,12 +33,6 @@ void body_begin(struct worker *w, struct body *b, enum head_body kind, uint64_t 
 		b->framed = true;
 	}
 	b->done = kind == HEAD_BODY_NONE || (kind == HEAD_BODY_LENGTH && !length);
-}
-
-void body_end(struct worker *w, struct body *b)
-{
-	iobuf_put(&w->bufs, b->chunk);
-	b->chunk = NULL;
 }
 
 void body_frame(const struct body *b, struct str piece, struct buf *out)

@@ -213,6 +213,27 @@ def a_body_that_nobody_took_is_no_request():
 
 
 @test
+def endless_interim_answers_hold_up_nobody_else():
+    over = threading.Event()
+    def talk(sock, reader):
+        if "/endless" not in reader.head()[0]:
+            sock.sendall(ok())
+            return
+        while not over.is_set():
+            sock.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 4000)
+    with Origin(talk=talk) as o, Hand(f"{cluster('a', o)}\nroute to=a", "--workers", "1") as h, Client(h) as c:
+        # A client this old is told of none of them, and holds nothing back.
+        c.send("GET /endless HTTP/1.0\r\nHost: a\r\n\r\n")
+        until(lambda: o.accepted, "they come")
+        try:
+            with Client(h) as other:
+                for _ in range(20):
+                    check(other.get()[0] == 200, "another client of the same worker is answered")
+        finally:
+            over.set()
+
+
+@test
 def clients_that_go_away():
     gone = threading.Event()
     def talk(sock, reader):

@@ -8,7 +8,7 @@
 
 /* Connections that are taken in one go, so that those that are there get their turn. */
 #define ACCEPT_MAX 32
-/* Requests of one connection in one go. */
+/* Requests of one connection in one go, and reads of what nobody wants. */
 #define TURNS_MAX 32
 #define ACCEPT_PAUSE_MS 50u
 
@@ -105,6 +105,7 @@ void conn_close(struct conn *c)
 static void linger(struct conn *c)
 {
 	struct worker *w = c->w;
+	uint32_t turns = 0;
 
 	if (!c->s.shut) {
 		sock_end_writing(&c->s);
@@ -113,6 +114,10 @@ static void linger(struct conn *c)
 	iobuf_put(&w->bufs, c->s.in);
 	c->s.in = NULL;
 	while (c->s.rd && !c->s.eof && !c->s.bad) {
+		if (turns++ == TURNS_MAX) {
+			conn_again(c);
+			return;
+		}
 		if (sock_read(w, &c->s) > 0) {
 			iobuf_put(&w->bufs, c->s.in);
 			c->s.in = NULL;

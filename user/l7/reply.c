@@ -2,6 +2,9 @@
 /* The answer on its way from the endpoint to the client. */
 #include "l7/engine.h"
 
+/* Heads of one answer in one go: all but the last are interim. */
+#define HEADS_MAX 32
+
 static enum head_asked asked(const struct exchange *x)
 {
 	struct str method = head_str(x->rq.p, x->rh.method);
@@ -164,9 +167,16 @@ static bool head_run(struct exchange *x)
 
 void reply_run(struct exchange *x)
 {
-	while (x->phase == X_ACTIVE && x->answer == ANSWER_NONE && !x->c->s.out)
+	uint32_t heads = 0;
+
+	while (x->phase == X_ACTIVE && x->answer == ANSWER_NONE && !x->c->s.out) {
+		if (heads++ == HEADS_MAX) {
+			conn_again(x->c);
+			return;
+		}
 		if (!head_run(x))
 			return;
+	}
 	if (x->phase == X_ACTIVE && x->answer == ANSWER_BODY && !x->c->s.out)
 		went_on(x, relay(worker_of(x), &x->u->s, &x->ab, &x->c->s, (struct str){ NULL, 0 }, NULL));
 }

@@ -224,6 +224,8 @@ bool sock_flush(struct worker *w, struct sock *s);
 void sock_end_writing(struct sock *s);
 void sock_events(struct sock *s, uint32_t events);
 bool sock_watch(struct worker *w, struct sock *s);
+/* What there is to read is told of once more when others had their turn. */
+void sock_again(struct worker *w, struct sock *s);
 /* Closes and gives back buffers. */
 void sock_close(struct worker *w, struct sock *s);
 

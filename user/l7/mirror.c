@@ -6,6 +6,8 @@
 #include "l7/engine.h"
 
 #define MIRROR_MS 15000u
+/* Reads in one go. */
+#define READS_MAX 16
 
 static void choose(struct exchange *x, struct mesh_ref ref)
 {
@@ -77,8 +79,13 @@ void mirror_run(struct up *u)
 {
 	struct worker *w = u->w;
 	bool broken = !sock_flush(w, &u->s);
+	uint32_t reads = 0;
 
 	while (!broken && u->s.rd && !u->s.eof && !u->s.bad) {
+		if (reads++ == READS_MAX) {
+			sock_again(w, &u->s);
+			return;
+		}
 		if (sock_read(w, &u->s) <= 0)
 			break;
 		iobuf_put(&w->bufs, u->s.in);

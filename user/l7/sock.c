@@ -125,11 +125,21 @@ void sock_events(struct sock *s, uint32_t events)
 		s->bad = true;
 }
 
-bool sock_watch(struct worker *w, struct sock *s)
+static bool watch(struct worker *w, struct sock *s, int op)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s };
 
-	return !epoll_ctl(w->epoll, EPOLL_CTL_ADD, s->fd, &ev);
+	return !epoll_ctl(w->epoll, op, s->fd, &ev);
+}
+
+bool sock_watch(struct worker *w, struct sock *s)
+{
+	return watch(w, s, EPOLL_CTL_ADD);
+}
+
+void sock_again(struct worker *w, struct sock *s)
+{
+	watch(w, s, EPOLL_CTL_MOD);
 }
 
 void sock_close(struct worker *w, struct sock *s)

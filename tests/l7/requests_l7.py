@@ -191,6 +191,15 @@ def tunnels_after_an_upgrade():
 
 
 @test
+def bytes_for_a_tunnel_that_is_refused_are_no_request():
+    with Origin(lambda r: ok(b"no", status="403 Forbidden")) as o, Hand(simple(o)) as h, Client(h) as c:
+        c.send("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n")
+        status, fields, _ = c.answer()
+        check((status, fields.get("connection")) == (403, "close"), f"{status} {fields}")
+        check(c.ended() and len(o.requests) == 1, f"{[r.target for r in o.requests]}")
+
+
+@test
 def tunnels_leave_nothing_behind():
     def talk(sock, reader):
         reader.body(reader.head()[1])

@@ -87,7 +87,9 @@ void exchange_abort(struct exchange *x, uint32_t flags, const char *detail)
 
 bool exchange_may_keep(const struct exchange *x)
 {
-	return x->head && x->rh.persistent && request_whole(x) && !x->c->w->draining && !x->c->s.eof;
+	/* What comes behind a CONNECT is for the tunnel, also when there is none. */
+	return x->head && x->rh.persistent && x->rh.body != HEAD_BODY_TUNNEL && request_whole(x) &&
+	       !x->c->w->draining && !x->c->s.eof;
 }
 
 /* The answer is in w->text. */

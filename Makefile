@@ -52,6 +52,7 @@ NODE_SRC    := $(wildcard tests/node/*.c)
 PACKETS_SRC := $(wildcard tests/packets/*.c)
 TRANSP_SRC  := $(wildcard tests/transparency/*.c)
 L7TEST_SRC  := $(wildcard tests/l7/*.c)
+ROWS_SRC    := $(wildcard tests/rows/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
 LAB_SRC     := $(wildcard tools/lab.d/*.c)
 
@@ -67,6 +68,7 @@ NODEBINS := $(patsubst tests/node/%.c,$(O)/tests/node/%,$(NODE_SRC))
 PACKETSBIN := $(O)/tests/packets/packets
 TRANSPBIN := $(O)/tests/transparency/transparency
 HANDBIN := $(O)/tests/l7/hand
+ROWSBIN := $(O)/tests/rows/rows
 BENCHBINS := $(patsubst tests/bench/%.c,$(O)/tests/bench/%,$(BENCH_SRC))
 
 .DEFAULT_GOAL := all
@@ -159,10 +161,12 @@ $(TRANSPBIN): $(call obj,$(TRANSP_SRC))
 	$(link)
 $(HANDBIN): $(call obj,$(L7TEST_SRC)) $(LIBL7) $(LIBMESH)
 	$(link)
+$(ROWSBIN): $(call obj,$(ROWS_SRC)) $(O)/user/plane/parser_rules.o $(LIBL7) $(LIBMESH)
+	$(link)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
 
-testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN) $(HANDBIN)
+testbins: all $(UNITS) $(NODEBINS) $(PACKETSBIN) $(TRANSPBIN) $(HANDBIN) $(ROWSBIN)
 
 test: all $(UNITS)
 	$(Q)tests/run-unit $(O)

@@ -18,6 +18,7 @@ STAGES = [
     ("cli", ["tests/cli/run", BUILD], 300),
     ("l7", ["tests/run-l7", BUILD], 120),
     ("schemas", ["tests/run-schemas", BUILD], 120),
+    ("rows", ["tests/run-rows"], 60),
     ("node", ["tests/run-node", BUILD], 1700),
     ("packets", [f"{BUILD}/tests/packets/packets"], 120),
     ("sanitizers", ["make", "-j2", *SAN, "test"], 600),

@@ -299,4 +299,20 @@ def mirrors():
             check(b.requests[0].fields["host"] == "svc-shadow", b.requests[0].fields["host"])
 
 
+@test
+def mirrors_are_for_those_who_may_ask_there():
+    with Origin() as a, Origin() as b, Origin() as seen:
+        with Hand(f"""{cluster('a', a)}
+                      {cluster('b', b)}
+                      {cluster('seen', seen)}
+                      route path=/b to=b
+                      route path=/mirrored to=a mirror=seen
+                      route to=a mirror=b
+                      deny port={b.port}""") as h, Client(h) as c:
+            check(c.get("/b")[0] == 403, "the policy holds")
+            check([c.get("/")[0], c.get("/mirrored")[0]] == [200, 200], "of the server that answers nothing is said")
+            until(lambda: seen.requests, "the later one is mirrored")
+            check(not b.accepted, "the copy is no way past the policy")
+
+
 main()

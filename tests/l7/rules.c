@@ -18,6 +18,7 @@ struct making {
 	struct mesh_http_route routes[ROUTES_MAX];
 	char hosts[ROUTES_MAX][256]; /* of each route */
 	uint32_t route_nr;
+	char denied[256]; /* port */
 	struct buf *err;
 };
 
@@ -217,18 +218,40 @@ static struct mesh_ref hosts(struct making *m)
 	return image_array(&m->im, v, nr, sizeof(*v));
 }
 
+/* A policy of 127.0.0.1 that denies what is for the port. */
+static void deny(const struct making *m, struct image *whole, struct mesh_http *h)
+{
+	struct mesh_http_text port = image_match(whole, MESH_TEXT_EXACT, m->denied);
+	struct mesh_http_test test = { .subject = MESH_SUBJECT_PORT, .any = IMAGE_ONE(whole, &port) };
+	struct mesh_http_cond cond = { .tests = IMAGE_ONE(whole, &test) };
+	struct mesh_http_clause clause = { .any = IMAGE_ONE(whole, &cond) };
+	struct mesh_http_rule rule = { .clauses = IMAGE_ONE(whole, &clause) };
+	struct mesh_http_policy policy = { .deny = 1, .name = image_text(whole, "ns/denied") };
+	struct mesh_http_guard guard = { .addr = image_addr("127.0.0.1") };
+	uint32_t first = 0;
+
+	policy.rules = IMAGE_ONE(whole, &rule);
+	guard.policies = IMAGE_ONE(whole, &first);
+	h->policies = IMAGE_ONE(whole, &policy);
+	h->guards = IMAGE_ONE(whole, &guard);
+}
+
 static void finish(struct making *m, uint16_t port, struct buf *out)
 {
 	struct mesh_http_table table = { .absent_status = 404, .hosts = hosts(m) };
 	struct mesh_ref clusters = image_array(&m->im, m->clusters, m->cluster_nr, sizeof(*m->clusters));
 	struct mesh_ref tables = IMAGE_ONE(&m->im, &table);
 	struct mesh_http_row row = { .port = port };
+	struct mesh_http h = { .epoch = 1 };
 	struct image whole;
 
 	image_end(&m->im, tables, clusters);
 	image_whole_begin(&whole);
 	row.image = image_array(&whole, m->im.b.data, (uint32_t)m->im.b.len, 1).at;
-	image_whole_end(&whole, &m->im, (struct mesh_http){ .epoch = 1, .rows = IMAGE_ONE(&whole, &row) });
+	h.rows = IMAGE_ONE(&whole, &row);
+	if (*m->denied)
+		deny(m, &whole, &h);
+	image_whole_end(&whole, &m->im, h);
 	buf_add(out, whole.b.data, whole.b.len);
 	buf_release(&whole.b);
 }
@@ -249,6 +272,8 @@ bool rules_build(struct str text, uint16_t port, struct buf *out, struct buf *er
 			ok = add_cluster(m, line);
 		else if (str_starts(line, STR("route ")))
 			ok = add_route(m, line);
+		else if (str_starts(line, STR("deny ")))
+			ok = value(line, "port", m->denied);
 		else
 			ok = !line.len;
 		if (!ok)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Copies of requests to other clusters. A copy goes out once the whole request was read, on a connection of its own that ends with it; nobody
- * waits for the answer. What has no connection at once, or a body beyond REPLAY_MAX, is not mirrored.
+ * waits for the answer. What has no connection at once, a body beyond REPLAY_MAX, or no leave of the policies there, is not mirrored.
  */
 #include "l7/engine.h"
 
@@ -42,13 +42,15 @@ static void mirror(struct exchange *x, uint32_t cluster)
 	struct mesh_addr from = w->shared->bind_client ? x->c->place.client_addr : (struct mesh_addr){ 0 };
 	const struct mesh_http_endpoint *to;
 	struct lb_host *host;
+	struct str denied;
 	struct up *u;
 
 	rules += cluster;
 	state = lb_of(x->rules->view, x->c->place.image, rules);
 	host = lb_pick(x->rules->view, x->c->place.image, rules, NULL, &(struct lb_tried){ 0 }, worker_random(w),
 		       w->now_ms, &to);
-	if (!host || !lb_take(state, LB_CONNECTIONS))
+	if (!host || http_authorize(&x->c->place, &x->rq, to, &denied) == HTTP_DENIED ||
+	    !lb_take(state, LB_CONNECTIONS))
 		return;
 	u = up_open(w, &from, state, rules, host);
 	if (!u) {

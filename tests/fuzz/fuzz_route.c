@@ -368,7 +368,7 @@ static void endpoint_laws(struct http_rules *r, const struct http_place *place, 
 		if (!h)
 			break;
 		MUST(h->port == to->port);
-		http_authorize(place, rq, to, &policy);
+		http_authorize(place, rq, c, to, &policy);
 		lb_result(lb_of(view, place->image, c->cluster), h, pick(2) ? 500 : 200, false, 1000);
 		tried.v[tried.nr++] = h;
 	}

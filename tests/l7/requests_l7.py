@@ -300,6 +300,18 @@ def mirrors():
 
 
 @test
+def policies_are_asked_of_what_the_server_gets():
+    with Origin() as o, Hand(f"""{cluster('a', o)}
+                                 route path=/front to=a path_to=/admin
+                                 route path=/admin to=a path_to=/open
+                                 route to=a
+                                 deny path=/admin""") as h, Client(h) as c:
+        check(c.get("/front/x")[0] == 403, "a rewritten path is no way past the policy")
+        check(c.get("/admin/x")[0] == 200 and [r.target for r in o.requests] == ["/open/x"], f"{[r.target for r in o.requests]}")
+        check(c.get("/x/../admin")[0] == 403 and c.get("/x")[0] == 200, "others are as they are")
+
+
+@test
 def mirrors_are_for_those_who_may_ask_there():
     with Origin() as a, Origin() as b, Origin() as seen:
         with Hand(f"""{cluster('a', a)}

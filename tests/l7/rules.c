@@ -18,7 +18,8 @@ struct making {
 	struct mesh_http_route routes[ROUTES_MAX];
 	char hosts[ROUTES_MAX][256]; /* of each route */
 	uint32_t route_nr;
-	char denied[256]; /* port */
+	char denied[256]; /* port, or what paths begin with */
+	bool denied_path;
 	struct buf *err;
 };
 
@@ -218,11 +219,12 @@ static struct mesh_ref hosts(struct making *m)
 	return image_array(&m->im, v, nr, sizeof(*v));
 }
 
-/* A policy of 127.0.0.1 that denies what is for the port. */
+/* A policy of 127.0.0.1 that denies what is for the port or the paths. */
 static void deny(const struct making *m, struct image *whole, struct mesh_http *h)
 {
-	struct mesh_http_text port = image_match(whole, MESH_TEXT_EXACT, m->denied);
-	struct mesh_http_test test = { .subject = MESH_SUBJECT_PORT, .any = IMAGE_ONE(whole, &port) };
+	struct mesh_http_text text = image_match(whole, m->denied_path ? MESH_TEXT_PREFIX : MESH_TEXT_EXACT, m->denied);
+	struct mesh_http_test test = { .subject = m->denied_path ? MESH_SUBJECT_PATH : MESH_SUBJECT_PORT,
+				       .any = IMAGE_ONE(whole, &text) };
 	struct mesh_http_cond cond = { .tests = IMAGE_ONE(whole, &test) };
 	struct mesh_http_clause clause = { .any = IMAGE_ONE(whole, &cond) };
 	struct mesh_http_rule rule = { .clauses = IMAGE_ONE(whole, &clause) };
@@ -273,7 +275,7 @@ bool rules_build(struct str text, uint16_t port, struct buf *out, struct buf *er
 		else if (str_starts(line, STR("route ")))
 			ok = add_route(m, line);
 		else if (str_starts(line, STR("deny ")))
-			ok = value(line, "port", m->denied);
+			ok = value(line, "port", m->denied) || (m->denied_path = value(line, "path", m->denied));
 		else
 			ok = !line.len;
 		if (!ok)

@@ -7,7 +7,7 @@
  *	route [host=] [path=PREFIX] to=a:80,b:20 [timeout_ms= retries= on= try_ms= backoff_ms= statuses=503 delay_ms= abort= mirror=b
  *		path_to= name=]
  *	route [host=] [path=PREFIX] direct=200 [body=TEXT] | redirect=301 to_host=TEXT
- *	deny port=9001
+ *	deny port=9001 | path=PREFIX
  */
 #ifndef TESTS_L7_RULES_H
 #define TESTS_L7_RULES_H

@@ -83,7 +83,7 @@ static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint3
 	}
 	place = image_place(r);
 	to.addr = guard.addr;
-	v = http_authorize(&place, &rq, &to, &policy);
+	v = http_authorize(&place, &rq, &(struct http_choice){ 0 }, &to, &policy);
 	http_rules_unref(r);
 	buf_release(&im.b);
 	buf_release(&whole.b);

@@ -189,7 +189,7 @@ void attempt_start(struct exchange *x)
 		return;
 	}
 	atomic_fetch_add_explicit(&x->host->active, 1, memory_order_relaxed);
-	if (http_authorize(&x->c->place, &x->rq, x->to, &denied) == HTTP_DENIED) {
+	if (http_authorize(&x->c->place, &x->rq, &x->choice, x->to, &denied) == HTTP_DENIED) {
 		exchange_own(x, 403, MESH_FLAG_UNAUTHORIZED, "rbac_access_denied", STR("RBAC: access denied"));
 		return;
 	}

@@ -3,7 +3,7 @@
  * AuthorizationPolicies that need a request: those that deny first; then, where any allows, one of them must. Paths are looked at as a server
  * would resolve them: with what need not be escaped as it is, and without dot segments.
  */
-#include "l7/rules.h"
+#include "l7/fields.h"
 
 #include "base/addr.h"
 
@@ -26,6 +26,7 @@ static const void *whole_ref(const struct http_rules *r, struct mesh_ref ref)
 struct subject {
 	const struct http_place *place;
 	const struct http_request *rq;
+	const struct http_choice *choice;
 	const struct mesh_http_endpoint *to;
 	struct str ns, account; /* of the client; empty: it is not known */
 	struct buf path, joined, made;
@@ -81,6 +82,21 @@ static void resolve_dots(struct str path, struct buf *out)
 	}
 }
 
+/* The path that the server gets; what a rule put behind a "?" is none of it. */
+static void take_path(struct subject *s)
+{
+	struct str path;
+	int question;
+
+	path_sent(s->place, s->rq, s->choice, &s->joined);
+	path = (struct str){ s->joined.data, (uint32_t)s->joined.len };
+	question = str_find(path, '?');
+	if (question >= 0)
+		path.len = (uint32_t)question;
+	unescape(path, &s->made);
+	resolve_dots((struct str){ s->made.data, (uint32_t)s->made.len }, &s->path);
+}
+
 /* ---- subjects ---- */
 
 static struct str principal(struct subject *s, bool with_domain)
@@ -123,7 +139,7 @@ static bool subject_text(struct subject *s, const struct mesh_http_test *t, stru
 		*ret = (struct str){ s->made.data, (uint32_t)s->made.len };
 		break;
 	case MESH_SUBJECT_HOST:
-		*ret = head_str(s->rq->p, h->authority);
+		*ret = authority_sent(s->place, s->rq, s->choice);
 		break;
 	case MESH_SUBJECT_METHOD:
 		*ret = head_str(s->rq->p, h->method);
@@ -292,12 +308,13 @@ static const struct mesh_http_guard *find_guard(const struct http_rules *r, cons
 }
 
 enum http_verdict http_authorize(const struct http_place *place, const struct http_request *rq,
-				 const struct mesh_http_endpoint *to, struct str *ret_policy)
+				 const struct http_choice *choice, const struct mesh_http_endpoint *to,
+				 struct str *ret_policy)
 {
 	const struct mesh_http_guard *g = find_guard(place->rules, &to->addr);
-	struct subject s = { .place = place, .rq = rq, .to = to };
+	struct subject s = { .place = place, .rq = rq, .choice = choice, .to = to };
 	enum http_verdict verdict;
-	struct str query, workload = http_client_workload(place);
+	struct str workload = http_client_workload(place);
 	int slash;
 
 	*ret_policy = STR("");
@@ -311,8 +328,7 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 		slash = str_find(workload, '/');
 		s.account = str_sub(workload, slash < 0 ? workload.len : (uint32_t)slash + 1, workload.len);
 	}
-	unescape(request_path(rq, &query), &s.made);
-	resolve_dots((struct str){ s.made.data, (uint32_t)s.made.len }, &s.path);
+	take_path(&s);
 	verdict = judge(&s, g, ret_policy);
 	buf_release(&s.path);
 	buf_release(&s.joined);

@@ -92,15 +92,30 @@ static bool own_field(const struct http_place *place, struct str name)
 	return edge && (head_same(name, STR("x-forwarded-proto")) || head_same(str_sub(name, 0, 8), STR("x-envoy-")));
 }
 
-static void write_authority(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
-			    const struct mesh_http_rewrite *w, bool mirrored, struct buf *out)
+/* The rewriting that holds: the destination's where it changes anything. */
+static const struct mesh_http_rewrite *rewriting(const struct http_choice *c)
 {
-	struct str a = head_str(rq->p, rq->head->authority), name, rest;
+	if (c->dest && (c->dest->rewrite.change != MESH_PATH_KEEP || c->dest->rewrite.authority.nr))
+		return &c->dest->rewrite;
+	return c->route ? &c->route->rewrite : NULL;
+}
+
+struct str authority_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c)
+{
+	const struct mesh_http_rewrite *w = rewriting(c);
+	struct str a = head_str(rq->p, rq->head->authority);
 
 	if (w && w->authority.nr)
-		a = http_text(place->image, w->authority);
-	else if (!a.len && c->cluster)
-		a = http_text(place->image, c->cluster->host); /* HTTP/1.0 without one */
+		return http_text(place->image, w->authority);
+	/* HTTP/1.0 without one */
+	return !a.len && c->cluster ? http_text(place->image, c->cluster->host) : a;
+}
+
+static void write_authority(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+			    bool mirrored, struct buf *out)
+{
+	struct str a = authority_sent(place, rq, c), name, rest;
+
 	buf_add(out, "Host: ", 6);
 	name = mirrored ? authority_name(a) : a;
 	rest = str_sub(a, name.len, a.len);
@@ -114,29 +129,34 @@ static void write_authority(const struct http_place *place, const struct http_re
 	buf_add(out, "\r\n", 2);
 }
 
-/* The rewriting that holds: the destination's where it changes anything. */
-static const struct mesh_http_rewrite *rewriting(const struct http_choice *c)
+bool path_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+	       struct buf *out)
 {
-	if (c->dest && (c->dest->rewrite.change != MESH_PATH_KEEP || c->dest->rewrite.authority.nr))
-		return &c->dest->rewrite;
-	return c->route ? &c->route->rewrite : NULL;
+	const struct mesh_http_rewrite *w = rewriting(c);
+	struct str query, path = request_path(rq, &query);
+	bool changed = w && w->change != MESH_PATH_KEEP && path.len && path.p[0] == '/';
+
+	if (changed)
+		rewrite_path(place, w, c->match, path, out);
+	else
+		buf_str(out, path);
+	return changed;
 }
 
 /* The first line; true when the path is not the one that was asked for. */
 static bool write_target(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
-			 const struct mesh_http_rewrite *w, struct buf *out)
+			 struct buf *out)
 {
-	struct str query, path = request_path(rq, &query);
-	bool changed = w && w->change != MESH_PATH_KEEP && path.len && path.p[0] == '/';
+	struct str query;
+	bool changed = false;
 
+	request_path(rq, &query);
 	buf_str(out, head_str(rq->p, rq->head->method));
 	buf_add(out, " ", 1);
 	if (rq->head->form == HEAD_AUTHORITY)
 		buf_str(out, head_str(rq->p, rq->head->target));
-	else if (changed)
-		rewrite_path(place, w, c->match, path, out);
 	else
-		buf_str(out, path);
+		changed = path_sent(place, rq, c, out);
 	if (query.p) {
 		buf_add(out, "?", 1);
 		buf_str(out, query);
@@ -208,13 +228,12 @@ static void write_forwarding(const struct http_place *place, const struct http_r
 void http_request_head(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 		       const struct http_forward *f, struct buf *out)
 {
-	const struct mesh_http_rewrite *w = rewriting(c);
 	struct changes ch = { place->image,
 			      { c->dest ? &c->dest->request : NULL, c->route ? &c->route->request : NULL } };
-	bool changed = write_target(place, rq, c, w, out), upgrade = f->upgrade && rq->head->upgrade;
+	bool changed = write_target(place, rq, c, out), upgrade = f->upgrade && rq->head->upgrade;
 	bool has[2] = { false, false };
 
-	write_authority(place, rq, c, w, f->mirrored, out);
+	write_authority(place, rq, c, f->mirrored, out);
 	for (uint32_t i = 0; i < rq->head->field_nr; i++) {
 		const struct head_field *field = &rq->head->fields[i];
 		struct str name = head_str(rq->p, field->name);

@@ -5,6 +5,10 @@
 
 #include "l7/rules.h"
 
+/* As the server gets them: the path, true: it is another one than was asked for, and the authority. */
+bool path_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+	       struct buf *out);
+struct str authority_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c);
 /* "name: value" CR LF. */
 void field_write(struct buf *out, struct str name, struct str value);
 /* Changes of one side, the destination's and the route's, each may be NULL. */

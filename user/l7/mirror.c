@@ -49,7 +49,7 @@ static void mirror(struct exchange *x, uint32_t cluster)
 	state = lb_of(x->rules->view, x->c->place.image, rules);
 	host = lb_pick(x->rules->view, x->c->place.image, rules, NULL, &(struct lb_tried){ 0 }, worker_random(w),
 		       w->now_ms, &to);
-	if (!host || http_authorize(&x->c->place, &x->rq, to, &denied) == HTTP_DENIED ||
+	if (!host || http_authorize(&x->c->place, &x->rq, &x->choice, to, &denied) == HTTP_DENIED ||
 	    !lb_take(state, LB_CONNECTIONS))
 		return;
 	u = up_open(w, &from, state, rules, host);

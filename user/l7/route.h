@@ -133,9 +133,10 @@ bool http_cookie_make(const struct http_place *place, const struct mesh_http_clu
 /* "namespace/name/serviceaccount" of the client; empty: it is from outside. */
 struct str http_client_workload(const struct http_place *place);
 
-/* L7 policies of the server that was chosen. */
+/* L7 policies of the server that was chosen, of the request as rules have rewritten it. */
 enum http_verdict { HTTP_ALLOWED, HTTP_DENIED };
 enum http_verdict http_authorize(const struct http_place *place, const struct http_request *rq,
-				 const struct mesh_http_endpoint *to, struct str *ret_policy);
+				 const struct http_choice *choice, const struct mesh_http_endpoint *to,
+				 struct str *ret_policy);
 
 #endif

@@ -33,7 +33,7 @@ static struct mesh_ref values(struct image *whole, const struct said *s, const c
 	return image_array(whole, &net, *text != 0, sizeof(net));
 }
 
-/* What these policies, each of one condition, say of a request to the server 10.2.0.1:8080. */
+/* What these policies, each of one condition, say of a request to the server 10.2.0.1:8080, whose route removes x-gone and sets x-set to 1. */
 static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint32_t flags, const char *request)
 {
 	struct mesh_http_client client = { .addr = image_addr("10.1.0.1") };
@@ -43,6 +43,9 @@ static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint3
 	struct mesh_http_endpoint to = server;
 	struct mesh_http h = { 0 };
 	struct http_request rq = image_request(&head, request);
+	struct mesh_http_route route = { 0 };
+	struct mesh_http_field set;
+	struct mesh_ref gone;
 	struct image im, whole;
 	struct buf err = { 0 };
 	struct http_place place;
@@ -52,6 +55,10 @@ static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint3
 	struct str policy;
 
 	image_begin(&im);
+	gone = image_text(&im, "x-gone");
+	set = (struct mesh_http_field){ .name = image_text(&im, "x-set"), .value = image_text(&im, "1") };
+	route.request.remove = IMAGE_ONE(&im, &gone);
+	route.request.set = IMAGE_ONE(&im, &set);
 	image_end(&im, IMAGE_ONE(&im, &table), (struct mesh_ref){ 0 });
 	image_whole_begin(&whole);
 	for (uint32_t i = 0; i < nr; i++) {
@@ -83,7 +90,7 @@ static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint3
 	}
 	place = image_place(r);
 	to.addr = guard.addr;
-	v = http_authorize(&place, &rq, &(struct http_choice){ 0 }, &to, &policy);
+	v = http_authorize(&place, &rq, &(struct http_choice){ .route = &route }, &to, &policy);
 	http_rules_unref(r);
 	buf_release(&im.b);
 	buf_release(&whole.b);
@@ -142,6 +149,12 @@ TEST(subjects)
 		{ { .subject = MESH_SUBJECT_HEADER, .name = "x-h", .kind = MESH_TEXT_EXACT, .none = "1" },
 		  GET("/", ""),
 		  GET("/", "X-H: 1\r\n") },
+		{ { .subject = MESH_SUBJECT_HEADER, .name = "x-gone", .kind = MESH_TEXT_EXACT, .any = "1" },
+		  NULL,
+		  GET("/", "X-Gone: 1\r\n") },
+		{ { .subject = MESH_SUBJECT_HEADER, .name = "x-set", .kind = MESH_TEXT_EXACT, .any = "1" },
+		  GET("/", "X-Set: 2\r\n"),
+		  NULL },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {

@@ -148,7 +148,7 @@ static bool subject_text(struct subject *s, const struct mesh_http_test *t, stru
 		*ret = (struct str){ s->path.data, (uint32_t)s->path.len };
 		break;
 	case MESH_SUBJECT_HEADER:
-		return field_find(s->rq, whole_text(r, t->name), &s->joined, ret);
+		return field_sent(s->place, s->rq, s->choice, whole_text(r, t->name), &s->joined, ret);
 	}
 	return ret->len > 0;
 }

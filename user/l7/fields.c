@@ -143,6 +143,41 @@ bool path_sent(const struct http_place *place, const struct http_request *rq, co
 	return changed;
 }
 
+bool field_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+		struct str name, struct buf *joined, struct str *ret)
+{
+	struct changes ch = { place->image,
+			      { c->dest ? &c->dest->request : NULL, c->route ? &c->route->request : NULL } };
+	bool there = !changes_drop(&ch, name) && field_find(rq, name, joined, ret);
+	struct buf lines = { 0 }, all = { 0 };
+	struct str rest;
+
+	changes_write(&ch, &lines);
+	rest = (struct str){ lines.data, (uint32_t)lines.len };
+	if (there && rest.len)
+		buf_str(&all, *ret);
+	while (rest.len) {
+		struct str line = str_sub(rest, 0, (uint32_t)str_find(rest, '\r'));
+		uint32_t colon = (uint32_t)str_find(line, ':');
+
+		rest = str_sub(rest, line.len + 2, rest.len);
+		if (!head_same(str_sub(line, 0, colon), name))
+			continue;
+		if (there)
+			buf_add(&all, ",", 1);
+		buf_str(&all, str_sub(line, colon + 2, line.len));
+		there = true;
+	}
+	if (there && lines.len) {
+		buf_clear(joined);
+		buf_add(joined, all.data, all.len);
+		*ret = (struct str){ joined->data, (uint32_t)joined->len };
+	}
+	buf_release(&lines);
+	buf_release(&all);
+	return there;
+}
+
 /* The first line; true when the path is not the one that was asked for. */
 static bool write_target(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 			 struct buf *out)

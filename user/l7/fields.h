@@ -9,6 +9,9 @@
 bool path_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 	       struct buf *out);
 struct str authority_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c);
+/* All of a field together, as field_find(). */
+bool field_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+		struct str name, struct buf *joined, struct str *ret);
 /* "name: value" CR LF. */
 void field_write(struct buf *out, struct str name, struct str value);
 /* Changes of one side, the destination's and the route's, each may be NULL. */

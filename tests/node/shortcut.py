@@ -240,8 +240,8 @@ def tracked(shape):
                 talk.order("reset", 1)
                 until(f"{address} ({shape}): netfilter takes notice of the ends: {entries(lab)}",
                       lambda: all(left <= 120 for _, left, p in entries(lab) if p in ports[:2]))
-                states = {p: state for state, _, p in entries(lab)}
-                check(states.get(ports[0]) in (None, "TIME_WAIT", "LAST_ACK", "CLOSE"), f"of a FIN too: {states.get(ports[0])}")
+                until(f"{address} ({shape}): and of both FINs: {entries(lab)}",
+                      lambda: {p: state for state, _, p in entries(lab)}.get(ports[0]) in (None, "TIME_WAIT", "LAST_ACK", "CLOSE"))
                 talk.talks(2)
             check(not invalid(lab), f"{address} ({shape}): netfilter calls {invalid(lab)} packets invalid")
 

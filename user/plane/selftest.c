@@ -18,7 +18,8 @@
 #include "base/loop.h"
 #include "plane/plane_int.h"
 
-#define SLOW_MAX 6 /* attempts after which the next is no later, and none is given more time */
+#define SLOW_MAX 6   /* attempts after which the next is no later, and none is given more time */
+#define PARTLY_MAX 3 /* attempts for the sake of what decides nothing */
 #define PAUSE_MS 1000
 /* A pod of this name can be nobody else's. */
 #define WORKLOAD "tulle.dev/self-test/"
@@ -89,6 +90,7 @@ static void decide(struct plane *p)
 	struct selftest *t = &p->selftest;
 	uint32_t measured = 0;
 	int bad = -1;
+	bool again;
 
 	for (int i = 0; i < SEMANTIC_NR; i++) {
 		measured += t->text[i][0] != 0;
@@ -98,18 +100,21 @@ static void decide(struct plane *p)
 	if (bad >= 0)
 		snprintf(t->why, sizeof(t->why), "%s: %s", labels[bad],
 			 t->text[bad][0] ? t->text[bad] : "could not be measured");
-	if (bad >= 0 && !t->text[bad][0]) {
-		/* The machine may just be busy. */
+	else
+		t->why[0] = 0;
+	/* The machine may just be busy. */
+	again = bad >= 0 ? !t->text[bad][0] : measured < SEMANTIC_NR && t->slow < PARTLY_MAX;
+	if (again) {
 		t->state = SELFTEST_WAITS;
-		t->slow += t->slow < SLOW_MAX;
 		t->next_ms = loop_now_ms() + (PAUSE_MS << t->slow);
-		log_warn("nothing more is accelerated until the self-test can be run: %s", t->why);
+		t->slow += t->slow < SLOW_MAX;
+		if (bad >= 0)
+			log_warn("nothing more is accelerated until the self-test can be run: %s", t->why);
 	} else if (bad >= 0) {
 		t->state = SELFTEST_REFUSED;
 		log_warn("nothing is accelerated, the self-test failed at %s", t->why);
 	} else {
 		t->state = SELFTEST_PASSED;
-		t->why[0] = 0;
 		log_info("self-test of acceleration passed semantics=%u of=%u ms=%lu", measured, SEMANTIC_NR, t->ms);
 	}
 }

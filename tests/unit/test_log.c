@@ -57,10 +57,10 @@ static void longest(void)
 TEST(lines)
 {
 	unsetenv("JOURNAL_STREAM");
-	CHECK_STR(capture(plain), "meshd: info: ready pid=7\n");
+	CHECK_STR(capture(plain), "test_log: info: ready pid=7\n");
 	CHECK_STR(capture(quiet), "");
 	log_set_level(LOG_LEVEL_DEBUG);
-	CHECK_STR(capture(quiet), "meshd: debug: not shown\n");
+	CHECK_STR(capture(quiet), "test_log: debug: not shown\n");
 	log_set_level(LOG_LEVEL_INFO);
 }
 
@@ -73,7 +73,7 @@ TEST(priorities_under_systemd)
 
 TEST(a_value_cannot_forge_a_line)
 {
-	CHECK_STR(capture(forged), "meshd: warn: path=a meshd: err:  [31mfire\n");
+	CHECK_STR(capture(forged), "test_log: warn: path=a meshd: err:  [31mfire\n");
 }
 
 TEST(long_lines_are_cut)

@@ -53,7 +53,7 @@ void log_at(enum log_level level, const char *fmt, ...)
 	if (getenv("JOURNAL_STREAM"))
 		n = snprintf(line, sizeof(line), "<%c>", levels[level].priority);
 	else
-		n = snprintf(line, sizeof(line), "meshd: %s: ", levels[level].name);
+		n = snprintf(line, sizeof(line), "%s: %s: ", program_invocation_short_name, levels[level].name);
 	len = (size_t)n;
 	va_start(ap, fmt);
 	n = vsnprintf(line + len, sizeof(line) - len, fmt, ap);

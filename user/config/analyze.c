@@ -583,7 +583,8 @@ static void hosts(struct build *b)
 			entry(b, h);
 		if (h->contended)
 			conflict(b, h);
-		if (h->kind == HOST_GATEWAY && h->doc->kind == KIND_ISTIO_GATEWAY && h->rule_nr && !h->front_nr)
+		if (h->kind == HOST_GATEWAY && h->doc->kind == KIND_ISTIO_GATEWAY &&
+		    (h->rule_nr || gateway_redirect(h)) && !h->front_nr)
 			report_warning(b, h->doc, h->doc->gateway->selector_at, STR("spec.selector"), NO_HINT,
 				       "[IST0101] no Service, Pod or Node gives this gateway an address; its rules "
 				       "have no effect");

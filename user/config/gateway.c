@@ -24,13 +24,21 @@ static bool gateway_has(const struct host *h, const struct doc *vs, const struct
 	return false;
 }
 
+/* The name of a host of a server, without the namespace before it. */
+static void server_dns(struct str s, struct str *ret)
+{
+	int slash = str_find(s, '/');
+
+	*ret = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
+}
+
 /* A host of a server ("dns", "namespace/dns", "./dns"), as far as it is for this VirtualService. */
 static bool server_host(const struct host *h, struct str s, const struct doc *vs, struct str *ret_dns)
 {
 	int slash = str_find(s, '/');
 	struct str ns = slash < 0 ? STR("*") : str_sub(s, 0, (uint32_t)slash);
 
-	*ret_dns = slash < 0 ? s : str_sub(s, (uint32_t)slash + 1, s.len);
+	server_dns(s, ret_dns);
 	return str_is(ns, "*") || str_eq(ns, vs->meta.ns) || (str_is(ns, ".") && str_eq(h->ns, vs->meta.ns));
 }
 
@@ -58,6 +66,48 @@ static uint32_t name_add(struct str *v, uint32_t nr, uint32_t max, struct str s)
 			return nr;
 	if (nr < max)
 		v[nr++] = s;
+	return nr;
+}
+
+/* A server that has the host's port and redirects all its requests. */
+static bool redirects(const struct host *h, const struct m_gateway_server *s)
+{
+	return s->redirect && s->http && s->port == h->ports->number;
+}
+
+const struct m_rule *gateway_redirect(const struct host *h)
+{
+	for (uint32_t i = 0; h->doc->kind == KIND_ISTIO_GATEWAY && i < h->doc->gateway->server_nr; i++)
+		if (redirects(h, &h->doc->gateway->servers[i]))
+			return h->doc->gateway->servers[i].redirect;
+	return NULL;
+}
+
+const struct m_rule *gateway_redirect_of(const struct host *h, struct str name)
+{
+	const struct m_istio_gateway *g = h->doc->gateway;
+	struct str dns, both;
+
+	for (uint32_t s = 0; s < g->server_nr; s++)
+		for (uint32_t i = 0; i < g->servers[s].hosts.nr && redirects(h, &g->servers[s]); i++) {
+			server_dns(g->servers[s].hosts.v[i], &dns);
+			if (http_names_meet(dns, name, &both) && str_eq(both, name))
+				return g->servers[s].redirect;
+		}
+	return NULL;
+}
+
+uint32_t gateway_redirect_names(const struct host *h, struct str *ret, uint32_t max)
+{
+	const struct m_istio_gateway *g = h->doc->gateway;
+	struct str dns;
+	uint32_t nr = 0;
+
+	for (uint32_t s = 0; s < g->server_nr; s++)
+		for (uint32_t i = 0; i < g->servers[s].hosts.nr && redirects(h, &g->servers[s]); i++) {
+			server_dns(g->servers[s].hosts.v[i], &dns);
+			nr = name_add(ret, nr, max, dns);
+		}
 	return nr;
 }
 
@@ -127,6 +177,10 @@ bool gateway_serves(const struct world *w, const struct host *h, struct chosen *
 		return true;
 	}
 	ret->http = port->class == PORT_HTTP;
+	ret->rule = gateway_redirect(h);
+	ret->doc = h->doc;
+	if (ret->rule)
+		return true;
 	for (int order = 0; order <= RULE_RANK_MAX; order++) {
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			const struct doc *vs = h->rules[i];
@@ -252,7 +306,7 @@ static void add_gateway(struct world *w, const struct model *m, const struct doc
 	for (uint32_t i = 0; i < w->vs_nr; i++)
 		if (gateway_bound(w, h, w->vss[i]))
 			h->rules[h->rule_nr++] = w->vss[i];
-	if (h->rule_nr)
+	if (h->rule_nr || gateway_redirect(h))
 		add_addresses(w, m, h, &doc->gateway->selector);
 }
 

@@ -234,6 +234,31 @@ static void vs_routes(struct table_of *t, const struct port *port, struct h_host
 	}
 }
 
+/* Hosts of servers that redirect have nothing else. */
+static void server_redirects(struct table_of *t, struct h_table *table, uint32_t *cap)
+{
+	const struct host *h = t->mk->host;
+	struct str names[HOSTS_MAX];
+	uint32_t nr = gateway_redirect_names(h, names, HOSTS_MAX);
+
+	for (uint32_t i = 0; i < nr; i++)
+		host_put(table, names[i], cap);
+	for (uint32_t i = 0; i < table->host_nr; i++) {
+		const struct m_rule *r = gateway_redirect_of(h, table->hosts[i].name);
+		struct h_route *route;
+
+		if (!r)
+			continue;
+		route = arena_new(&t->b->temp, struct h_route);
+		*route = (struct h_route){ .rule = r->more };
+		route->origin = arena_printf(&t->b->temp, "Gateway %.*s/%.*s spec.servers[%u]",
+					     STR_ARG(h->doc->meta.ns), STR_ARG(h->doc->meta.name), r->index);
+		table->hosts[i].routes = route;
+		table->hosts[i].route_nr = 1;
+		t->open = (struct chosen){ .doc = h->doc, .rule = r, .http = true };
+	}
+}
+
 /*
  * The hosts of the servers of an Istio Gateway that have the port, each with the rules of all VirtualServices that name it there, the oldest
  * first.
@@ -256,6 +281,7 @@ static void vs_servers(struct table_of *t, const struct port *port, struct h_tab
 				vs_routes(t, port, host_put(table, names[k], &cap));
 		}
 	}
+	server_redirects(t, table, &cap);
 	if (table->host_nr)
 		qsort(table->hosts, table->host_nr, sizeof(*table->hosts), http_hosts_by_name);
 	table_keep(t, table);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Istio Gateway: servers of protocols TCP and HTTP. Everything else is refused by name.
+ * Istio Gateway: servers of protocols TCP and HTTP, the latter also such as redirect to https. Everything else is refused by name.
  */
 #include <strings.h>
 
-#include "config/kind_local.h"
+#include "config/kind_http.h"
 
 #define NEEDS_L7 "needs a proxy that reads the bytes"
 
@@ -14,9 +14,14 @@ struct raw_port {
 	struct place target_at;
 };
 
+struct raw_tls {
+	bool redirect;
+};
+
 struct raw_server {
 	struct raw_port port;
 	struct strs hosts;
+	struct raw_tls *tls;
 	struct place at;
 };
 
@@ -40,6 +45,30 @@ static const struct field port_fields[] = {
 };
 static const struct schema port_schema = { .name = "Port", .size = sizeof(struct raw_port), .fields = port_fields };
 
+static const struct field tls_fields[] = {
+	F_BOOL("httpsRedirect", struct raw_tls, redirect),
+	F_REFUSED("mode", NEEDS_L7),
+	F_REFUSED("serverCertificate", NEEDS_L7),
+	F_REFUSED("privateKey", NEEDS_L7),
+	F_REFUSED("caCertificates", NEEDS_L7),
+	F_REFUSED("caCrl", NEEDS_L7),
+	F_REFUSED("credentialName", NEEDS_L7),
+	F_REFUSED("credentialNames", NEEDS_L7),
+	F_REFUSED("caCertCredentialName", NEEDS_L7),
+	F_REFUSED("tlsCertificates", NEEDS_L7),
+	F_REFUSED("subjectAltNames", NEEDS_L7),
+	F_REFUSED("verifyCertificateSpki", NEEDS_L7),
+	F_REFUSED("verifyCertificateHash", NEEDS_L7),
+	F_REFUSED("minProtocolVersion", NEEDS_L7),
+	F_REFUSED("maxProtocolVersion", NEEDS_L7),
+	F_REFUSED("cipherSuites", NEEDS_L7),
+	F_REFUSED("insecureSkipVerify", NEEDS_L7),
+	F_END,
+};
+static const struct schema tls_schema = { .name = "ServerTLSSettings",
+					  .size = sizeof(struct raw_tls),
+					  .fields = tls_fields };
+
 static const struct field server_fields[] = {
 	F_OBJECT("port", struct raw_server, port, port_schema, .flags = FIELD_REQUIRED),
 	F_STRS("hosts", struct raw_server, hosts, .flags = FIELD_REQUIRED | FIELD_NONEMPTY),
@@ -47,7 +76,7 @@ static const struct field server_fields[] = {
 	F_INERT("name", FIELD_STR),
 	F_REFUSED("bind", "listening on one address only"),
 	F_REFUSED("defaultEndpoint", "neither is it by Istio"),
-	F_REFUSED("tls", NEEDS_L7),
+	F_OBJECT_PTR("tls", struct raw_server, tls, tls_schema),
 	F_END,
 };
 static const struct schema server_schema = {
@@ -124,6 +153,29 @@ static void check_protocol(const struct check *c, struct str protocol, uint32_t 
 	}
 }
 
+/* The rule that every request of a server gets which redirects; NULL: it does not. */
+static const struct m_rule *redirect_of(const struct check *c, const struct raw_server *r, uint32_t i)
+{
+	struct m_http_rule *more;
+	struct m_rule *rule;
+
+	if (!r->tls)
+		return NULL;
+	/* Other protocols are refused by themselves. */
+	if (app_protocol_parse(r->port.protocol) == APP_TCP)
+		check_fail(c, STR("is for servers of protocol HTTP only, where it may have httpsRedirect"), NULL,
+			   "spec.servers[%u].tls", i);
+	if (!r->tls->redirect)
+		return NULL;
+	more = arena_new(c->d->arena, struct m_http_rule);
+	more->action = MESH_HTTP_REDIRECT;
+	more->redirect = (struct m_http_redirect){ .scheme = STR("https"), .status = 301 };
+	more->acts = true;
+	rule = arena_new(c->d->arena, struct m_rule);
+	*rule = (struct m_rule){ .http = true, .index = i, .more = more, .at = r->at };
+	return rule;
+}
+
 bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc *doc)
 {
 	struct raw_gateway raw = { 0 };
@@ -144,8 +196,9 @@ bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc
 	for (uint32_t i = 0; i < g->server_nr; i++) {
 		const struct raw_server *r = LIST_AT(raw.spec.servers, struct raw_server, i);
 
-		g->servers[i] = (struct m_gateway_server){ r->port.number, r->port.name, r->hosts, r->at,
-							   is_http(r->port.protocol) };
+		g->servers[i] = (struct m_gateway_server){
+			r->port.number, r->port.name, r->hosts, r->at, is_http(r->port.protocol), redirect_of(&c, r, i)
+		};
 		check_protocol(&c, r->port.protocol, i);
 		if (r->port.target)
 			check_fail(&c, STR("has no effect on a Gateway"), NULL, "spec.servers[%u].port.targetPort", i);

@@ -177,7 +177,6 @@ struct m_l4_match {
 };
 
 struct m_http_rule; /* http.h */
-struct doc;
 /* The VirtualService, without hosts, whose http: rules stand in place of a rule. */
 struct m_delegate {
 	struct str name, ns; /* ns empty: that of the rule */
@@ -391,7 +390,8 @@ struct m_gateway_server {
 	struct str port_name;
 	struct strs hosts;
 	struct place at;
-	bool http; /* protocol HTTP, else TCP */
+	bool http;		       /* protocol HTTP, else TCP */
+	const struct m_rule *redirect; /* what all its requests get; NULL: what the rules say */
 };
 
 struct m_istio_gateway {

@@ -49,6 +49,12 @@ bool gateway_match(const struct host *h, const struct doc *vs, const struct m_l4
 uint32_t gateway_names(const struct world *w, struct arena *a, const struct host *h, const struct doc *vs,
 		       struct str *ret, uint32_t max);
 
+/* What all requests get at a server of an Istio Gateway that has the host's port and redirects; NULL: no such server. */
+const struct m_rule *gateway_redirect(const struct host *h);
+/* The same of the server that has a name, and the names of all such servers; their number. */
+const struct m_rule *gateway_redirect_of(const struct host *h, struct str name);
+uint32_t gateway_redirect_names(const struct host *h, struct str *ret, uint32_t max);
+
 /* ---- Gateways of the Gateway API (gwapi.c) ---- */
 
 /* Its class is of this mesh. */

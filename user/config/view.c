@@ -161,6 +161,8 @@ struct str rule_field(struct build *b, const struct chosen *c)
 {
 	if (!c->rule)
 		return arena_printf(&b->temp, "spec.rules[%u]", c->route_rule);
+	if (c->doc->kind == KIND_ISTIO_GATEWAY)
+		return arena_printf(&b->temp, "spec.servers[%u]", c->rule->index);
 	return arena_printf(&b->temp, "spec.%s[%u]", c->rule->http ? "http" : "tcp", c->rule->index);
 }
 

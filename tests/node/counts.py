@@ -18,10 +18,10 @@ import labs
 from suite import check, main, test
 
 FULL = os.environ.get("COUNTS") == "full"
-TRIES = 1000000 if FULL else 30000 if labs.SHORT else 60000 # at least
+TRIES = 1000000 if FULL else 15000 if labs.SHORT else 60000 # at least
 PAUSE_US = 30000
 PLENTY = 1 << 40 # tries, until there have been enough tries and misfortunes
-MISFORTUNES = 200 if FULL else 15 # at least
+MISFORTUNES = 200 if FULL else 8 if labs.SHORT else 15 # at least
 GAP_S = (0.1, 0.4) # between two
 SLOTS, THREADS = 8, 8
 LIMIT = 40

@@ -59,7 +59,7 @@ static size_t portion(const char *p, size_t len)
 {
 	const char *end;
 
-	if (len <= PIPE_BUF)
+	if (len <= PIPE_BUF || !p)
 		return len;
 	end = memrchr(p, '\n', PIPE_BUF);
 	if (!end)

@@ -79,7 +79,7 @@ void netlink_put(struct netlink_msg *m, uint16_t type, const void *value, size_t
 	a->rta_type = type;
 	a->rta_len = (uint16_t)RTA_LENGTH(len);
 	if (len)
-		memcpy(RTA_DATA(a), value, len);
+		memcpy((char *)m + at + RTA_LENGTH(0), value, len);
 	m->h.nlmsg_len = (uint32_t)(at + RTA_LENGTH(len));
 }
 

@@ -10,7 +10,7 @@
 #include "http_image.h"
 #include "l7/balance.h"
 
-#define NR_MAX 16
+#define NR_MAX 100
 
 struct end {
 	const char *addr;
@@ -187,6 +187,43 @@ TEST(least_request)
 	CHECK_MSG(got[2] < 40000 * 0.40 && got[2] > 40000 * 0.15, "%u", got[2]);
 	atomic_fetch_sub(&h->active, 9);
 	done();
+}
+
+/* Connections on the fullest of 100 endpoints, when 3000 came and none has gone. */
+static uint32_t fullest(enum mesh_lb kind)
+{
+	struct lb_host *held[3000];
+	uint32_t got[NR_MAX] = { 0 }, most = 0, at;
+	struct end ends[NR_MAX];
+	char texts[NR_MAX][16];
+
+	for (uint32_t i = 0; i < NR_MAX; i++) {
+		snprintf(texts[i], sizeof(texts[i]), "10.2.0.%u", i + 1);
+		ends[i] = (struct end){ texts[i], 1, 0 };
+	}
+	use(settings(kind), ends, NR_MAX);
+	for (uint32_t i = 0; i < 3000; i++) {
+		held[i] = pick(NULL, NULL, 1, &at);
+		atomic_fetch_add(&held[i]->active, 1);
+		got[at]++;
+		most = got[at] > most ? got[at] : most;
+	}
+	for (uint32_t i = 0; i < 3000; i++)
+		atomic_fetch_sub(&held[i]->active, 1);
+	done();
+	return most;
+}
+
+/*
+ * m balls into n bins, each the emptier of two: the fullest has m/n + ln ln n / ln 2 + O(1) (Berenbrink, Czumaj, Steger and Voecking 2000);
+ * one at random: m/n + sqrt(2 m/n ln n), about. The draws are the same in each run.
+ */
+TEST(two_choices_fill_evenly)
+{
+	uint32_t two = fullest(MESH_LB_LEAST_REQUEST), one = fullest(MESH_LB_RANDOM);
+
+	CHECK_MSG(two <= 30 + 3 + 3, "fullest of two choices: %u", two);
+	CHECK_MSG(one >= 40 && one <= 30 + 17 + 8, "fullest at random: %u", one);
 }
 
 /* The same key leads to the same endpoint; when one goes, its keys alone move (ring), and few others (Maglev). */

@@ -235,16 +235,16 @@ def start_that_adopts():
 
 @test
 def apply_killed_at_bpf_calls():
-    kill_applies("bpf() call")
+    kill_applies("bpf() call", 1)
 
 
 @test
 def apply_killed_at_system_calls():
     """Between the journal's write, the writes to the maps, the commit and the reply."""
-    kill_applies("system call", "--any")
+    kill_applies("system call", STEP, "--any")
 
 
-def kill_applies(what, *options):
+def kill_applies(what, step, *options):
     with peers.PeerLab(PODS) as lab:
         k = Killing(lab)
         files = {id(s): lab.file(peers.text(rule_set(s))) for s in (A, B)}
@@ -252,9 +252,9 @@ def kill_applies(what, *options):
         meshctl(lab, "apply", "-f", files[id(A)])
         made, wanted = k.made(), objects()
         k.start_traffic(A[2] | B[2])
-        n = 0
+        killed = n = 0
         while True:
-            n += 1
+            n += step
             out = labs.run(KILLAT, *options, "--at", str(n), "--attach", str(k.pid), "--", *meshctl_argv(lab, "apply", "-f", files[id(B)]))
             _, how, _ = parse(out)
             live = k.whole([A[2], B[2]], f"apply killed at {n}")
@@ -262,6 +262,7 @@ def kill_applies(what, *options):
             if how != "killed":
                 check(live == B[2], "an apply that was not killed is live")
                 break
+            killed += 1
             _, again = k.start()
             check(again == "ready", f"start after an apply killed at {n}: {again} {k.log()}")
             k.whole([A[2], B[2]], f"start after an apply killed at {n}")
@@ -270,7 +271,7 @@ def kill_applies(what, *options):
             meshctl(lab, "apply", "-f", files[id(A)])
             k.whole([A[2]], f"apply after a kill at {n}")
             delete_only(lab, B)
-        print(f"killed at each of {n - 1} {what}s of an apply; {k.stop_traffic()} connections")
+        print(f"killed {killed} times, at one of {step} of the {what}s of an apply; {k.stop_traffic()} connections")
         k.stop()
         k.unload()
         check(k.made() == ([], []), f"after --unload: {k.made()}")

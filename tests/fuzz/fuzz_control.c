@@ -21,6 +21,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "config/explain.h"
 #include "mesh_abi.h"
 #include "mutate.h"
 #include "plane/control.h"
@@ -101,6 +102,18 @@ void plane_status(struct plane *p, struct json *j)
 	json_object_end(j);
 }
 
+static void explain_pod(void *data, const struct client *c, struct explain_pod *ret)
+{
+	*ret = (struct explain_pod){ .here = c->host_network };
+}
+
+void plane_explain(struct plane *p, struct explain_node *ret, struct buf *text)
+{
+	*ret = (struct explain_node){ .accelerate = ACCELERATE_AUTO,
+				      .no_shortcut = "shortcut: off",
+				      .pod = explain_pod };
+}
+
 void plane_idle(struct plane *p)
 {
 }
@@ -110,12 +123,37 @@ int plane_rescan(struct plane *p)
 	return 0;
 }
 
+/* ---- meshl7, which starts again each second time ---- */
+
+struct parser {
+	uint32_t restarts;
+};
+
+int parser_restart(struct parser *p, struct buf *err)
+{
+	if (p->restarts++ % 2)
+		return 0;
+	buf_printf(err, "no rule needs meshl7");
+	return -EAGAIN;
+}
+
+void parser_json(const struct parser *p, struct json *j)
+{
+	json_uint(j, p->restarts);
+}
+
+void parser_metrics(const struct parser *p, struct buf *out)
+{
+	buf_printf(out, "tulle_parser_restarts_total %u\n", p->restarts);
+}
+
 /* ---- meshd without it ---- */
 
 static struct {
 	char dir[64], journal[96], socket[96];
 	struct settings settings;
 	struct plane plane;
+	struct parser parser;
 	struct verbs verbs;
 	struct buf reply;
 	bool dirty; /* the store may hold what this input gave it: the next one gets a new store */
@@ -325,7 +363,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 					.max_workloads = 64,
 					.max_policy_terms = 64,
 					.max_table_entries = 64 };
-	m.verbs = (struct verbs){ .settings = &m.settings, .plane = &m.plane };
+	m.verbs = (struct verbs){ .settings = &m.settings, .plane = &m.plane, .parser = &m.parser };
 	return 0;
 }
 

@@ -191,6 +191,8 @@ static __always_inline void conn_report(struct mesh_conn *conn, __u8 state, __u1
 	conn->flow.reason = reason;
 	conn->flow.closed_ns = now;
 	held_give(&conn->flow.held, conn->flow.backend);
+	if (conn->relayed)
+		relay_give(conn);
 	if (!(conn->flags & MESH_CONN_RECORD))
 		return;
 	conn->flags &= ~MESH_CONN_RECORD;

@@ -49,7 +49,7 @@ static __always_inline void client_seen(struct __sk_buff *skb, struct work *w)
 		__builtin_memcpy(w->macs, iface->gateway, sizeof(iface->gateway));
 	__builtin_memcpy(conn->far, w->macs, sizeof(conn->far));
 	__builtin_memcpy(conn->near, w->macs + 6, sizeof(conn->near));
-	if (conn->quota && !conn->relayed)
+	if (conn->quota && !conn->relayed && conn->state != MESH_CONN_CLOSED && !(conn->flags & MESH_CONN_CUT))
 		relay_take(conn);
 }
 

@@ -199,6 +199,17 @@ class Lab:
     def status(self):
         return json.loads(self.ctl("status", "-o", "json"))
 
+    def parser(self):
+        return self.status()["parser"]
+
+    def serving(self, than=0):
+        """The pid of the meshl7 that serves, another one than `than`."""
+        end = time.monotonic() + 20
+        while (pid := self.parser()["pid"]) in (0, than):
+            check(time.monotonic() < end, f"meshl7 does not serve: {self.parser()}")
+            time.sleep(0.01)
+        return pid
+
     def flows(self, *options):
         return [json.loads(line) for line in self.ctl("flows", "-o", "json", *options).splitlines()]
 

@@ -95,9 +95,9 @@ def bookinfo_as_upstream_ships_it():
     lab, subsets, all_v1 = bookinfo()
     with lab:
         lab.mesh()
-        check(lab.status()["parser"]["state"] == "not needed by the rules", f"{lab.status()['parser']}")
+        check(lab.parser()["state"] == "not needed by the rules", f"{lab.status()['parser']}")
         lab.apply(subsets, all_v1)
-        check(not lab.status()["parser"]["pid"], "a parser runs that no rule needs")
+        check(not lab.parser()["pid"], "a parser runs that no rule needs")
         header_routes(lab)
         faults(lab)
         paths = {f["path"] for f in lab.flows() if (f["dialled"]["service"] or "").startswith("ratings")}
@@ -228,18 +228,7 @@ class Wrk:
 
 
 def accepted(lab):
-    return lab.status()["parser"]["accepted"]
-
-
-def serving(lab, but=0):
-    """The pid that serves, another one than `but`."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        pid = lab.status()["parser"]["pid"]
-        if pid not in (0, but):
-            return pid
-        time.sleep(0.005)
-    raise AssertionError(f"meshl7 does not serve: {lab.status()['parser']}")
+    return lab.parser()["accepted"]
 
 
 def flip(lab):
@@ -250,9 +239,9 @@ def flip(lab):
 
 def restart(lab):
     for _ in range(RESTARTS):
-        pid = serving(lab)
+        pid = lab.serving()
         lab.ctl("parser", "restart")
-        serving(lab, pid)
+        lab.serving(pid)
 
 
 def kill(lab):
@@ -260,10 +249,10 @@ def kill(lab):
         # Five ends within ten seconds are too many: then it would not be started again for a while.
         if i > 3:
             time.sleep(2.6)
-        pid = serving(lab)
+        pid = lab.serving()
         before = accepted(lab)
         os.kill(pid, signal.SIGKILL)
-        serving(lab, pid)
+        lab.serving(pid)
         end = time.monotonic() + 20
         while accepted(lab) < before + CONNECTIONS and time.monotonic() < end:
             time.sleep(0.01)
@@ -277,7 +266,7 @@ def rules_flip_and_processes_come_and_go():
         lab.mesh()
         lab.apply(texts=[SUBSETS, FLIP % (0, 1, 2)])
         url = f"http://{lab.service('web')['ips'][0]}/"
-        serving(lab)
+        lab.serving()
         for what, act, lost in (("flips", flip, 0), ("hot restarts", restart, 0), ("kills", kill, KILLS * CONNECTIONS)):
             wrk = Wrk(lab, url, 3000)
             act(lab)

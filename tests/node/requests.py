@@ -48,25 +48,13 @@ def ask(lab, *options, path="/", ok=(0,)):
     return int(status), route, body
 
 
-def parser(lab):
-    return lab.status()["parser"]
-
-
-def serving(lab, than=0):
-    end = time.monotonic() + 20
-    while (pid := parser(lab)["pid"]) in (0, than):
-        check(time.monotonic() < end, f"meshl7 does not serve: {parser(lab)}")
-        time.sleep(0.05)
-    return pid
-
-
 @test
 def requests_go_where_their_bytes_say():
     with Lab(texts=[WEB, SERVICE], shape=SHAPE) as lab:
         log = lab.path("access.log")
         lab.mesh(*PARSER, "--access-log", log)
         lab.apply(texts=[ROUTES % "rest"])
-        serving(lab)
+        lab.serving()
         own = lab.pod("client")["ips"]
         status, route, body = ask(lab)
         check((status, route) == (200, "rest") and json.loads(body)["peer"] in own, f"{status} {route} {body}")
@@ -93,7 +81,7 @@ def requests_go_where_their_bytes_say():
 
 def kill_until_down(lab):
     end = time.monotonic() + 20
-    while not (p := parser(lab))["state"].startswith("down: "):
+    while not (p := lab.parser())["state"].startswith("down: "):
         check(time.monotonic() < end, f"it does not give up: {p}")
         # It may be dead, and meshd not have heard of it yet.
         with contextlib.suppress(ProcessLookupError):
@@ -106,7 +94,7 @@ def nobody_notices_who_serves():
     with Lab(texts=[WEB, SERVICE], shape=SHAPE) as lab:
         lab.mesh(*PARSER)
         lab.apply(texts=[ROUTES % "rest"])
-        pid = serving(lab)
+        pid = lab.serving()
         loop = "while read -r line; do curl -s -m 10 -o /dev/null -w '%{http_code}\\n' http://10.96.7.7/; done"
         with lab.popen("client", "sh", "-c", loop, stdin=subprocess.PIPE) as client:
             def some(nr=20):
@@ -117,7 +105,7 @@ def nobody_notices_who_serves():
             for _ in range(2):
                 check(client.stdout.readline() == "200\n", "no answer")
                 lab.ctl("parser", "restart")
-                pid = serving(lab, pid)
+                pid = lab.serving(pid)
                 some()
             client.stdin.close()
             answers = client.stdout.read().split()

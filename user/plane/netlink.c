@@ -8,21 +8,28 @@
 
 #define ANSWER_MAX 32768 /* the most that the kernel puts into one answer */
 
+/* One datagram, of ANSWER_MAX bytes at most: its length, or -errno. */
+static ssize_t receive(int sock, char *buf)
+{
+	ssize_t got;
+
+	do
+		got = recv(sock, buf, ANSWER_MAX, MSG_TRUNC);
+	while (got < 0 && errno == EINTR);
+	if (got <= 0)
+		return got ? -errno : -EIO;
+	return got > ANSWER_MAX ? -EMSGSIZE : got;
+}
+
 /* One datagram of the answer: 1 more follow, 0 it was the last, or -errno. */
 static int answer(int sock, netlink_fn fn, void *data)
 {
 	char buf[ANSWER_MAX] __attribute__((aligned(NLMSG_ALIGNTO)));
-	ssize_t got;
-	size_t len;
+	ssize_t got = receive(sock, buf);
+	size_t len = (size_t)got;
 
-	do
-		got = recv(sock, buf, sizeof(buf), MSG_TRUNC);
-	while (got < 0 && errno == EINTR);
-	if (got <= 0)
-		return got ? -errno : -EIO;
-	if ((size_t)got > sizeof(buf))
-		return -EMSGSIZE;
-	len = (size_t)got;
+	if (got < 0)
+		return (int)got;
 	for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, len);) {
 		size_t step = NLMSG_ALIGN(h->nlmsg_len);
 
@@ -108,17 +115,10 @@ void netlink_nest_end(struct netlink_msg *m, size_t at)
 static int reply(int sock, netlink_fn fn, void *data)
 {
 	char buf[ANSWER_MAX] __attribute__((aligned(NLMSG_ALIGNTO)));
-	ssize_t got;
-	int len;
+	int len = (int)receive(sock, buf);
 
-	do
-		got = recv(sock, buf, sizeof(buf), MSG_TRUNC);
-	while (got < 0 && errno == EINTR);
-	if (got <= 0)
-		return got ? -errno : -EIO;
-	if ((size_t)got > sizeof(buf))
-		return -EMSGSIZE;
-	len = (int)got;
+	if (len < 0)
+		return len;
 	for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, (uint32_t)len); h = NLMSG_NEXT(h, len)) {
 		if (h->nlmsg_type == NLMSG_ERROR)
 			return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;

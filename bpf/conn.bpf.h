@@ -343,6 +343,26 @@ static __always_inline void conn_begin(struct mesh_conn *conn)
 
 /* ---- following ---- */
 
+/* Gives a confirmed connection its timer, for which there was no memory when it was confirmed: each packet tries. */
+static __noinline int conn_arm(struct mesh_conn *conn)
+{
+	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns, &conn->wire);
+
+	if (!slot || bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_))
+		return 0;
+	bpf_timer_set_callback(&slot->timer, conn_timer);
+	timer_run(&slot->timer, conn_patience(conn));
+	conn->flags &= ~MESH_CONN_UNTIMED;
+	return 1;
+}
+
+/* It has ended, and there is still no timer that would take it away. */
+static __noinline int conn_end_untimed(struct mesh_conn *conn)
+{
+	conn_drop(conn);
+	return 0;
+}
+
 /* Its state has less patience now: the timer looks again in time. */
 static __always_inline void conn_hurry(struct mesh_conn *conn)
 {
@@ -352,6 +372,8 @@ static __always_inline void conn_hurry(struct mesh_conn *conn)
 		slot = bpf_map_lookup_elem(&mesh_conns_new, &conn->wire);
 	if (slot)
 		timer_run(&slot->timer, conn_patience(conn));
+	if (conn->state == MESH_CONN_CLOSED && (conn->flags & MESH_CONN_UNTIMED))
+		conn_end_untimed(conn);
 }
 
 /* It may not go on: whatever comes next of it is answered by a reset. It keeps its place until then, as if it were open: without it, a
@@ -394,6 +416,7 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 {
 	struct mesh_conn_slot *slot;
 	__u32 ifindex = conn->ifindex;
+	int timed;
 
 	/* It is there since its SYN. */
 	if (conn->quota)
@@ -411,15 +434,19 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 	slot = bpf_map_lookup_elem(&mesh_conns, &conn->wire);
 	if (!slot)
 		return conn;
+	/* Before it can be found here: whoever sees it end sets an earlier time, which this one must not undo. */
+	timed = !bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_);
+	if (timed) {
+		bpf_timer_set_callback(&slot->timer, conn_timer);
+		timer_run(&slot->timer, conn_patience(conn));
+	}
 	__builtin_memcpy(&slot->conn, conn, sizeof(slot->conn));
+	if (!timed)
+		slot->conn.flags |= MESH_CONN_UNTIMED;
 	slot->conn.quota = ifindex;
 	if (conn->wire.proto == MESH_PROTO_TCP && conn->flow.backend)
 		slot->conn.flow.held = (conn->flags & MESH_CONN_KEPT) || mesh_slot_take(conn->flow.backend);
 	index_put_all(&slot->conn, 1);
-	if (!bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_)) {
-		bpf_timer_set_callback(&slot->timer, conn_timer);
-		timer_run(&slot->timer, conn_patience(&slot->conn));
-	}
 	index_drop_all(&slot->conn, 0);
 	bpf_map_delete_elem(&mesh_conns_new, &slot->conn.wire);
 	return &slot->conn;
@@ -555,6 +582,8 @@ static __always_inline struct mesh_conn *conn_follow(struct mesh_conn *conn, con
 {
 	conn->packets[dir & 1]++;
 	conn->seen_ns = bpf_ktime_get_boot_ns();
+	if (conn->flags & MESH_CONN_UNTIMED)
+		conn_arm(conn);
 	return conn->wire.proto == MESH_PROTO_TCP ? conn_tcp(conn, p, dir, hook) : conn_udp(conn, p, dir, hook);
 }
 

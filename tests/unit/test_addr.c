@@ -35,6 +35,20 @@ TEST(literals_of_both_families)
 	CHECK(!addr_parse((struct str){ "1.2.3.4\0", 8 }, &(struct addr){ 0 }));
 }
 
+TEST(every_number_of_an_ipv4_address_is_written)
+{
+	char want[ADDR_TEXT_MAX], got[ADDR_TEXT_MAX];
+
+	for (unsigned i = 0; i < 256; i++) {
+		struct addr a = {
+			.b = { [10] = 0xff, 0xff, (uint8_t)i, (uint8_t)(255 - i), (uint8_t)(i ^ 0x55), (uint8_t)i }
+		};
+
+		snprintf(want, sizeof(want), "%u.%u.%u.%u", i, 255 - i, i ^ 0x55, i);
+		CHECK_STR(addr_text(&a, got), want);
+	}
+}
+
 static const char *cidr(const char *text, bool host_bits)
 {
 	static char out[ADDR_TEXT_MAX + 5];

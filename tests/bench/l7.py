@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""meshl7's engine beside nginx, haproxy and Envoy, one worker each, on loopback: an 80/20 route over two clusters, answers of 1 KB, kept
-connections on both sides. They take turns within one run. What counts is requests per second of the proxy's own CPU time: who drives the
-load and who answers it are on the other CPU."""
+"""meshl7 beside nginx, haproxy and Envoy, one worker each: an 80/20 route over two clusters, answers of 1 KB, kept connections on both sides, no
+access log; meshl7 with its sandbox and its counters. All in a network namespace of the bench's own; the proxy is on the first CPU, who drives
+the load and who answers it on the other. They take turns of a second, after one each that does not count.
+
+CPU time is what the scheduler has for the proxy's threads: its system calls, and the packets that loopback delivers within these. What the
+client's and the server's calls deliver to the proxy's sockets is on their account, whichever proxy it is."""
+import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -12,12 +17,14 @@ import sys
 import tempfile
 import time
 
+import envoys
 import labs
 import table
 from table import row
 
-ENVOY = os.environ.get("ENVOY", "/opt/envoy/envoy/_bin/envoy")
-SECONDS, ROUNDS, CONNECTIONS = (1, 2, (16, )) if table.QUICK else (3, 5, (1, 16, 128))
+MESHL7 = os.path.join(labs.BUILD, "meshl7")
+CLONE_NEWNET = 0x40000000
+ROUNDS, CONNECTIONS = (2, (16, )) if table.QUICK else (11, (1, 16, 128))
 IDLE = 10000
 ROUTES = 1000
 A, B = 19101, 19102
@@ -43,7 +50,7 @@ def meshl7(folder, name, routes):
     text = f"cluster name=a to=127.0.0.1:{A}\ncluster name=b to=127.0.0.1:{B}\n"
     text += "".join(f"route path=/never/{i} to=a\n" for i in range(routes - 1)) + "route to=a:80,b:20\n"
     path = write(folder, f"rules{routes}", text)
-    return [os.path.join(labs.BUILD, "tests", "l7", "hand"), str(PORTS[name]), path]
+    return [os.path.join(labs.BUILD, "tests", "l7", "hand"), str(PORTS[name]), path, "--meshl7", MESHL7]
 
 
 def nginx(folder):
@@ -84,7 +91,7 @@ def envoy(folder):
                "{{address: {{socket_address: {{address: 127.0.0.1, port_value: {1}}}}}}}}}]}}]}}}}")
     manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     router = "envoy.extensions.filters.http.router.v3.Router"
-    return [ENVOY, "--concurrency", "1", "-l", "off", "--use-dynamic-base-id", "-c", write(folder, "envoy.yaml", f"""
+    return [envoys.program(), "--concurrency", "1", "-l", "off", "--use-dynamic-base-id", "-c", write(folder, "envoy.yaml", f"""
 static_resources:
   listeners:
   - address: {{socket_address: {{address: 127.0.0.1, port_value: {PORTS["envoy"]}}}}}
@@ -103,10 +110,11 @@ static_resources:
 
 class Proxy:
     def __init__(self, name, command, cpu):
-        self.name, self.port = name, PORTS.get(name, A)
-        self.process = subprocess.Popen(["taskset", "-c", str(cpu), *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        self.results = {}
+        self.name, self.port, self.results = name, PORTS.get(name, A), {}
+        self.process = subprocess.Popen(["taskset", "-c", str(cpu), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
+        # The first line of what starts meshl7 says which process that is.
+        self.pid = int(self.process.stdout.readline().split()[1]) if MESHL7 in command else self.process.pid
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
@@ -119,20 +127,20 @@ class Proxy:
 
     def cpu_ns(self):
         """On a CPU until now, all threads."""
-        total, folder = 0, f"/proc/{self.process.pid}/task"
+        total, folder = 0, f"/proc/{self.pid}/task"
         for task in os.listdir(folder):
             with open(f"{folder}/{task}/schedstat", encoding="ascii") as f:
                 total += int(f.read().split()[0])
         return total
 
     def memory_kb(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
 
     def load(self, connections):
         """(requests per CPU second, p50 in us, p99 in us)"""
         before = self.cpu_ns()
-        done = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}", "--latency",
+        done = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", "-d1", "--latency",
                                f"http://127.0.0.1:{self.port}/"], capture_output=True, text=True, check=True, timeout=60)
         spent = self.cpu_ns() - before
         if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
@@ -143,8 +151,12 @@ class Proxy:
         return requests / (spent / 1e9), *times
 
     def end(self):
-        self.process.kill()
+        """The end of its input is what ends meshl7 with who started it."""
+        self.process.stdin.close()
+        if self.pid == self.process.pid:
+            self.process.kill()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def idle(proxy):
@@ -166,42 +178,65 @@ def idle(proxy):
     row(f"resident memory of {proxy.name}, {IDLE} idle connections", "KB", after, note=f"{(after - before) * 1024 / IDLE:.0f} bytes for each")
 
 
-def report(proxies, first):
+def compared(first, proxies, connections, k, unit, what):
+    """A row for each: the k-th of its results."""
+    mine = [r[k] for r in first.results[connections]]
+    name = f"%s{what}, {connections} connection{'s' * (connections > 1)}"
+    for p in proxies:
+        values = [r[k] for r in p.results[connections]]
+        ratios = [a / b for a, b in zip(mine, values)]
+        other = p is not first
+        row(name % p.name, unit, statistics.median(values), [min(values), max(values)], name % first.name if other else None,
+            statistics.median(ratios) if other else None,
+            "meshl7's to it; quartiles {0:.2f} {2:.2f}".format(*statistics.quantiles(ratios, n=4)) if other else "")
+
+
+def take_turns(proxies):
     for connections in CONNECTIONS:
-        base = [r[0] for r in first.results[connections]]
         for p in proxies:
-            rates = [r[0] for r in p.results[connections]]
-            p50, p99 = (statistics.median(r[k] for r in p.results[connections]) for k in (1, 2))
-            ratio = statistics.median(mine / other for mine, other in zip(base, rates))
-            row(f"{p.name}, {connections} connections", "req/CPUs", statistics.median(rates), [min(rates), max(rates)],
-                None if p is first else f"meshl7, {connections} connections", None if p is first else ratio,
-                f"p50 {p50:,.0f} us, p99 {p99:,.0f} us" + ("" if p is first else "; the ratio is meshl7's to it"))
+            p.load(connections)
+        for i in range(ROUNDS):
+            for p in proxies if i % 2 else proxies[::-1]:
+                p.results.setdefault(connections, []).append(p.load(connections))
+        compared(proxies[0], proxies, connections, 0, "req/CPUs", "")
+        compared(proxies[0], proxies, connections, 1, "us", ", p50")
+        compared(proxies[0], proxies, connections, 2, "us", ", p99")
+
+
+@contextlib.contextmanager
+def own_network():
+    """Where nobody else's traffic, filters and settings are."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    if libc.unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+    try:
+        labs.run("ip", "link", "set", "lo", "up")
+        labs.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
+        yield
+    finally:
+        libc.setns(before, CLONE_NEWNET)
+        os.close(before)
 
 
 def measure():
     missing = [p for p in ("nginx", "haproxy", "wrk", "taskset") if not shutil.which(p)]
     if missing:
         return row("meshl7 beside others", "req/CPUs", None, note=f"not installed: {' '.join(missing)}")
-    with tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder:
+    with own_network(), tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder:
         started = []
         try:
             started.append(Proxy("servers", servers(folder), 1))
             known = {"meshl7": meshl7(folder, "meshl7", 1), "nginx": nginx(folder), "haproxy": haproxy(folder),
                      "meshl7, 1,000 routes": meshl7(folder, "meshl7, 1,000 routes", ROUTES)}
-            if os.path.exists(ENVOY):
+            if envoys.installed():
                 known["envoy"] = envoy(folder)
             else:
-                row("envoy", "req/CPUs", None, note=f"there is no {ENVOY}")
+                row("envoy", "req/CPUs", None, note="not installed")
             for name, command in known.items():
                 started.append(Proxy(name, command, 0))
-            proxies = started[1:]
-            for connections in CONNECTIONS:
-                for i in range(ROUNDS):
-                    order = proxies if i % 2 else proxies[::-1]
-                    for p in order:
-                        p.results.setdefault(connections, []).append(p.load(connections))
-            report(proxies, proxies[0])
-            for p in proxies:
+            take_turns(started[1:])
+            for p in started[1:]:
                 if p.name in ("meshl7", "nginx", "haproxy", "envoy"):
                     idle(p)
         finally:

@@ -222,6 +222,7 @@ int main(int argc, char **argv)
 		fputs("usage: hand PORT RULES [OPTION...]; see hand.c\n", stderr);
 		return 2;
 	}
+	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdin, NULL, _IONBF, 0);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	h.port = (uint16_t)atoi(argv[1]);

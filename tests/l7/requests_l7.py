@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Requests and answers as they pass through the engine: heads, bodies, pipelining, tunnels."""
+import contextlib
 import hashlib
 import os
 import re
@@ -55,6 +56,35 @@ def passes_bodies_by_length_and_in_chunks():
         c.send("0\r\nX-Sum: 1\r\n\r\n")
         check(c.answer()[2] == want, "in chunks")
         check(o.requests[1].trailers == {"x-sum": "1"}, f"trailers {o.requests[1].trailers}")
+
+
+@test
+def long_bodies_do_not_mix():
+    size = 4_000_000
+    def pipes(h):
+        links = (os.readlink(f"/proc/{h.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{h.pid}/fd") if int(fd) > 2)
+        return sum(link.startswith("pipe:") for link in links)
+    with Origin(lambda r: ok(r.target[1:].encode() * size)) as o, Hand(simple(o)) as h, contextlib.ExitStack() as stack:
+        def reader(name):
+            c = stack.enter_context(Client(h))
+            c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            c.send(f"GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n")
+            check(c.reader.head()[1]["content-length"] == str(size), "its length")
+            return c
+        check(stack.enter_context(Client(h)).get("/s")[0] == 200 and pipes(h) == 2, "they need not be copied")
+        left = {name: size for name in "abcdef"}
+        readers = {name: reader(name) for name in left}
+        while left:
+            for name in list(left):
+                data = readers[name].reader.data or readers[name].sock.recv(min(left[name], 50000))
+                readers[name].reader.data = b""
+                check(data == name.encode() * len(data) and data, f"{name}: {data[:20]}")
+                left[name] -= len(data)
+                if name in "bf" and left[name] < size // 2:
+                    readers[name].sock.close()
+                    left[name] = 0
+                if not left[name]:
+                    del left[name]
 
 
 @test

@@ -182,6 +182,7 @@ struct worker {
 	uint32_t index;
 	struct timers timers;
 	struct iobuf_pool bufs;
+	int pipe[2];	 /* of splice.c; -1: not made yet */
 	struct buf text; /* where heads are written */
 	struct ruleset *rules;
 	uint32_t gen;		 /* of `rules` */
@@ -273,6 +274,13 @@ void body_skip(struct worker *w, struct sock *from, struct body *b);
 /* Appends a piece of the body as it is sent on, and what ends it. */
 void body_frame(const struct body *b, struct str piece, struct buf *out);
 void body_close(const struct body *b, struct buf *out);
+
+/* splice.c */
+/* More of the body may be moved without being looked at: it is long, or there is much of it. */
+bool splice_fits(const struct sock *from, const struct body *b);
+/* Moves some, to a socket that has nothing waiting. false: nothing was moved, and reading tells why. */
+bool splice_some(struct worker *w, struct sock *from, struct body *b, struct sock *to, enum relay *ret);
+void splice_release(struct worker *w);
 
 /* exchange.c */
 void exchange_begin(struct conn *c);

@@ -112,9 +112,14 @@ static bool next_piece(struct body *b, const char *p, uint32_t len, uint32_t *re
 	return true;
 }
 
+static bool keeps(const struct relay_copy *copy)
+{
+	return copy && !*copy->lost;
+}
+
 static void keep(struct worker *w, const struct relay_copy *copy, struct str piece)
 {
-	if (!copy || *copy->lost)
+	if (!keeps(copy))
 		return;
 	if (iobuf_len(*copy->to) + piece.len > REPLAY_MAX) {
 		*copy->lost = true;
@@ -164,10 +169,16 @@ enum relay relay(struct worker *w, struct sock *from, struct body *b, struct soc
 	if (b->done && !prefix.len)
 		return RELAY_DONE;
 	for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
+		enum relay spliced;
 		struct gather g;
 		int got = 1;
 		bool sent;
 
+		if (!prefix.len && !keeps(copy) && splice_fits(from, b) && splice_some(w, from, b, to, &spliced)) {
+			if (spliced != RELAY_AGAIN)
+				return spliced;
+			continue;
+		}
 		g.nr = g.pieces = g.used = 0;
 		if (!b->done && !from->in)
 			got = fetch(w, from, b);

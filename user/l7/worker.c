@@ -278,6 +278,7 @@ static int prepare(struct workers *ws, uint32_t index, int listener)
 			      .shared = shared,
 			      .index = index,
 			      .listener = { .fd = listener, .kind = SOCK_LISTENER },
+			      .pipe = { -1, -1 },
 			      .head_ms = shared->head_ms ? shared->head_ms : HEAD_DEFAULT_MS,
 			      .body_ms = shared->body_ms ? shared->body_ms : BODY_DEFAULT_MS,
 			      .idle_ms = shared->idle_ms ? shared->idle_ms : IDLE_DEFAULT_MS,
@@ -317,6 +318,7 @@ static void release(struct worker *w)
 		close(w->epoll);
 	if (w->wake.fd >= 0)
 		close(w->wake.fd);
+	splice_release(w);
 	timers_release(&w->timers);
 	iobuf_pool_release(&w->bufs);
 	buf_release(&w->text);

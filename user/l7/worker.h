@@ -27,7 +27,8 @@ struct worker_shared {
 struct workers;
 
 /*
- * Starts one worker for each listener (non-blocking, becomes the worker's), with one reference to `rules` for each. 0; or -errno and none runs.
+ * Starts one worker for each listener (non-blocking, becomes the worker's), with one reference to `rules` for each. The process ignores SIGPIPE.
+ * 0; or -errno and none runs.
  */
 int workers_start(const int *listeners, uint32_t nr, struct worker_shared *shared, struct http_rules *rules,
 		  struct workers **ret);

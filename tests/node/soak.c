@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Two ends that send each other streams of which every byte is checked: requests and answers, bulk in one direction or both, stalls, all
- * of random sizes, so that whatever carries the bytes has reasons to change its mind.
+ * Two ends that send each other streams of which every byte is checked: requests and answers, bursts of small messages that wait for their
+ * reader, bulk in one direction or both, stalls, all of random sizes, so that whatever carries the bytes has reasons to change its mind.
+ * Half of the connections move no bulk but now and then a large message.
  *
  *   soak serve PORT                                    says "ready"; until killed
  *   soak run KIND CONNECTIONS BYTES SEED TARGET...     so many connections at a time, each at one of the targets in turn, until so many
@@ -25,7 +26,11 @@
 #define LOWAT_MOST 4096
 #define PATIENCE_S 60
 #define LARGE 65536		    /* more, one way, is bulk by default, and goes by TCP */
-#define CONNECTION_BYTES (64 << 20) /* at least, then there is another one */
+#define CONNECTION_BYTES (16 << 20) /* at least, then there is another one */
+#define SWING 128		    /* of so many requests three are large, or their answers */
+#define BURST_LEAST 144		    /* messages: more than may wait for a reader past TCP by default, and no bulk */
+#define BURST_MORE 256
+#define BURST_MESSAGE 128
 
 #define KINDS         \
 	X(POLL, poll) \
@@ -356,11 +361,12 @@ static void ask_and_answer(struct end *e, uint32_t nr)
 
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t up = least + log_random(&e->plan, most), down = least + log_random(&e->plan, most);
-		uint64_t large = swings ? peer_random(&e->plan) % 8 : 0;
+		uint64_t large = swings ? peer_random(&e->plan) % SWING : 0;
 
-		/* Neither small, nor so large that it is not thought to be over soon. */
-		up += large & 1 ? LARGE + log_random(&e->plan, LARGE) : 0;
-		down += large & 2 ? LARGE + log_random(&e->plan, LARGE) : 0;
+		/* Neither small, nor so large that it is not thought to be over soon; and seldom enough to be past TCP again before
+		 * the next. */
+		up += large == 1 || large == 3 ? LARGE + log_random(&e->plan, LARGE) : 0;
+		down += large == 2 || large == 3 ? LARGE + log_random(&e->plan, LARGE) : 0;
 		if (e->client)
 			send_message(e, up);
 		if (stalls && i % 16 == 0)
@@ -370,6 +376,29 @@ static void ask_and_answer(struct end *e, uint32_t nr)
 			send_message(e, down);
 		e->messages++;
 	}
+}
+
+/* One end sends many small messages while the other looks away, which then reads them and answers. */
+static void burst(struct end *e, bool up)
+{
+	uint32_t nr = BURST_LEAST + (uint32_t)(peer_random(&e->plan) % BURST_MORE), sum = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		struct job job = { e, log_random(&e->plan, BURST_MESSAGE) };
+
+		sum += (uint32_t)job.n;
+		if (e->client == up)
+			write_all(&job);
+	}
+	if (e->client == up) {
+		e->due++;
+		read_due(e);
+		return;
+	}
+	stall(e);
+	e->due += sum;
+	read_due(e);
+	write_all(&(struct job){ e, 1 });
 }
 
 static void bulk(struct end *e, bool up, bool down)
@@ -383,17 +412,22 @@ static void bulk(struct end *e, bool up, bool down)
 
 static void talk(struct end *e)
 {
+	bool moves_bulk;
+
 	e->in = malloc(BUF);
 	e->out = malloc(BUF);
 	e->plan = e->hello.seed;
 	e->own = e->hello.seed + 1 + e->client;
+	moves_bulk = peer_random(&e->plan) % 2;
 	while (e->put + e->due < e->hello.bytes) { /* got may be ahead of due: of the next step */
 		uint64_t what = peer_random(&e->plan) % 8;
 
 		if (what < 4)
 			ask_and_answer(e, 1 + log_random(&e->plan, 400));
-		else
+		else if (moves_bulk)
 			bulk(e, what != 4, what != 5);
+		else
+			burst(e, what % 2);
 		e->phases++;
 	}
 	free(e->in);

@@ -19,6 +19,8 @@
 #include "flow.bpf.h"
 #include "maps.bpf.h"
 
+#define EOPNOTSUPP_ 95
+
 /* What is known of the other end. */
 struct other {
 	struct mesh_end end;
@@ -137,23 +139,32 @@ static __always_inline int end_drained(struct mesh_end *end)
 	return queue_empty(end->sk) && (!other_read(end, &o) || end->past == o.end.redirected);
 }
 
+/* It is not let in. A socket that is closed meanwhile has no place in mesh_sockets, which is no want of room. */
+static __always_inline void end_refused(struct mesh_end *end, long err, __u32 hook)
+{
+	end_uncount(end);
+	end->why = err == -EOPNOTSUPP_ ? MESH_WHY_ENDING : MESH_WHY_FULL;
+	end_shift(end, MESH_END_ENTERING, MESH_END_LEFT);
+	if (err != -EOPNOTSUPP_)
+		mesh_count(hook, MESH_REASON_CONN_LIMIT);
+}
+
 /* A step of an end that is to go in or out, of which several CPUs may think so at once: one of them takes it, by its state. sk: its socket,
  * of whichever type the program has it as. */
-#define END_STEP(end, sk_ptr, hook)                                                                              \
-	do {                                                                                                     \
-		__u64 key_ = (end)->cookie;                                                                      \
-		if (end_shift(end, MESH_END_MATCHED, MESH_END_ENTERING)) {                                       \
-			if (!end_count(end) || bpf_map_update_elem(&mesh_sockets, &key_, sk_ptr, BPF_NOEXIST)) { \
-				end_uncount(end);                                                                \
-				(end)->why = MESH_WHY_FULL;                                                      \
-				end_shift(end, MESH_END_ENTERING, MESH_END_LEFT);                                \
-				mesh_count(hook, MESH_REASON_CONN_LIMIT);                                        \
-			} else {                                                                                 \
-				end_in(end, hook);                                                               \
-			}                                                                                        \
-		} else if ((end)->state == MESH_END_LEAVING && end_drained(end)) {                               \
-			end_out(end, hook);                                                                      \
-		}                                                                                                \
+#define END_STEP(end, sk_ptr, hook)                                                                    \
+	do {                                                                                           \
+		__u64 key_ = (end)->cookie;                                                            \
+		if (end_shift(end, MESH_END_MATCHED, MESH_END_ENTERING)) {                             \
+			long err_ = -1;                                                                \
+			if (end_count(end))                                                            \
+				err_ = bpf_map_update_elem(&mesh_sockets, &key_, sk_ptr, BPF_NOEXIST); \
+			if (err_)                                                                      \
+				end_refused(end, err_, hook);                                          \
+			else                                                                           \
+				end_in(end, hook);                                                     \
+		} else if ((end)->state == MESH_END_LEAVING && end_drained(end)) {                     \
+			end_out(end, hook);                                                            \
+		}                                                                                      \
 	} while (0)
 
 /* It is among those that are accelerated, and takes bytes once it has come back from recv(); or goes again, should it have left meanwhile. */

@@ -16,7 +16,7 @@ from suite import check, main, test
 
 SOAK = os.path.join(peers.PROGRAMS, "soak")
 SLEEPERS = os.path.join(peers.PROGRAMS, "sleepers")
-BYTES = int(os.environ.get("TULLE_TEST_SOAK", 200_000_000))
+BYTES = int(os.environ.get("TULLE_TEST_SOAK", 100_000_000))
 OTHERS_BYTES = max(BYTES // 20, 50_000_000)
 SEED = int(os.environ.get("SEED", 20261130))
 CONNECTIONS = 4

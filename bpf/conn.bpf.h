@@ -14,6 +14,7 @@
 #include "tuple.bpf.h"
 
 #define CLOCK_BOOTTIME_ 7
+#define ENOMEM_ 12
 #define SECOND 1000000000ull
 
 /* mesh_keys: tuples in the making, off the stack. One a CPU is enough: tc programs and timers run with softirqs off. */
@@ -343,24 +344,27 @@ static __always_inline void conn_begin(struct mesh_conn *conn)
 
 /* ---- following ---- */
 
-/* Gives a confirmed connection its timer, for which there was no memory when it was confirmed: each packet tries. */
-static __noinline int conn_arm(struct mesh_conn *conn)
+/* Gives a connection that was confirmed without its timer one: that which has waited longest, or it waits on. */
+static __noinline int conn_arm(void)
 {
-	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns, &conn->wire);
+	struct conn_keys *k = conn_keys();
+	struct mesh_conn_slot *slot;
+	long rc;
 
-	if (!slot || bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_))
+	if (!k || bpf_map_pop_elem(&mesh_untimed, &k->wire))
+		return 0;
+	slot = bpf_map_lookup_elem(&mesh_conns, &k->wire);
+	if (!slot)
+		return 0;
+	rc = bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_);
+	if (rc == -ENOMEM_)
+		return bpf_map_push_elem(&mesh_untimed, &k->wire, 0);
+	/* Another connection with the same ends has its timer. */
+	if (rc)
 		return 0;
 	bpf_timer_set_callback(&slot->timer, conn_timer);
-	timer_run(&slot->timer, conn_patience(conn));
-	conn->flags &= ~MESH_CONN_UNTIMED;
+	timer_run(&slot->timer, conn_patience(&slot->conn));
 	return 1;
-}
-
-/* It has ended, and there is still no timer that would take it away. */
-static __noinline int conn_end_untimed(struct mesh_conn *conn)
-{
-	conn_drop(conn);
-	return 0;
 }
 
 /* Its state has less patience now: the timer looks again in time. */
@@ -372,8 +376,7 @@ static __always_inline void conn_hurry(struct mesh_conn *conn)
 		slot = bpf_map_lookup_elem(&mesh_conns_new, &conn->wire);
 	if (slot)
 		timer_run(&slot->timer, conn_patience(conn));
-	if (conn->state == MESH_CONN_CLOSED && (conn->flags & MESH_CONN_UNTIMED))
-		conn_end_untimed(conn);
+	conn_arm();
 }
 
 /* It may not go on: whatever comes next of it is answered by a reset. It keeps its place until then, as if it were open: without it, a
@@ -441,14 +444,15 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 		timer_run(&slot->timer, conn_patience(conn));
 	}
 	__builtin_memcpy(&slot->conn, conn, sizeof(slot->conn));
-	if (!timed)
-		slot->conn.flags |= MESH_CONN_UNTIMED;
 	slot->conn.quota = ifindex;
 	if (conn->wire.proto == MESH_PROTO_TCP && conn->flow.backend)
 		slot->conn.flow.held = (conn->flags & MESH_CONN_KEPT) || mesh_slot_take(conn->flow.backend);
 	index_put_all(&slot->conn, 1);
 	index_drop_all(&slot->conn, 0);
 	bpf_map_delete_elem(&mesh_conns_new, &slot->conn.wire);
+	conn_arm();
+	if (!timed)
+		bpf_map_push_elem(&mesh_untimed, &slot->conn.wire, 0);
 	return &slot->conn;
 }
 
@@ -582,8 +586,6 @@ static __always_inline struct mesh_conn *conn_follow(struct mesh_conn *conn, con
 {
 	conn->packets[dir & 1]++;
 	conn->seen_ns = bpf_ktime_get_boot_ns();
-	if (conn->flags & MESH_CONN_UNTIMED)
-		conn_arm(conn);
 	return conn->wire.proto == MESH_PROTO_TCP ? conn_tcp(conn, p, dir, hook) : conn_udp(conn, p, dir, hook);
 }
 

@@ -294,6 +294,14 @@ struct {
 	__type(value, struct mesh_loosened);
 } mesh_loosened __weak SEC(".maps");
 
+/* mesh_untimed: connections of mesh_conns whose timer is still to be had: bpf_timer_init() allocates where it may not sleep, and fails now
+ * and then. The next to be confirmed or to end tries again for one of them. Writer, reader: tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1);
+	__type(value, struct mesh_tuple);
+} mesh_untimed __weak SEC(".maps");
+
 /* mesh_frags: ports of datagrams that come in fragments. Writer, reader: tc. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -543,11 +543,10 @@ enum mesh_conn_flag {
 	MESH_CONN_HAIRPIN = 4, /* client and server are one pod */
 	MESH_CONN_KEPT = 8,  /* from its SYN on it is where nothing pushes it out: its destination limits connections */
 	MESH_CONN_MASQ = 16, /* leaves the node under the node's address */
-	MESH_CONN_ASKED = 32,	 /* the server's policy allows it */
-	MESH_CONN_CUT = 64,	 /* a policy forbids it by now */
-	MESH_CONN_L7 = 128,	 /* of a client with the parser, which has it till it ends, whatever the rules become */
-	MESH_CONN_LEG = 256,	 /* of the parser with a server, for a client whose address it has */
-	MESH_CONN_UNTIMED = 512, /* there was no memory for its timer yet */
+	MESH_CONN_ASKED = 32, /* the server's policy allows it */
+	MESH_CONN_CUT = 64,   /* a policy forbids it by now */
+	MESH_CONN_L7 = 128,   /* of a client with the parser, which has it till it ends, whatever the rules become */
+	MESH_CONN_LEG = 256,  /* of the parser with a server, for a client whose address it has */
 };
 
 /*

@@ -8,6 +8,7 @@
 #define LOCALS_MAX 4096
 #define FRESH_MIN 4096 /* of connections that are not confirmed yet */
 #define FRAGS_MAX 8192
+#define UNTIMED_MAX 8192
 #define EXES_MAX 16384
 #define OFFERS_BYTES 65536 /* pages, as many as a power of two */
 
@@ -81,6 +82,7 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_SHORTCUTS] = 2 * p->max_flows;
 	max[PLANE_MAP_OFFERS] = OFFERS_BYTES;
 	max[PLANE_MAP_LOOSENED] = p->max_flows;
+	max[PLANE_MAP_UNTIMED] = UNTIMED_MAX;
 	max[PLANE_MAP_FRAGS] = FRAGS_MAX;
 	max[PLANE_MAP_NAMES] = 4 * p->max_services + p->max_endpoints + p->max_pods + p->max_workloads +
 			       max[PLANE_MAP_POLICIES] + 32768;

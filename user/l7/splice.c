@@ -81,7 +81,7 @@ bool splice_some(struct worker *w, struct sock *from, struct body *b, struct soc
 		*ret = from->bad ? RELAY_FROM_LOST : from->rd ? RELAY_AGAIN : RELAY_MORE;
 		return true;
 	}
-	from->big = true;
+	from->big = n >= IOBUF_USUAL_CAP;
 	b->bytes += (uint64_t)n;
 	if (b->kind == HEAD_BODY_LENGTH)
 		b->done = !(b->left -= (uint64_t)n);

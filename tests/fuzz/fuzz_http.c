@@ -3,7 +3,8 @@
  * Fuzzes the readers of HTTP/1 messages. The first byte of an input says whether a request or a response follows, what the response
  * answers, and how the bytes are cut. Laws:
  *   - cutting the bytes anywhere changes nothing;
- *   - what is taken, llhttp (strict) takes too, and both find its end at the same byte: nobody behind us reads another message.
+ *   - what is taken, llhttp (strict) takes too, and both find its end at the same byte, or that it has none: nobody behind us reads another
+ *     message.
  * Where llhttp is not there (LLHTTP is not defined), only the first is held.
  * build: user/l7/head.c user/l7/chunk.c
  * llhttp: 1
@@ -139,8 +140,8 @@ static int on_body(llhttp_t *parser, const char *at, size_t len)
 static int on_headers_complete(llhttp_t *parser)
 {
 	oracle_headers = 1;
-	/* 1: no body, whatever the fields say. */
-	return oracle_asked == HEAD_ASKED_HEAD ? 1 : 0;
+	/* 1: no body, whatever the fields say. Of 304 it wants to be told. */
+	return oracle_asked == HEAD_ASKED_HEAD || parser->status_code == 304 ? 1 : 0;
 }
 
 static int on_complete(llhttp_t *parser)
@@ -183,16 +184,20 @@ static void hold_against_oracle(const struct message *m, enum head_kind kind, en
 	uint32_t used;
 
 	/* Where bytes follow that are no message any more, each has its own way of stopping. */
-	if (m->outcome != TAKEN || m->head.upgrade || (kind == HEAD_REQUEST && !known_method(m, p)))
+	if ((m->outcome != TAKEN && m->outcome != UNTIL_CLOSE) || m->head.upgrade ||
+	    (kind == HEAD_REQUEST && !known_method(m, p)))
 		return;
-	/* Of 304 llhttp wants to be told that the length is that of the body which is not there. */
-	if (kind == HEAD_RESPONSE && (m->head.has[HEAD_UPGRADE] || m->head.status == 304))
+	if (kind == HEAD_RESPONSE && m->head.has[HEAD_UPGRADE])
 		return;
 	/* llhttp 8 refuses extensions of chunks that RFC 9112 has: values, quoted strings. */
 	if (m->head.body == HEAD_BODY_CHUNKED && memchr(p, ';', len))
 		return;
 	llhttp_init(&parser, kind == HEAD_REQUEST ? HTTP_REQUEST : HTTP_RESPONSE, settings_of(asked));
 	rc = llhttp_execute(&parser, p, len);
+	if (m->outcome == UNTIL_CLOSE) {
+		MUST(rc == HPE_OK && oracle_headers && !oracle_complete && oracle_body == len - m->len);
+		return;
+	}
 	MUST(rc == HPE_PAUSED && oracle_complete);
 	used = (uint32_t)(llhttp_get_error_pos(&parser) - p);
 	MUST(used == m->len);

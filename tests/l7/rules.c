@@ -86,7 +86,7 @@ static bool add_cluster(struct making *m, struct str line)
 	*c = (struct mesh_http_cluster){ .name = image_text(&m->im, name),
 					 .host = image_text(&m->im, name),
 					 .lb = number(line, "lb", MESH_LB_LEAST_REQUEST),
-					 .table_size = 65537,
+					 .table_size = number(line, "table", 65537),
 					 .max_connections = number(line, "max_connections", UINT32_MAX),
 					 .max_pending = number(line, "max_pending", UINT32_MAX),
 					 .max_requests = number(line, "max_requests", UINT32_MAX),

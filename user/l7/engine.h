@@ -87,8 +87,8 @@ enum up_state { UP_CONNECTING, UP_BUSY, UP_IDLE, UP_SINK };
 
 struct up {
 	struct sock s;
-	struct timer timer; /* connecting, the try's, idle, by state */
-	struct up *next, **prev;
+	struct timer timer;	 /* connecting, the try's, idle, by state */
+	struct up *next, **prev; /* of its pool's idle ones, or of the worker's mirrors; prev NULL: in neither */
 	struct worker *w;
 	struct pool *pool;
 	struct lb_cluster *cluster;
@@ -195,6 +195,7 @@ struct worker {
 	uint32_t conn_nr;
 	struct pool *pools[POOL_BUCKETS];
 	uint32_t idle_nr;			 /* connections in them that are idle */
+	struct up *mirrors;			 /* connections of no exchange */
 	struct conn *again, **again_end;	 /* have more to do than was done in one go */
 	struct exchange *waiting, **waiting_end; /* for LB_CONNECTIONS, the longest first */
 	struct timer flush;			 /* of the access log */

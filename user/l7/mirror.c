@@ -57,6 +57,11 @@ static void mirror(struct exchange *x, uint32_t cluster)
 		lb_give(state, LB_CONNECTIONS);
 		return;
 	}
+	u->next = w->mirrors;
+	u->prev = &w->mirrors;
+	if (u->next)
+		u->next->prev = &u->next;
+	w->mirrors = u;
 	buf_clear(&w->text);
 	write_request(x, &w->text);
 	iobuf_add(&w->bufs, &u->s.out, w->text.data, w->text.len);

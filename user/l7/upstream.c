@@ -94,8 +94,9 @@ void up_close(struct up *u)
 	struct worker *w = u->w;
 	struct lb_host *host = u->pool->host;
 
-	if (u->state == UP_IDLE) {
+	if (u->state == UP_IDLE)
 		w->idle_nr--;
+	if (u->prev) {
 		*u->prev = u->next;
 		if (u->next)
 			u->next->prev = u->prev;

@@ -253,6 +253,8 @@ static void *run(void *arg)
 	}
 	while (w->conns)
 		conn_close(w->conns);
+	while (w->mirrors)
+		up_close(w->mirrors);
 	pool_drain(w);
 	ruleset_unref(w->rules);
 	w->rules = NULL;

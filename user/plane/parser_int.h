@@ -23,10 +23,12 @@ struct parser_proc {
 	struct loop_timer *patience; /* NULL: nothing is due */
 	enum proc_state state;
 	uint64_t started_ms;
-	uint64_t epoch;	  /* of the rules that it has */
-	bool refused;	  /* the last rules that it was given */
-	struct buf why;	  /* it refused them */
-	uint32_t ejected; /* endpoints, so far */
+	uint64_t epoch;		    /* of the rules that it has */
+	bool refused;		    /* the last rules that it was given */
+	struct buf why;		    /* it refused them */
+	uint32_t ejected;	    /* endpoints, so far */
+	uint32_t lines, lines_more; /* of the log for what it said since `lines_ms`, and what was left out */
+	uint64_t lines_ms;
 	struct mesh_l7_stats *stats;
 	size_t stats_len;
 };

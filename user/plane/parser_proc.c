@@ -21,6 +21,9 @@
 
 /* From the start until it serves. */
 #define READY_MS 10000
+/* Lines of the log for what one process says: it may have been taken over. */
+#define LINES_MAX 20
+#define LINES_MS 10000
 
 /* ---- what is said ---- */
 
@@ -73,6 +76,25 @@ void proc_drain(struct parser_proc *c)
 
 /* ---- what is heard ---- */
 
+/* There is a line of the log for it. */
+static bool may_log(struct parser_proc *c)
+{
+	uint64_t now = loop_now_ms();
+
+	if (now - c->lines_ms >= LINES_MS) {
+		if (c->lines_more)
+			log_warn("meshl7 said more than is logged pid=%d lines=%u", c->pid, c->lines_more);
+		c->lines_ms = now;
+		c->lines = c->lines_more = 0;
+	}
+	if (c->lines == LINES_MAX) {
+		c->lines_more++;
+		return false;
+	}
+	c->lines++;
+	return true;
+}
+
 static void on_message(struct parser_proc *c, const struct mesh_l7_msg *m)
 {
 	switch (m->type) {
@@ -87,15 +109,18 @@ static void on_message(struct parser_proc *c, const struct mesh_l7_msg *m)
 		c->refused = true;
 		buf_clear(&c->why);
 		buf_add(&c->why, m->text, m->len);
-		log_err("meshl7 refuses rules pid=%d: %s", c->pid, c->why.data);
+		if (may_log(c))
+			log_err("meshl7 refuses rules pid=%d: %s", c->pid, c->why.data);
 		break;
 	case MESH_L7_EJECTED:
 		c->ejected++;
-		log_info("meshl7 ejects an endpoint for ms=%llu: %.*s", (unsigned long long)m->arg, (int)m->len,
-			 m->text);
+		if (may_log(c))
+			log_info("meshl7 ejects an endpoint for ms=%llu: %.*s", (unsigned long long)m->arg, (int)m->len,
+				 m->text);
 		break;
 	default:
-		log_warn("meshl7 says what is not understood pid=%d type=%u", c->pid, m->type);
+		if (may_log(c))
+			log_warn("meshl7 says what is not understood pid=%d type=%u", c->pid, m->type);
 	}
 }
 

@@ -91,6 +91,8 @@ def times_out():
         with Hand(f"{cluster('a', o)}\nroute to=a timeout_ms=2000 retries=2 try_ms=50 on=4") as h, Client(h) as c:
             before = len(o.requests)
             check(c.get("/late")[0] == 504, "each try")
+            # The server may find the last one only now.
+            until(lambda: len(o.requests) - before >= 3, "each of them is asked")
             check(len(o.requests) - before == 3, f"{len(o.requests) - before} tries")
         gate.set()
 
@@ -322,6 +324,30 @@ def slow_clients():
             check(c.get()[0] == 200, "idle ones")
             check(c.silent(0.1) and c.ended(), "later")
         check(len(o.requests) == 1, "nothing of the others")
+
+
+@test
+def heads_that_never_end_take_a_buffer_each():
+    nr = 200
+    head = f"GET / HTTP/1.1\r\nHost: a\r\nX-A: {'x' * 50000}"
+    def wave(h):
+        clients = [Client(h) for _ in range(nr)]
+        for c in clients:
+            c.send(head)
+        until(lambda: h.memory_kb() - before >= nr * 45, "all are there")
+        taken = h.memory_kb() - before
+        check(taken <= nr * 70, f"{taken / nr:.0f} KiB for each")
+        for c in clients:
+            c.sock.shutdown(socket.SHUT_WR)
+        for c in clients:
+            check(c.ended(), "closed without an answer")
+            c.sock.close()
+        until(lambda: h.counts()["open"] == 0, "all are gone")
+    with Origin() as o, Hand(f"{cluster('a', o)}\nroute to=a") as h:
+        before = h.memory_kb()
+        for _ in range(3):
+            wave(h)
+        check(not o.accepted, "no server was bothered")
 
 
 @test

@@ -275,6 +275,58 @@ ssize_t fake_sendmsg(int fd, const struct msghdr *m, int flags)
 	return sent;
 }
 
+/* ---- pipes ---- */
+
+#define PIPE_ROOM 65536u
+
+int fake_pipe2(int *ret, int flags)
+{
+	int end = made(FAKE_PIPE), other = made(FAKE_PIPE);
+
+	if (other < 0) {
+		if (end >= 0)
+			fake_close(end);
+		return -1;
+	}
+	of(end)->up = true;
+	of(other)->count = (uint64_t)end;
+	ret[0] = end;
+	ret[1] = other;
+	return 0;
+}
+
+ssize_t fake_read(int fd, void *p, size_t len)
+{
+	struct fake *f = of(fd);
+	ssize_t n = fake_recv(fd, p, len, 0);
+
+	if (f->at == f->in.len)
+		f->at = f->in.len = 0;
+	return n;
+}
+
+/* From a socket into a pipe, or out of it into a socket. */
+ssize_t fake_splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t len, unsigned int flags)
+{
+	static char moved[PIPE_ROOM];
+	struct fake *f = of(from), *pipe = f;
+	size_t there = f->in.len - f->at, room;
+	ssize_t n;
+
+	if (of(to)->kind == FAKE_PIPE) {
+		pipe = of((int)of(to)->count);
+		room = PIPE_ROOM - (pipe->in.len - pipe->at);
+		n = fake_recv(from, moved, len < room ? len : room, flags);
+		if (n > 0)
+			add(&pipe->in, moved, (size_t)n);
+		return n;
+	}
+	n = fake_send(to, pipe->in.p + pipe->at, len < there ? len : there, flags);
+	if (n > 0)
+		fake_read(from, moved, (size_t)n);
+	return n;
+}
+
 /* The access log: anywhere. */
 ssize_t fake_write(int fd, const void *p, size_t len)
 {

@@ -6,6 +6,7 @@
 #ifndef TESTS_FUZZ_FAKE_SOCKETS_H
 #define TESTS_FUZZ_FAKE_SOCKETS_H
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -21,7 +22,7 @@
 #define FAKE_MAX 48
 #define FAKE_LISTENER FAKE_FIRST
 
-enum fake_kind { FAKE_FREE, FAKE_EPOLL, FAKE_EVENT, FAKE_LISTENS, FAKE_CLIENT, FAKE_SERVER };
+enum fake_kind { FAKE_FREE, FAKE_EPOLL, FAKE_EVENT, FAKE_LISTENS, FAKE_CLIENT, FAKE_SERVER, FAKE_PIPE };
 
 struct fake_bytes {
 	char *p;
@@ -35,9 +36,9 @@ struct fake {
 	bool up;      /* connected */
 	bool ended;   /* the far end says no more */
 	bool reset;
-	bool shut; /* the near end says no more */
-	int error; /* SO_ERROR */
-	uint64_t count;	     /* EVENT; LISTENS: those that wait */
+	bool shut;	     /* the near end says no more */
+	int error;	     /* SO_ERROR */
+	uint64_t count;	     /* EVENT; LISTENS: those that wait; PIPE: number of the end that is read */
 	uint32_t room;	     /* bytes that the far end takes */
 	bool full;	     /* it was told that there is no room */
 	bool watched, fresh; /* by epoll; there is something new to tell */
@@ -81,6 +82,9 @@ int fake_close(int fd);
 ssize_t fake_recv(int fd, void *p, size_t len, int flags);
 ssize_t fake_send(int fd, const void *p, size_t len, int flags);
 ssize_t fake_sendmsg(int fd, const struct msghdr *m, int flags);
+int fake_pipe2(int *ret, int flags);
+ssize_t fake_read(int fd, void *p, size_t len);
+ssize_t fake_splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t len, unsigned int flags);
 ssize_t fake_write(int fd, const void *p, size_t len);
 int fake_epoll_create1(int flags);
 int fake_epoll_ctl(int epoll, int op, int fd, struct epoll_event *ev);
@@ -105,6 +109,9 @@ int fake_pthread_join(pthread_t t, void **ret);
 #define recv(...) fake_recv(__VA_ARGS__)
 #define send(...) fake_send(__VA_ARGS__)
 #define sendmsg(...) fake_sendmsg(__VA_ARGS__)
+#define pipe2(...) fake_pipe2(__VA_ARGS__)
+#define read(...) fake_read(__VA_ARGS__)
+#define splice(...) fake_splice(__VA_ARGS__)
 #define write(...) fake_write(__VA_ARGS__)
 #define epoll_create1(...) fake_epoll_create1(__VA_ARGS__)
 #define epoll_ctl(...) fake_epoll_ctl(__VA_ARGS__)

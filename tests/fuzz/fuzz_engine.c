@@ -6,12 +6,12 @@
  *   - every connection to a server carries requests that llhttp (strict) reads, one behind the other, and every one to a client answers:
  *     not more of them than it asked for, and nothing behind one that is the last;
  *   - when nobody says anything any more, all connections of clients end by themselves.
- * build: -include tests/fuzz/fake_sockets.h tests/fuzz/fake_sockets.c tests/l7/rules.c -Itests/unit -Itests/l7
+ * build: -include tests/fuzz/fake_sockets.h tests/fuzz/fake_sockets.c tests/l7/rules.c -Itests/unit
  * build: user/l7/access_log.c user/l7/answer.c user/l7/attempt.c user/l7/authorize.c user/l7/balance.c user/l7/balance_outlier.c
  * build: user/l7/balance_pick.c user/l7/check.c user/l7/chunk.c user/l7/conn.c user/l7/exchange.c user/l7/fields.c
  * build: user/l7/hash.c user/l7/head.c user/l7/index.c user/l7/iobuf.c user/l7/match.c user/l7/mirror.c user/l7/pool.c
  * build: user/l7/relay.c user/l7/reply.c user/l7/report.c user/l7/rewrite.c user/l7/route.c user/l7/rules.c user/l7/sock.c
- * build: user/l7/stats.c user/l7/timers.c user/l7/tunnel.c user/l7/upstream.c user/l7/worker.c
+ * build: user/l7/splice.c user/l7/stats.c user/l7/timers.c user/l7/tunnel.c user/l7/upstream.c user/l7/worker.c
  * llhttp: 1
  */
 #include <errno.h>
@@ -20,7 +20,7 @@
 
 #include "l7/balance_int.h"
 #include "l7/engine.h"
-#include "rules.h"
+#include "../l7/rules.h"
 #ifdef LLHTTP
 #include <llhttp.h>
 #endif
@@ -72,6 +72,7 @@ static const char *const requests[] = {
 	"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
 	"GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET /y HTTP/1.1\r\nHost: a\r\n\r\nGET /f HTTP/1.1\r\nHost: a\r\n\r\n",
 	"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n",
 	"POST /z HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
 	"\x16\x03\x01",
 };
@@ -86,6 +87,7 @@ static const char *const answers[] = {
 	"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbytes",
 	"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n",
 	"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n",
 	"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx",
 	"HTTP/1.1 500 No\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n",
 	"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -100,8 +102,8 @@ enum step {
 	STEP_SERVER_SAYS,    /* who, length, bytes */
 	STEP_CLIENT_ASKS,    /* who, one of `requests` */
 	STEP_SERVER_ANSWERS, /* who, one of `answers` */
-	STEP_CLIENT_FILLS,   /* who, root of a length */
-	STEP_SERVER_FILLS,   /* who, root of a length */
+	STEP_CLIENT_FILLS,   /* who; 128: eight times, root of a length */
+	STEP_SERVER_FILLS,   /* who; 128: eight times, root of a length */
 	STEP_CLIENT_ENDS,    /* who; 128: by a reset */
 	STEP_SERVER_ENDS,    /* who; 128: by a reset */
 	STEP_CLIENT_TAKES,   /* who, root of a length */
@@ -218,15 +220,15 @@ static void say(struct fake *f)
 	script.at += len;
 }
 
-static void fill(struct fake *f)
+static void fill(struct fake *f, bool long_one)
 {
-	static char filler[256 * 256];
+	static char filler[8 * 256 * 256];
 	uint32_t root = take();
 
 	if (!filler[0])
 		memset(filler, 'x', sizeof(filler));
 	if (f)
-		fake_say(f, filler, root * root);
+		fake_say(f, filler, (long_one ? 8 : 1) * root * root);
 }
 
 static void by_far_end(enum step what, enum fake_kind kind)
@@ -251,7 +253,7 @@ static void by_far_end(enum step what, enum fake_kind kind)
 		break;
 	case STEP_CLIENT_FILLS:
 	case STEP_SERVER_FILLS:
-		fill(f);
+		fill(f, flag);
 		break;
 	case STEP_CLIENT_ENDS:
 	case STEP_SERVER_ENDS:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Requests and answers of one size over a connection that is kept, and writes of one size in one direction, by programs that sleep in
- * epoll_wait() only.
+ * epoll_wait() only, and are told of levels: a socket that is watched by edges is not accelerated.
  *
  *   rtt serve PORT|PATH       answers each message with itself; a message begins with its size. PATH, which begins with '/': AF_UNIX
  *   rtt sink PORT             reads all there is to read, and closes behind the client
@@ -24,6 +24,7 @@
 
 struct conn {
 	int fd;
+	uint32_t events;	  /* that it is watched for */
 	uint32_t size, have, put; /* of the message, which is not known before it has begun; read; sent back */
 	uint8_t *data;
 };
@@ -75,6 +76,16 @@ static int dial(const char *target)
 	return fd;
 }
 
+/* Watches a connection for one of EPOLLIN and EPOLLOUT, which changes where a large message has to wait for room. */
+static void watch(int ep, struct conn *c, uint32_t events)
+{
+	struct epoll_event e = { .events = events, .data.ptr = c };
+
+	if (c->events != events)
+		must(!epoll_ctl(ep, c->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &e), "epoll_ctl");
+	c->events = events;
+}
+
 /* ---- servers ---- */
 
 /* What of the message is there goes back when it is whole. False: the connection is over. */
@@ -124,43 +135,51 @@ static _Noreturn void serve(const char *where, bool (*take)(struct conn *c))
 		for (int i = 0; i < n; i++) {
 			struct conn *c = events[i].data.ptr;
 
-			if (c && !take(c)) {
+			if (c && take(c)) {
+				watch(ep, c, c->size && c->have == c->size ? EPOLLOUT : EPOLLIN);
+				continue;
+			}
+			if (c) {
 				close(c->fd);
 				free(c->data);
 				free(c);
-			}
-			if (c)
 				continue;
+			}
 			c = calloc(1, sizeof(*c));
 			c->data = malloc(SIZE_MOST);
 			c->fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 			must(c->fd >= 0, "accept");
 			setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-			/* The echo of a large message may have to wait for room; edges tell of that. */
-			e = (struct epoll_event){ .events = take == echo ? EPOLLIN | EPOLLOUT | EPOLLET : EPOLLIN,
-						  .data.ptr = c };
-			must(!epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e), "epoll_ctl");
+			watch(ep, c, EPOLLIN);
 		}
 	}
 }
 
 /* ---- clients ---- */
 
-static void exchange(int ep, int fd, uint32_t size)
+static void exchange(int ep, struct conn *c, uint32_t size)
 {
 	uint32_t put = 0, got = 0;
 	struct epoll_event e;
 
 	memcpy(data, &size, sizeof(size));
-	while (got < size) {
-		ssize_t n = put < size ? send(fd, data + put, size - put, MSG_NOSIGNAL) : 0;
+	while (put < size) {
+		ssize_t n = send(c->fd, data + put, size - put, MSG_NOSIGNAL);
 
-		must(n >= 0 || errno == EAGAIN, "send");
+		must(n > 0 || errno == EAGAIN, "send");
 		put += n > 0 ? (uint32_t)n : 0;
-		if (put == size || n < 0)
-			must(epoll_wait(ep, &e, 1, 20000) == 1, "no answer");
+		if (n > 0)
+			continue;
+		watch(ep, c, EPOLLOUT);
+		must(epoll_wait(ep, &e, 1, 20000) == 1, "no room");
+	}
+	watch(ep, c, EPOLLIN);
+	while (got < size) {
+		ssize_t n;
+
+		must(epoll_wait(ep, &e, 1, 20000) == 1, "no answer");
 		do {
-			n = recv(fd, data, sizeof(data), 0);
+			n = recv(c->fd, data, sizeof(data), 0);
 			got += n > 0 ? (uint32_t)n : 0;
 		} while (n > 0 && got < size);
 		must(n > 0 || (n < 0 && errno == EAGAIN), "recv");
@@ -177,23 +196,22 @@ static int by_value(const void *a, const void *b)
 static int ask(const char *target)
 {
 	static uint32_t took[SAMPLES];
-	int fd = dial(target), ep = epoll_create1(EPOLL_CLOEXEC);
-	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLET };
+	struct conn c = { .fd = dial(target) };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
 	uint32_t size, ms;
 
-	must(!epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e), "epoll_ctl");
 	while (scanf("%u %u", &size, &ms) == 2) {
 		uint64_t start, now, until;
 		uint32_t nr = 0;
 
 		must(size >= sizeof(size) && size <= SIZE_MOST, "SIZE");
 		for (uint32_t i = 0; i < WARM; i++)
-			exchange(ep, fd, size);
+			exchange(ep, &c, size);
 		start = now = peer_now_ns();
 		for (until = start + ms * 1000000ull; now < until && nr < SAMPLES; nr++) {
 			uint64_t begin = now;
 
-			exchange(ep, fd, size);
+			exchange(ep, &c, size);
 			now = peer_now_ns();
 			took[nr] = (uint32_t)(now - begin);
 		}

@@ -371,6 +371,7 @@ static void states_client(struct side *s, int fd)
 	meet(s);
 	say_state(s, fd, "ended");
 	meet(s);
+	await(s, fd, POLLIN);
 	CALL(s, recv(fd, buf, 8, 0));
 }
 

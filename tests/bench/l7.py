@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """meshl7 beside nginx, haproxy and Envoy, one worker each: an 80/20 route over two clusters, answers of 1 KB, kept connections on both sides, no
 access log; meshl7 with its sandbox and its counters. All in a network namespace of the bench's own; the proxy is on the first CPU, who drives
-the load and who answers it on the other. They take turns of a second, after one each that does not count.
+the load and who answers it on the other. They take turns, after one each that does not count.
 
 CPU time is what the scheduler has for the proxy's threads: its system calls, and the packets that loopback delivers within these. What the
 client's and the server's calls deliver to the proxy's sockets is on their account, whichever proxy it is.
 
-TULLE_BENCH_FIRST, for a machine with other work: turns run before that, and a second is left to it before each. The kernel
-stops whoever runs first and never waits for 50 ms of each second, which is what p99 shows then."""
+TULLE_BENCH_FIRST, for a machine with other work: turns run before that, and a second is left to it before each. A turn is shorter than a second,
+since the kernel stops for 50 ms of that who runs first and never waits."""
 import contextlib
 import ctypes
 import os
@@ -28,6 +28,7 @@ from table import row
 MESHL7 = os.path.join(labs.BUILD, "meshl7")
 CLONE_NEWNET = 0x40000000
 FIRST = ["chrt", "-f", "1"] if os.environ.get("TULLE_BENCH_FIRST") else []
+TURN = ["timeout", "--preserve-status", "--signal=INT", "0.85"]
 ROUNDS, CONNECTIONS = (2, (16, )) if table.QUICK else (11, (1, 16, 128))
 IDLE = 10000
 ROUTES = 1000
@@ -146,7 +147,7 @@ class Proxy:
         before = self.cpu_ns()
         if FIRST:
             time.sleep(1)
-        done = subprocess.run([*FIRST, "taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", "-d1", "--latency",
+        done = subprocess.run([*FIRST, *TURN, "taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", "-d2", "--latency",
                                f"http://127.0.0.1:{self.port}/"], capture_output=True, text=True, check=True, timeout=60)
         spent = self.cpu_ns() - before
         if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:

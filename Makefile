@@ -147,7 +147,7 @@ $(O)/tests/unit/test_settings: $(O)/user/plane/settings.o
 $(O)/tests/unit/test_imports: $(O)/user/plane/imports.o
 $(O)/tests/unit/test_journal: $(O)/user/plane/journal.o
 $(O)/tests/unit/test_parser_metrics: $(O)/user/plane/parser_metrics.o
-$(O)/tests/unit/test_parser_rules: $(O)/user/plane/parser_rules.o
+$(O)/tests/unit/test_parser_rules: $(O)/user/plane/parser_rules.o $(O)/user/plane/parser_guards.o
 $(O)/tests/unit/test_probe: $(O)/user/plane/probe.o
 $(O)/tests/unit/test_shares: $(O)/user/plane/shares.o
 $(O)/tests/unit/test_rules: $(patsubst %,$(O)/user/plane/%.o,rules rules_files rules_journal rulesdir journal)
@@ -161,7 +161,7 @@ $(TRANSPBIN): $(call obj,$(TRANSP_SRC))
 	$(link)
 $(HANDBIN): $(call obj,$(L7TEST_SRC)) $(LIBL7) $(LIBMESH)
 	$(link)
-$(ROWSBIN): $(call obj,$(ROWS_SRC)) $(O)/user/plane/parser_rules.o $(LIBL7) $(LIBMESH)
+$(ROWSBIN): $(call obj,$(ROWS_SRC)) $(O)/user/plane/parser_rules.o $(O)/user/plane/parser_guards.o $(LIBL7) $(LIBMESH)
 	$(link)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)

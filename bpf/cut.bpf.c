@@ -14,6 +14,7 @@
 #include "lookup.bpf.h"
 #include "peers.bpf.h"
 #include "policy.bpf.h"
+#include "tuple.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -47,9 +48,31 @@ static __always_inline int cut_begin(struct cut *c, const struct bpf_iter_meta *
 	return c->pod && mesh_pod_owns(c->pod, &c->local);
 }
 
+/* The parser has, or has made, the connection with this tuple on the wire. */
+static __always_inline int of_parser(const struct mesh_tuple *wire)
+{
+	struct mesh_conn_slot *slot = bpf_map_lookup_elem(&mesh_conns, wire);
+
+	if (!slot)
+		slot = bpf_map_lookup_elem(&mesh_conns_new, wire);
+	return slot && tuple_from_client(wire, &slot->conn.wire) && slot->conn.flags & (MESH_CONN_L7 | MESH_CONN_LEG);
+}
+
+/* The socket's connection is the parser's: it is the client's, or its server's. */
+static __noinline int relayed(const struct cut *c, int client)
+{
+	struct mesh_tuple wire = { .proto = MESH_PROTO_TCP, .kind = MESH_TUPLE_WIRE };
+
+	wire.client = client ? c->local : c->remote;
+	wire.client_port_be = client ? c->local_port_be : c->remote_port_be;
+	wire.server = client ? c->remote : c->local;
+	wire.server_port_be = client ? c->remote_port_be : c->local_port_be;
+	return of_parser(&wire);
+}
+
 /* 1: the policy of the server does not allow it. */
 static __always_inline int forbidden(struct cut *c, const struct mesh_addr *client, const struct mesh_addr *server,
-				     __be16 port_be)
+				     __be16 port_be, int by_parser)
 {
 	struct mesh_workload *guard = workload_find(server, c->live), *source;
 	struct policy_run run = {};
@@ -61,7 +84,7 @@ static __always_inline int forbidden(struct cut *c, const struct mesh_addr *clie
 	run.subject.destination = *server;
 	run.subject.identity = source ? source->identity : 0;
 	run.subject.port = bpf_ntohs(port_be);
-	if (policy_verdict(&run, guard->policy) == MESH_VERDICT_ALLOW)
+	if (policy_verdict(&run, policy_of(guard, by_parser)) == MESH_VERDICT_ALLOW)
 		return 0;
 	policy_count(run.policy_id, 0, MESH_VERDICT_DENY);
 	c->policy_id = run.policy_id;
@@ -163,7 +186,8 @@ int mesh_cut_client(struct bpf_iter__tcp *ctx)
 	if (!dialled && state != TCP_SYN_SENT_ && !tcp_began(tp, state))
 		return 0;
 	/* Who dials himself by his own address never leaves the pod. */
-	if ((!dialled && mesh_pod_owns(c.pod, &c.remote)) || !forbidden(&c, &c.local, &c.remote, c.remote_port_be))
+	if ((!dialled && mesh_pod_owns(c.pod, &c.remote)) ||
+	    !forbidden(&c, &c.local, &c.remote, c.remote_port_be, relayed(&c, 1)))
 		return 0;
 	mark(&c, flow, tp, state);
 	destroy(&c, skc, MESH_PROTO_TCP, MESH_REASON_CUT);
@@ -192,7 +216,7 @@ int mesh_cut_server(struct bpf_iter__tcp *ctx)
 		return 0;
 	state = skc->skc_state;
 	if (flow_of(tp) || bpf_sk_storage_get(&mesh_dials, (struct sock *)tp, 0, 0) || tcp_began(tp, state) ||
-	    !forbidden(&c, &c.remote, &c.local, c.local_port_be))
+	    !forbidden(&c, &c.remote, &c.local, c.local_port_be, relayed(&c, 0)))
 		return 0;
 	destroy(&c, skc, MESH_PROTO_TCP, MESH_REASON_CUT);
 	return 0;
@@ -208,7 +232,7 @@ static __noinline int cut_peer(struct cut *c, struct mesh_peer *e)
 	if (!e->dialled_port_be)
 		return 0;
 	pod_addr(c->pod, &c->local, &e->chosen, &client);
-	if (!forbidden(c, &client, &e->chosen, e->chosen_port_be))
+	if (!forbidden(c, &client, &e->chosen, e->chosen_port_be, 0))
 		return 0;
 	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
 	if (flow)
@@ -224,7 +248,7 @@ static __always_inline void cut_dial(struct cut *c, struct mesh_dial *dial, stru
 	__u64 cookie = dial->cookie;
 	struct mesh_flow *flow;
 
-	if (!cookie || mesh_addr_any(&c->remote) || !forbidden(c, &c->local, &c->remote, c->remote_port_be))
+	if (!cookie || mesh_addr_any(&c->remote) || !forbidden(c, &c->local, &c->remote, c->remote_port_be, 0))
 		return;
 	flow = bpf_map_lookup_elem(&mesh_flows, &cookie);
 	if (flow)

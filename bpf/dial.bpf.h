@@ -123,7 +123,7 @@ static __always_inline __u16 dial_policy(const struct dial *d, const struct mesh
 	run.subject.destination = *addr;
 	run.subject.identity = d->pod->identity;
 	run.subject.port = bpf_ntohs(port_be);
-	reason = policy_check(&run, server);
+	reason = policy_check(&run, server, 0);
 	*ret_policy_id = run.policy_id;
 	return reason;
 }

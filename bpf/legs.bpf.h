@@ -205,7 +205,7 @@ static __always_inline __u16 leg_open(struct work *w)
 	if (leg_taken(w))
 		return MESH_REASON_LEG_TAKEN;
 	aim_direct(w);
-	reason = (__u16)tc_ask(&w->p.t.client, source_identity(w), &w->p.t.server, bpf_ntohs(w->p.t.server_port_be));
+	reason = (__u16)tc_ask(&w->p.t.client, source_identity(w), &w->p.t.server, bpf_ntohs(w->p.t.server_port_be), 1);
 	if (reason)
 		return reason;
 	if (flags & MESH_CONN_HAIRPIN)

@@ -72,11 +72,17 @@ static __always_inline void policy_count(__u32 policy_id, int shadow, __u32 verd
 		__sync_fetch_and_add(verdict == MESH_VERDICT_ALLOW ? &hits->allowed : &hits->denied, 1);
 }
 
+/* The program for connections to `server`, of the parser or of others. */
+static __always_inline __u32 policy_of(const struct mesh_workload *server, int relayed)
+{
+	return relayed && server->relayed ? server->relayed : server->policy;
+}
+
 /*
  * May this connection reach `server`? run->subject is filled by the caller. MESH_REASON_NONE: yes; otherwise the reason why not. The
  * policy that said so is in run->policy_id.
  */
-static __always_inline __u16 policy_check(struct policy_run *run, const struct mesh_workload *server)
+static __always_inline __u16 policy_check(struct policy_run *run, const struct mesh_workload *server, int relayed)
 {
 	__u32 verdict;
 
@@ -87,7 +93,7 @@ static __always_inline __u16 policy_check(struct policy_run *run, const struct m
 	run->policy_id = 0;
 	if (!server->policy)
 		return MESH_REASON_NONE;
-	verdict = policy_verdict(run, server->policy);
+	verdict = policy_verdict(run, policy_of(server, relayed));
 	policy_count(run->policy_id, 0, verdict);
 	if (verdict == MESH_VERDICT_ALLOW)
 		return MESH_REASON_NONE;

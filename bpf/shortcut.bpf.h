@@ -175,7 +175,7 @@ __noinline int tc_shortcut_ask(const struct mesh_tuple *t, int reply)
 	w->live = *(volatile __u64 *)&ctl->live;
 	source = workload_find(reply ? &t->server : &t->client, w->live);
 	return !tc_ask(reply ? &t->server : &t->client, source ? source->identity : 0, reply ? &t->client : &t->server,
-		       bpf_ntohs(reply ? t->client_port_be : t->server_port_be));
+		       bpf_ntohs(reply ? t->client_port_be : t->server_port_be), 0);
 }
 
 /* A segment arrives at the pod's link by the long way. */

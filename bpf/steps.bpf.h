@@ -54,7 +54,7 @@ static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
 		return 1;
 	source = workload_find(&w->conn_dialled.client, w->live);
 	if (!tc_ask(&w->conn_dialled.client, source ? source->identity : 0, &w->wire.server,
-		    bpf_ntohs(w->wire.server_port_be))) {
+		    bpf_ntohs(w->wire.server_port_be), !!(conn->flags & (MESH_CONN_L7 | MESH_CONN_LEG)))) {
 		conn->verdict_epoch = w->live;
 		return 1;
 	}
@@ -338,7 +338,7 @@ __noinline int tc_route(struct __sk_buff *skb)
 			return tc_refuse_new(skb, reason);
 		flags |= MESH_CONN_NAT;
 	}
-	reason = tc_ask(&w->p.t.client, source_identity(w), &w->to.server, bpf_ntohs(w->to.server_port_be));
+	reason = tc_ask(&w->p.t.client, source_identity(w), &w->to.server, bpf_ntohs(w->to.server_port_be), 0);
 	if (reason)
 		return tc_refuse_new(skb, reason);
 	server = workload_find(&w->to.server, w->live);

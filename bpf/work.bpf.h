@@ -166,8 +166,10 @@ __noinline int tc_fragment(void)
 	return 1;
 }
 
-/* Asks the policy that guards `server`: 0: yes, else the reason why not. w->policy_id is who said so. */
-__noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const struct mesh_addr *server, __u32 port)
+/* Asks the policy that guards `server`: 0: yes, else the reason why not. w->policy_id is who said so. `relayed`: the parser asks about
+ * each request. */
+__noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const struct mesh_addr *server, __u32 port,
+		      int relayed)
 {
 	struct work *w = work_get();
 	struct policy_run run = {};
@@ -186,7 +188,7 @@ __noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const stru
 	run.subject.destination = *server;
 	run.subject.identity = identity;
 	run.subject.port = (__u16)port;
-	reason = policy_check(&run, guard);
+	reason = policy_check(&run, guard, relayed);
 	w->policy_id = run.policy_id;
 	return reason;
 }

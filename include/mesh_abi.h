@@ -190,8 +190,10 @@ struct mesh_workload {
 	__u32 policy;	   /* first term in mesh_terms for connections to it; 0: everything is allowed */
 	__u32 shadow;	   /* the same of dry-run policies: counted, not enforced */
 	__u32 flags;	   /* enum mesh_workload_flag */
+	__u32 relayed; /* as `policy`, for connections of the parser, which asks the rest of each request; 0: `policy` holds */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_workload) == 48, "mesh_workload");
+_Static_assert(sizeof(struct mesh_workload) == 56, "mesh_workload");
 
 /*
  * One step of a policy program, in mesh_terms: a test that goes on at `hit` or `miss`, or a verdict. Steps are numbered from the

@@ -91,6 +91,70 @@ def weights_by_request(lab):
     check(sum(counts.values()) == n and not wrong, f"{wrong} {counts}")
 
 
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: read}
+spec:
+  selector: {matchLabels: {app: details}}
+  rules:
+  - from: [{source: {serviceAccounts: [bookinfo-productpage]}}]
+    to: [{operation: {methods: [GET], paths: ["/details/{*}", "/static*"], notHosts: ["*.EXAMPLE"]}}]
+  - to: [{operation: {methods: [HEAD]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-debug}
+spec:
+  selector: {matchLabels: {app: details}}
+  action: DENY
+  rules:
+  - to: [{operation: {paths: ["/static/secret"]}}]
+  - when: [{key: "request.headers[X-Debug]", values: ["*"]}]
+"""
+# Who asks, and what the answer is to what.
+ASKED = (
+    ("productpage-v1", (
+        (200, "/details/1"),
+        (200, "/details/1?x=/static/secret"),
+        (200, "/static/a/b", "-H", "Host: details:9080"),
+        (200, "/details/1", "-I"),
+        (200, "/x", "-I"),
+        (403, "/details/1/2"),
+        (403, "/details/1", "-X", "POST"),
+        (403, "/details/1", "-H", "Host: other.example:9080"),
+        (403, "/static/secret"),
+        (403, "/static/x/%2e./secret", "--path-as-is"),
+        (403, "/details/1", "-H", "X-Debug: 0"),
+        (403, "/x", "-I", "-H", "x-debug: 0"))),
+    ("ratings-v1", ((403, "/details/1"), (200, "/details/1", "-I"))),
+)
+
+
+def ask(lab, pod, requests):
+    """Codes and bodies of requests, each the options of a curl."""
+    words = []
+    for request in requests:
+        words += ["--next", "-s", "-m", "10", "-w", r"\n%{http_code}\n;;\n", *request]
+    answers = lab.exec(pod, "curl", *words[1:], ok=None).split("\n;;\n")[:-1]
+    check(len(answers) == len(requests), f"{len(answers)} answers to {len(requests)} requests")
+    return [(int(code), body) for body, _, code in (answer.rpartition("\n") for answer in answers)]
+
+
+def policies(lab):
+    lab.apply(texts=[POLICIES])
+    for pod, rows in ASKED:
+        asked = [(code, [f"http://{address}:9080{path}", *options]) for code, path, *options in rows
+                 for address in addresses(lab.service("details"))]
+        for (code, request), (seen, body) in zip(asked, ask(lab, pod, [request for _, request in asked])):
+            check(seen == code, f"{pod} {request}: {seen} {body}")
+            check(code != 403 or "-I" in request or body == "RBAC: access denied", body)
+    # A dial to the server itself is decided without a look at what it asks for.
+    hosts = addresses(lab.pod("details-v1"))
+    for seen, body in ask(lab, "productpage-v1", [[f"http://{host}:9080/details/1", "-I"] for host in hosts]):
+        check(seen == 0, f"past the service: {seen} {body}")
+
+
 @test
 def bookinfo_as_upstream_ships_it():
     lab, subsets, all_v1 = bookinfo()
@@ -101,6 +165,7 @@ def bookinfo_as_upstream_ships_it():
         check(not lab.parser()["pid"], "a parser runs that no rule needs")
         header_routes(lab)
         faults(lab)
+        policies(lab)
         paths = {f["path"] for f in lab.flows() if (f["dialled"]["service"] or "").startswith("ratings")}
         check(paths == {"l7"}, f"paths of flows: {paths}")
         weights_by_request(lab)

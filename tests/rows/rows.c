@@ -61,7 +61,7 @@ static void compile(struct rows *r, const char *path)
 	if (snapshot_build(r->model, &opts, NULL, NULL, 0, &later, &r->snapshot))
 		die("no snapshot", path);
 	batch_release(&later);
-	parser_rules_make(r->snapshot, DOMAIN, 1, &r->compiled);
+	parser_rules_make(r->snapshot, 1, &r->compiled);
 	r->rules = http_rules_load(r->compiled.data, r->compiled.len, NULL, NULL, &err);
 	if (!r->rules)
 		die("meshl7 refuses the rules", err.data);

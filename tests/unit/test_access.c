@@ -349,8 +349,9 @@ TEST(bytes_are_said)
 		"p", "one", "{action: DENY, rules: [{to: [{operation: {methods: [GET], ports: ['80']}}]}]}"));
 
 	CHECK_INT(c.batch.applied, 5);
-	CHECK(says(&c, DIAG_WARNING, "methods"));
+	CHECK(!says(&c, DIAG_WARNING, "not enforced"));
 	CHECK(c.snapshot->access->policies[0].needs_l7);
+	CHECK(c.snapshot->access->asks_requests);
 	compiled_release(&c);
 }
 

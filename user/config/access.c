@@ -36,6 +36,17 @@ const struct u_member *access_member(const struct access *a, const struct addr *
 	return NULL;
 }
 
+bool access_guards(const struct access *a, const struct u_endpoint *endpoints, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr && a->asks_requests; i++) {
+		const struct u_member *m = access_member(a, &endpoints[i].addr);
+
+		if (m && m->relayed)
+			return true;
+	}
+	return false;
+}
+
 /* ---- members ---- */
 
 /* An address that a workload claims. */
@@ -236,6 +247,7 @@ static void add_programs(struct access_making *mk, const uint32_t *of)
 	for (uint32_t i = 0; i < a->member_nr; i++) {
 		a->members[i].program = guarded[of[i]].program;
 		a->members[i].shadow = guarded[of[i]].shadow;
+		a->members[i].relayed = guarded[of[i]].relayed;
 	}
 	a->programs = keep(&a->arena, a->programs, a->program_nr, sizeof(*a->programs));
 	a->terms = keep(&a->arena, a->terms, a->term_nr, sizeof(*a->terms));
@@ -258,7 +270,8 @@ static uint64_t mix_str(uint64_t h, struct str s)
 
 static uint64_t hash_of(const struct access *a)
 {
-	uint64_t h = mix(a->member_nr, a->identity_nr);
+	uint64_t h = mix_str(mix(a->member_nr, a->identity_nr), a->trust_domain);
+	struct buf rules = { 0 };
 
 	for (uint32_t i = 0; i < a->identity_nr; i++)
 		h = mix_str(mix_str(h, a->identities[i].ns), a->identities[i].account);
@@ -267,14 +280,18 @@ static uint64_t hash_of(const struct access *a)
 
 		h = mix_str(mix_str(h, m->workload), m->node);
 		h = mix_str(h, (struct str){ (const char *)m->addr.b, sizeof(m->addr.b) });
-		h = mix(mix(mix(h, m->identity), m->program), m->shadow);
+		h = mix(mix(mix(mix(h, m->identity), m->program), m->shadow), m->relayed);
 	}
 	for (uint32_t i = 0; i < a->policy_nr; i++) {
 		const struct u_policy *p = &a->policies[i];
 
 		h = mix_str(mix_str(mix_str(mix_str(h, p->kind), p->ns), p->name), p->file);
 		h = mix(h, (uint64_t)p->line << 3 | p->deny << 2 | p->dry_run << 1 | p->needs_l7);
+		buf_clear(&rules);
+		access_rules_print(p, &rules);
+		h = mix_str(h, (struct str){ rules.data, (uint32_t)rules.len });
 	}
+	buf_release(&rules);
 	for (uint32_t i = 0; i < a->program_nr; i++)
 		h = mix(mix(h, a->programs[i].hash), a->programs[i].guard_nr);
 	for (uint32_t i = 0; i < a->guard_nr; i++)
@@ -290,6 +307,7 @@ struct access *access_build(struct build *b, const struct snapshot_options *opts
 
 	a->refs = 1;
 	mk.trust_domain = opts->trust_domain.len ? opts->trust_domain : STR("cluster.local");
+	a->trust_domain = arena_str(&a->arena, mk.trust_domain);
 	of = add_members(a, b->world, prev);
 	add_programs(&mk, of);
 	free(of);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Model -> who may reach whom at L4: AuthorizationPolicy and PeerAuthentication compiled into programs of tests (struct u_term, the
+ * Model -> who may reach whom: AuthorizationPolicy and PeerAuthentication compiled into programs of tests (struct u_term, the
  * same steps as struct mesh_term), and every address of the mesh with its identity and the programs that guard it. Immutable and
  * reference-counted; snapshots that only endpoints tell apart share one.
+ *
+ * Where rules ask something of requests, an address has two programs. `program` is for who dials it: what only a request would tell
+ * counts as the worse. `relayed` is for connections of meshl7, which asks the rest of each request: what that decides counts there as
+ * allowed.
  *
  * An identity is a service account {namespace, name} of a workload whose address the mesh vouches for; its principal is
  * "<trust domain>/ns/<namespace>/sa/<name>". Number 0 is everybody else: outside clients, the node, pods on the node's network.
@@ -11,7 +15,7 @@
 #ifndef CONFIG_ACCESS_H
 #define CONFIG_ACCESS_H
 
-#include "config/model.h"
+#include "config/policy.h"
 #include "mesh_abi.h"
 
 struct u_policy {
@@ -19,7 +23,10 @@ struct u_policy {
 	struct str file;
 	uint32_t line;
 	bool deny, dry_run;
-	bool needs_l7; /* a DENY, part of which needs bytes: that part is taken as if it held always */
+	bool needs_l7; /* a DENY, part of which needs bytes: in `program` that part is taken as if it held always */
+	/* What meshl7 is told: all of its rules, where it guards a workload with a program for relayed connections. */
+	const struct m_policy_rule *rules;
+	uint32_t rule_nr;
 };
 
 /* struct mesh_term with what is numbered by the plane left relative: IDENTITY: arg is a word of the program's own bits; ALLOW and
@@ -51,6 +58,7 @@ struct u_member {
 	struct str node;	  /* empty: not known */
 	uint32_t identity;	  /* index in access->identities, 0: none */
 	uint32_t program, shadow; /* index + 1 in access->programs, 0: none */
+	uint32_t relayed; /* the same; 0: `program` holds for relayed connections too, nothing is asked of requests */
 };
 
 struct access {
@@ -72,6 +80,8 @@ struct access {
 	uint32_t identity_nr;
 	struct u_member *members; /* sorted by addr, unique; pods on the node's network are not among them */
 	uint32_t member_nr;
+	struct str trust_domain;
+	bool asks_requests; /* some member has `relayed` */
 };
 
 struct access *access_ref(struct access *a);
@@ -79,6 +89,10 @@ void access_unref(struct access *a); /* NULL is fine */
 
 /* The member that has this address; NULL: none. */
 const struct u_member *access_member(const struct access *a, const struct addr *addr);
+
+struct u_endpoint;
+/* One of these endpoints has a program for relayed connections. */
+bool access_guards(const struct access *a, const struct u_endpoint *endpoints, uint32_t nr);
 
 /* A verdict and where it comes from. */
 struct access_verdict {

@@ -147,6 +147,8 @@ void access_print(const struct access *a, struct buf *out)
 		for (uint32_t k = 0; k < p->term_nr; k++)
 			print_term(a, p, k, out);
 	}
+	for (uint32_t i = 0; i < a->policy_nr; i++)
+		access_rules_print(&a->policies[i], out);
 	for (uint32_t i = 0; i < a->member_nr; i++) {
 		const struct u_member *m = &a->members[i];
 
@@ -155,6 +157,8 @@ void access_print(const struct access *a, struct buf *out)
 		buf_printf(out, "member %s %.*s", addr_text(&m->addr, text), STR_ARG(m->workload));
 		if (m->program)
 			buf_printf(out, " program %u", m->program);
+		if (m->relayed)
+			buf_printf(out, " relayed %u", m->relayed);
 		if (m->shadow)
 			buf_printf(out, " shadow %u", m->shadow);
 		buf_str(out, STR("\n"));

@@ -431,13 +431,14 @@ static void emit_policies(struct code *c, const struct guards *g, bool deny)
 		if (p->deny != deny)
 			continue;
 		for (uint32_t k = 0; k < p->rule_nr && !c->closed && !c->full; k++) {
-			c->policy = g->policies[i];
-			/* An ALLOW rule that only bytes could fulfil allows nobody. */
-			if (deny || !p->rules[k].l7) {
-				struct m_policy_rule rule = on_node_closed(c->mk, &p->rules[k], deny);
+			struct m_policy_rule rule = p->rules[k];
 
-				emit_rule(c, &rule, deny ? MESH_OP_DENY : MESH_OP_ALLOW, g->policies[i] + 1, k);
-			}
+			c->policy = g->policies[i];
+			/* Of who dials directly, an ALLOW rule that only bytes could fulfil allows nobody. */
+			if (g->relayed ? !access_rule_relayed(c->mk, &p->rules[k], deny, &rule) : !deny && rule.l7)
+				continue;
+			rule = on_node_closed(c->mk, &rule, deny);
+			emit_rule(c, &rule, deny ? MESH_OP_DENY : MESH_OP_ALLOW, g->policies[i] + 1, k);
 		}
 	}
 }

@@ -5,6 +5,7 @@
  *   access_select.c   which policies guard which workload
  *   access_node.c     what they say of pods on their node's network
  *   access_compile.c  those of one workload -> a program
+ *   access_request.c  what of them is for meshl7
  *   access_ask.c      programs run, and shown
  */
 #ifndef CONFIG_ACCESS_LOCAL_H
@@ -22,7 +23,7 @@ struct guards {
 	/* PeerAuthentications, index + 1, 0: none. What says STRICT for ports without a mode of their own, and what has modes of ports
 	 * that differ from that. */
 	uint32_t strict, strict_ports;
-	bool shadow;
+	bool shadow, relayed;
 };
 
 struct node_group;
@@ -48,7 +49,7 @@ uint32_t access_compile(struct access_making *mk, const struct guards *g);
 
 /* Where the programs of a workload go. */
 struct guarded {
-	uint32_t program, shadow;
+	uint32_t program, shadow, relayed;
 };
 
 /* Fills access->policies, compiles what the workloads need, and reports selectors that select nothing. `members`: workload_nr flags;
@@ -61,6 +62,18 @@ void on_node_release(struct access_making *mk);
 struct m_policy_rule on_node_closed(struct access_making *mk, const struct m_policy_rule *rule, bool deny);
 /* Warns, once, when the policy names such a pod. */
 void on_node_warn(struct access_making *mk, const struct doc *doc);
+
+/* ---- access_request.c ---- */
+
+/* What holds of a rule whatever the request is (DENY), or may hold for one (ALLOW); false: nothing. In mk's temporary arena. */
+bool access_rule_relayed(struct access_making *mk, const struct m_policy_rule *rule, bool deny,
+			 struct m_policy_rule *ret);
+/* Some rule asks something of requests that meshl7 can tell. */
+bool access_asks_requests(const struct m_authorization_policy *p);
+/* Gives policy->rules to a policy. */
+void access_keep_rules(struct access_making *mk, uint32_t policy);
+/* All of a policy's rules for requests as text. */
+void access_rules_print(const struct u_policy *p, struct buf *out);
 
 /* "<trust domain>/ns/<namespace>/sa/<account>" */
 bool access_principal_parse(struct str text, struct str trust_domain, struct str *ret_ns, struct str *ret_account);

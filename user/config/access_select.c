@@ -204,7 +204,8 @@ static void find_strict(const struct selecting *s, struct guards *g)
 static bool same_guards(const struct guards *x, const struct guards *y)
 {
 	return x->nr == y->nr && x->strict == y->strict && x->strict_ports == y->strict_ports &&
-	       x->shadow == y->shadow && (!x->nr || !memcmp(x->policies, y->policies, x->nr * sizeof(*x->policies)));
+	       x->shadow == y->shadow && x->relayed == y->relayed &&
+	       (!x->nr || !memcmp(x->policies, y->policies, x->nr * sizeof(*x->policies)));
 }
 
 static uint32_t program_of(struct selecting *s, const struct guards *g)
@@ -215,7 +216,7 @@ static uint32_t program_of(struct selecting *s, const struct guards *g)
 
 	if (!g->nr && !g->strict && !g->strict_ports)
 		return 0;
-	hash = (hash ^ ((uint64_t)g->strict << 33 | (uint64_t)g->strict_ports << 1 | g->shadow)) *
+	hash = (hash ^ ((uint64_t)g->strict << 34 | (uint64_t)g->strict_ports << 2 | g->relayed << 1 | g->shadow)) *
 	       0x9e3779b97f4a7c15ull;
 	hash ^= hash >> 29;
 	for (at = (uint32_t)hash & s->mask; s->slots[at]; at = (at + 1) & s->mask) {
@@ -235,6 +236,27 @@ static uint32_t program_of(struct selecting *s, const struct guards *g)
 	return set->program;
 }
 
+/* What holds for connections of meshl7, where that is something else. */
+static uint32_t relayed_of(struct selecting *s, const struct guards *g, uint32_t program)
+{
+	struct guards relayed = *g;
+	uint32_t ret;
+	bool asks = false;
+
+	for (uint32_t i = 0; i < g->nr; i++)
+		asks |= access_asks_requests(s->mk->docs[g->policies[i]]->policy);
+	if (!asks || s->mk->b->no_parser)
+		return 0;
+	relayed.relayed = true;
+	ret = program_of(s, &relayed);
+	if (ret == program)
+		return 0;
+	for (uint32_t i = 0; i < g->nr; i++)
+		access_keep_rules(s->mk, g->policies[i]);
+	s->mk->access->asks_requests = true;
+	return ret;
+}
+
 static struct guarded programs_of(struct selecting *s)
 {
 	uint32_t *split = xcalloc(2 * (size_t)s->found_nr + 1, sizeof(*split));
@@ -252,6 +274,7 @@ static struct guarded programs_of(struct selecting *s)
 	find_strict(s, &g[0]);
 	ret.program = program_of(s, &g[0]);
 	ret.shadow = program_of(s, &g[1]);
+	ret.relayed = relayed_of(s, &g[0], ret.program);
 	free(split);
 	return ret;
 }
@@ -348,6 +371,15 @@ static void warn_selector(struct selecting *s, uint32_t policy)
 			       "[IST0127] selects no workload");
 }
 
+static void warn_requests(struct access_making *mk, const struct doc *doc)
+{
+	if (!mk->b->no_parser || !access_asks_requests(doc->policy))
+		return;
+	report_warning(mk->b, doc, doc->meta.name_at, STR("spec.rules"), (struct str){ 0 },
+		       "not enforced: the setting parser is off; rules that need the bytes of requests %s",
+		       doc->policy->deny ? "count as if they held" : "allow nobody");
+}
+
 void access_select(struct access_making *mk, const bool *members, struct guarded *ret)
 {
 	struct selecting s = { .mk = mk, .w = mk->b->world };
@@ -358,8 +390,8 @@ void access_select(struct access_making *mk, const bool *members, struct guarded
 	if (!mk->access->policy_nr)
 		return;
 	on_node_find(mk);
-	/* Two sets a workload at most, and the table no more than half full. */
-	while (room < 4 * s.w->workload_nr)
+	/* Three sets a workload at most, and the table no more than half full. */
+	while (room < 6 * s.w->workload_nr)
 		room *= 2;
 	s.slots = xcalloc(room, sizeof(*s.slots));
 	s.mask = room - 1;
@@ -374,6 +406,7 @@ void access_select(struct access_making *mk, const bool *members, struct guarded
 		if (i >= s.policy_nr)
 			continue;
 		on_node_warn(mk, mk->docs[i]);
+		warn_requests(mk, mk->docs[i]);
 		warn_namespaces(&s, &spaces, mk->docs[i]);
 	}
 	on_node_release(mk);

@@ -49,20 +49,23 @@ static const struct u_program *program_at(const struct access *a, uint32_t index
 	return index ? &a->programs[index - 1] : NULL;
 }
 
-static struct finding find_verdict(const struct asking *q, const struct server *s)
+/* `relayed`: meshl7 makes the connection. */
+static struct finding find_verdict(const struct asking *q, const struct server *s, bool relayed)
 {
 	const struct addr *source = source_for(q->client, &s->addr), none = { 0 };
 	const struct access *a = q->s->access;
 	const struct u_member *m = access_member(a, &s->addr);
-	uint32_t identity = identity_at(q, source);
+	uint32_t identity = identity_at(q, source), program;
 	struct finding f = { .says.allowed = true };
 
 	if (!m)
 		return f;
-	f.program = program_at(a, m->program);
+	f.requests = relayed && m->relayed;
+	program = f.requests ? m->relayed : m->program;
+	f.program = program_at(a, program);
 	f.shadow = program_at(a, m->shadow);
 	if (f.program)
-		f.says = access_ask(a, m->program, identity, source ? source : &none, &s->addr, s->port);
+		f.says = access_ask(a, program, identity, source ? source : &none, &s->addr, s->port);
 	if (f.shadow)
 		f.would = access_ask(a, m->shadow, identity, source ? source : &none, &s->addr, s->port);
 	if (!f.says.allowed)
@@ -77,8 +80,9 @@ static bool same_verdict(const struct access_verdict *a, const struct access_ver
 
 static bool same_finding(const struct finding *a, const struct finding *b)
 {
-	return a->reason == b->reason && a->program == b->program && a->shadow == b->shadow &&
-	       same_verdict(&a->says, &b->says) && (!a->shadow || same_verdict(&a->would, &b->would));
+	return a->reason == b->reason && a->requests == b->requests && a->program == b->program &&
+	       a->shadow == b->shadow && same_verdict(&a->says, &b->says) &&
+	       (!a->shadow || same_verdict(&a->would, &b->would));
 }
 
 static void count(struct asking *q, const struct finding *f)
@@ -101,7 +105,7 @@ static void say_policy(struct buf *out, const struct u_policy *p)
 }
 
 /* The policy, its rule and where it stands. */
-static void say_rule_of(struct buf *out, const struct access_verdict *v)
+static void say_rule_of(struct buf *out, const struct access_verdict *v, bool relayed)
 {
 	const struct u_policy *p = v->policy;
 
@@ -109,7 +113,7 @@ static void say_rule_of(struct buf *out, const struct access_verdict *v)
 	if (str_is(p->kind, "AuthorizationPolicy"))
 		buf_printf(out, ", spec.rules[%u]", v->rule);
 	buf_printf(out, ", %.*s:%u", STR_ARG(p->file), p->line);
-	if (p->deny && p->needs_l7)
+	if (p->deny && p->needs_l7 && !relayed)
 		buf_printf(out, " (a part of it needs the bytes of requests; it is taken to hold for all of them)");
 }
 
@@ -130,12 +134,12 @@ static void say_guards(struct buf *out, const struct access *a, const struct u_p
 }
 
 static void say_says(struct buf *out, const struct access *a, const struct u_program *p, const struct access_verdict *v,
-		     const char *allowed, const char *denied)
+		     bool relayed, const char *allowed, const char *denied)
 {
 	buf_printf(out, "%s", v->allowed ? allowed : denied);
 	if (v->policy) {
 		buf_printf(out, " by ");
-		say_rule_of(out, v);
+		say_rule_of(out, v, relayed);
 	} else if (v->allowed) {
 		buf_printf(out, ": no policy denies it");
 		if (p->guard_nr)
@@ -194,10 +198,11 @@ static void say_group(struct asking *q, const struct finding *f, const struct se
 	else if (!f->program)
 		buf_printf(out, "allowed: no policy selects %s\n", all && nr == 1 ? "the server" : "these servers");
 	else
-		say_says(out, q->s->access, f->program, &f->says, "allowed", "denied");
+		say_says(out, q->s->access, f->program, &f->says, f->requests,
+			 f->requests ? "allowed, and asked again for each request," : "allowed", "denied");
 	if (f->shadow) {
 		buf_printf(out, "    dry run: ");
-		say_says(out, q->s->access, f->shadow, &f->would, "would be allowed", "would be denied");
+		say_says(out, q->s->access, f->shadow, &f->would, false, "would be allowed", "would be denied");
 	}
 }
 
@@ -293,6 +298,7 @@ static void json_group(struct asking *q, const struct finding *f, const struct s
 	json_object(j);
 	json_verdict(j, &f->says);
 	json_text(j, "reason", f->reason ? reason_labels[f->reason] : NULL);
+	json_kbool(j, "per_request", f->requests && f->says.allowed);
 	json_guards(j, q->s->access, f);
 	json_key(j, "dry_run");
 	if (f->shadow) {
@@ -388,7 +394,7 @@ void say_access(struct asking *q, const struct unit *u, const struct addr *addr,
 	for (uint32_t i = 0; i < nr; i++) {
 		findings[i] = unknown ? (struct finding){ .reason = MESH_REASON_REGISTRY_ONLY,
 							  .says.policy = q->client->sidecar }
-				      : find_verdict(q, &v[i]);
+				      : find_verdict(q, &v[i], r && r->l7 && !q->client->host_network);
 		count(q, &findings[i]);
 	}
 	if (q->json) {
@@ -431,7 +437,7 @@ void say_verdict(struct asking *q)
 		buf_printf(q->text, "verdict: %s", q->denied ? "denied" : "allowed");
 	if (sum && v->policy) {
 		buf_printf(q->text, " by ");
-		say_rule_of(q->text, v);
+		say_rule_of(q->text, v, q->first.requests);
 	}
 	buf_add(q->text, "\n", 1);
 	if (!q->json)

@@ -13,6 +13,7 @@ struct finding {
 	const struct u_program *program; /* NULL: no policy selects the server */
 	const struct u_program *shadow;	 /* of dry-run policies; NULL: none */
 	struct access_verdict would;
+	bool requests; /* each request is asked as well, by meshl7 */
 };
 
 /* What a client may reach by one dial: an endpoint, or the dialled address itself. */

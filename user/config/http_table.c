@@ -398,24 +398,30 @@ static void plain_route(struct build *b, const struct making *mk, const struct v
 							  .weight = (uint32_t)mk->dests[row->dest + i].weight };
 }
 
-void http_table_limits(struct build *b, struct making *mk, struct view_row *row, const struct port *port)
+/* A server of the row has policies that ask something of requests. */
+static bool guarded(struct build *b, const struct making *mk, const struct view_row *row)
 {
-	const struct balance *by = limited(mk, row);
-	struct str down = annotation(mk, mk->host->doc, HTTP_DOWN_KEY);
-	struct h_table table = { .host_nr = 1 };
-	const char *bad;
+	struct endpoints e = { 0 };
+	bool found = false;
 
-	if (!by)
-		return;
-	if (port->class != PORT_HTTP) {
-		making_note(b, mk, "port %u: protocol is not HTTP, limits of requests and hashes of them do not act",
-			    row->port);
-		return;
+	for (uint32_t i = 0; i < row->dest_nr && !found && b->access->asks_requests; i++) {
+		e.nr = 0;
+		arena_clear(&e.texts);
+		endpoints_add(&e, b->world, b->model, &mk->specs[mk->dests[row->dest + i].spec]);
+		found = access_guards(b->access, e.v, e.nr);
 	}
-	bad = row_bad(b, row, port);
-	if (bad)
-		report_once(b, by->by, by->from->at, balance_field(&b->temp, by),
-			    "not enforced yet at port %u of %.*s: %s", row->port, STR_ARG(mk->host->name), bad);
+	free(e.v);
+	free(e.more);
+	arena_release(&e.texts);
+	return found;
+}
+
+/* The row's own destinations, by way of meshl7. */
+static void plain_table(struct build *b, struct making *mk, struct view_row *row, uint16_t flags)
+{
+	struct str down = annotation(mk, mk->host->doc, HTTP_DOWN_KEY);
+	struct h_table table = { .host_nr = 1, .flags = flags };
+
 	table.hosts = arena_new(&b->temp, struct h_host);
 	table.hosts->name = STR("*");
 	table.hosts->route_nr = 1;
@@ -424,4 +430,28 @@ void http_table_limits(struct build *b, struct making *mk, struct view_row *row,
 	row->http = table_put(mk, &table);
 	row->fail_open = down.len ? str_is(down, "l4") : b->http_fail_open;
 	row->per_connection = false;
+}
+
+void http_table_limits(struct build *b, struct making *mk, struct view_row *row, const struct port *port,
+		       uint16_t flags)
+{
+	const struct balance *by = limited(mk, row);
+	const char *bad = row_bad(b, row, port);
+
+	if (by && port->class != PORT_HTTP) {
+		making_note(b, mk, "port %u: protocol is not HTTP, limits of requests and hashes of them do not act",
+			    row->port);
+		by = NULL;
+	} else if (by && bad) {
+		report_once(b, by->by, by->from->at, balance_field(&b->temp, by),
+			    "not enforced yet at port %u of %.*s: %s", row->port, STR_ARG(mk->host->name), bad);
+	}
+	if (!by && (row->proto != MESH_PROTO_TCP || !guarded(b, mk, row)))
+		return;
+	if (!by && (port->class != PORT_HTTP || bad)) {
+		making_note(b, mk, "port %u: what policies ask of requests is denied: %s", row->port,
+			    port->class != PORT_HTTP ? "protocol is not HTTP" : bad);
+		return;
+	}
+	plain_table(b, mk, row, flags);
 }

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * AuthorizationPolicy: what can be decided from addresses, ports and identities is decoded. What needs bytes is known, and never
- * opens anything: an ALLOW rule with it allows nobody, in a DENY rule it counts as if it held always. Sources: Istio
+ * AuthorizationPolicy: what can be decided from addresses, ports, identities and requests of HTTP is decoded. What else there is, is known
+ * and never opens anything: an ALLOW rule with it allows nobody, in a DENY rule it counts as if it held always. Sources: Istio
  * security.istio.io/v1 and its webhook's checks.
  */
 #include <stdio.h>
 
+#include "config/kind_http.h"
 #include "config/kind_local.h"
+#include "config/policy.h"
 
 #define ENTRIES_MAX 512
 #define ACCOUNTS_MAX 16
+#define TESTS_MAX 3 /* of one condition: hosts, methods and paths */
 
 struct raw_source {
 	struct strs principals[2], namespaces[2], accounts[2], trust_domains[2], ips[2];
@@ -169,21 +172,42 @@ struct reading {
 	const struct check *c;
 	struct m_policy_rule *rule;
 	uint32_t index;
-	struct buf l7; /* fields of it that need bytes */
+	struct buf unknown; /* fields of it that nobody can tell */
 };
 
-static void needs_bytes(struct reading *r, struct m_condition *m, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static void needs_bytes(struct reading *r, struct m_condition *m, const char *fmt, ...)
+static void take_unknown(struct reading *r, struct m_condition *m, const char *name)
 {
-	va_list ap;
+	m->l7 = r->rule->l7 = m->unknown = true;
+	if (r->unknown.len)
+		buf_str(&r->unknown, STR(", "));
+	buf_str(&r->unknown, str_of(name));
+}
+
+/* The key in the brackets, as fields are named. */
+static struct str header_of(const struct check *c, const char *key)
+{
+	const char *open = strchr(key, '[');
+	struct str name = open ? str_sub(str_of(open), 1, (uint32_t)strlen(open) - 2) : STR("");
+
+	return open ? http_lower(c->d->arena, name) : name;
+}
+
+/* The test of the condition that both lists of a pair belong to. */
+static struct m_request_test *request_test(struct reading *r, struct m_condition *m, uint8_t subject, const char *name)
+{
+	struct m_request_test *t;
 
 	m->l7 = r->rule->l7 = true;
-	if (r->l7.len)
-		buf_str(&r->l7, STR(", "));
-	va_start(ap, fmt);
-	buf_vprintf(&r->l7, fmt, ap);
-	va_end(ap);
+	for (uint32_t i = 0; i < m->test_nr; i++)
+		if (m->tests[i].subject == subject)
+			return &m->tests[i];
+	if (!m->tests)
+		m->tests = arena_array(r->c->d->arena, TESTS_MAX, sizeof(*m->tests));
+	t = &m->tests[m->test_nr++];
+	t->subject = subject;
+	if (subject == MESH_SUBJECT_HEADER)
+		t->header = header_of(r->c, name);
+	return t;
 }
 
 static void check_texts(const struct check *c, const struct strs *list, bool l7, const char *path)
@@ -260,12 +284,21 @@ static struct m_numbers ports_of(const struct check *c, const struct strs *list,
 	return out;
 }
 
-enum list_form { FORM_TEXT, FORM_ACCOUNT, FORM_SOURCE, FORM_DESTINATION, FORM_PORT, FORM_L7, FORM_L7_IP, FORM_L7_PATH };
+enum list_form {
+	FORM_TEXT,
+	FORM_ACCOUNT,
+	FORM_SOURCE,
+	FORM_DESTINATION,
+	FORM_PORT,
+	FORM_REQUEST,
+	FORM_REMOTE_IP,
+	FORM_UNKNOWN,
+};
 
 /* Where a list of one condition goes. */
 struct list_target {
 	enum list_form form;
-	size_t offset; /* FORM_TEXT: of the struct strs [2] in struct m_condition */
+	size_t at; /* FORM_TEXT: offset of the struct strs [2] in struct m_condition. FORM_REQUEST: enum mesh_http_subject */
 };
 
 /* Decodes one list: `negative` 0 or 1, at `path`; `name` is what people call it. */
@@ -277,7 +310,7 @@ static void take(struct reading *r, struct m_condition *m, struct list_target to
 	switch (to.form) {
 	case FORM_TEXT:
 		check_texts(r->c, list, false, path);
-		((struct strs *)((char *)m + to.offset))[negative] = *list;
+		((struct strs *)((char *)m + to.at))[negative] = *list;
 		break;
 	case FORM_ACCOUNT:
 		m->accounts[negative] = accounts_of(r->c, list, path);
@@ -291,16 +324,22 @@ static void take(struct reading *r, struct m_condition *m, struct list_target to
 	case FORM_PORT:
 		m->ports[negative] = ports_of(r->c, list, path);
 		break;
-	case FORM_L7_IP:
-		cidrs_of(r->c, list, path);
-		needs_bytes(r, m, "%s", name);
+	case FORM_REMOTE_IP:
+		request_test(r, m, MESH_SUBJECT_REMOTE_IP, name)->nets[negative] = cidrs_of(r->c, list, path);
 		break;
-	case FORM_L7_PATH:
-		check_paths(r->c, list, path);
-		/* fallthrough */
-	case FORM_L7:
+	case FORM_REQUEST:
+		if (to.at == MESH_SUBJECT_HEADER && http_name_bad(header_of(r->c, name))) {
+			take_unknown(r, m, name);
+			break;
+		}
+		if (to.at == MESH_SUBJECT_PATH)
+			check_paths(r->c, list, path);
 		check_texts(r->c, list, true, path);
-		needs_bytes(r, m, "%s", name);
+		request_test(r, m, (uint8_t)to.at, name)->texts[negative] = *list;
+		break;
+	case FORM_UNKNOWN:
+		check_texts(r->c, list, true, path);
+		take_unknown(r, m, name);
 		break;
 	}
 }
@@ -308,6 +347,10 @@ static void take(struct reading *r, struct m_condition *m, struct list_target to
 #define TEXT_TO(member)                                         \
 	{                                                       \
 		FORM_TEXT, offsetof(struct m_condition, member) \
+	}
+#define REQUEST_TO(subject)                          \
+	{                                            \
+		FORM_REQUEST, MESH_SUBJECT_##subject \
 	}
 #define TO(form)        \
 	{               \
@@ -352,8 +395,8 @@ static void check_accounts_alone(const struct check *c, const char *base)
 static void read_from(struct reading *r, const struct list *from)
 {
 	static const struct list_target targets[] = {
-		TEXT_TO(principals), TEXT_TO(namespaces), TO(FORM_ACCOUNT), TEXT_TO(trust_domains),
-		TO(FORM_SOURCE),     TO(FORM_L7),	  TO(FORM_L7_IP),
+		TEXT_TO(principals), TEXT_TO(namespaces), TO(FORM_ACCOUNT),   TEXT_TO(trust_domains),
+		TO(FORM_SOURCE),     TO(FORM_UNKNOWN),	  TO(FORM_REMOTE_IP),
 	};
 	struct m_clause *clause;
 
@@ -374,7 +417,8 @@ static void read_from(struct reading *r, const struct list *from)
 
 static void read_to(struct reading *r, const struct list *to)
 {
-	static const struct list_target targets[] = { TO(FORM_PORT), TO(FORM_L7), TO(FORM_L7), TO(FORM_L7_PATH) };
+	static const struct list_target targets[] = { TO(FORM_PORT), REQUEST_TO(HOST), REQUEST_TO(METHOD),
+						      REQUEST_TO(PATH) };
 	struct m_clause *clause;
 
 	if (!to->nr)
@@ -403,14 +447,14 @@ static const struct {
 	{ "source.trustDomain", TEXT_TO(trust_domains) },
 	{ "destination.ip", TO(FORM_DESTINATION) },
 	{ "destination.port", TO(FORM_PORT) },
-	{ "remote.ip", TO(FORM_L7_IP) },
-	{ "connection.sni", TO(FORM_L7) },
-	{ "request.headers[", TO(FORM_L7) },
-	{ "request.auth.principal", TO(FORM_L7) },
-	{ "request.auth.audiences", TO(FORM_L7) },
-	{ "request.auth.presenter", TO(FORM_L7) },
-	{ "request.auth.claims[", TO(FORM_L7) },
-	{ "experimental.envoy.filters.", TO(FORM_L7) },
+	{ "remote.ip", TO(FORM_REMOTE_IP) },
+	{ "request.headers[", REQUEST_TO(HEADER) },
+	{ "connection.sni", TO(FORM_UNKNOWN) },
+	{ "request.auth.principal", TO(FORM_UNKNOWN) },
+	{ "request.auth.audiences", TO(FORM_UNKNOWN) },
+	{ "request.auth.presenter", TO(FORM_UNKNOWN) },
+	{ "request.auth.claims[", TO(FORM_UNKNOWN) },
+	{ "experimental.envoy.filters.", TO(FORM_UNKNOWN) },
 };
 #define WHEN_KEY_NR (sizeof(when_keys) / sizeof(*when_keys))
 
@@ -492,17 +536,13 @@ static void read_rule(const struct check *c, const struct raw_rule *raw, bool de
 	read_from(&r, &raw->from);
 	read_to(&r, &raw->to);
 	read_when(&r, &raw->when);
-	if (rule->l7 && !deny)
+	if (r.unknown.len)
 		check_warn(c,
-			   CHECK_TEXT(c, "not enforced yet, so that this rule allows nobody: %.*s", (int)r.l7.len,
-				      r.l7.data),
-			   "it needs a proxy that reads the bytes", "spec.rules[%u]", index);
-	else if (rule->l7)
-		check_warn(c,
-			   CHECK_TEXT(c, "not enforced yet, so that this rule denies whatever would be asked of: %.*s",
-				      (int)r.l7.len, r.l7.data),
-			   "it needs a proxy that reads the bytes", "spec.rules[%u]", index);
-	buf_release(&r.l7);
+			   CHECK_TEXT(c, "not enforced yet, so that this %s: %.*s",
+				      deny ? "counts as if it held" : "allows nobody", (int)r.unknown.len,
+				      r.unknown.data),
+			   "tokens, TLS and pseudo-headers are not looked into", "spec.rules[%u]", index);
+	buf_release(&r.unknown);
 }
 
 /* ---- the policy ---- */

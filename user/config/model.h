@@ -520,36 +520,6 @@ struct m_numbers {
 	uint32_t nr;
 };
 
-/* All that is given must hold. Texts: "x", "x*", "*x", or "*" for any that is there; accounts: "namespace/name". */
-struct m_condition {
-	struct strs principals[2], namespaces[2], accounts[2], trust_domains[2];
-	struct m_cidrs sources[2], destinations[2];
-	struct m_numbers ports[2];
-	bool l7; /* there is more to it, which needs bytes */
-};
-
-/* One of them must hold: `from`, `to`, or one entry of `when`. */
-struct m_clause {
-	struct m_condition *any;
-	uint32_t nr;
-};
-
-/* All clauses must hold. */
-struct m_policy_rule {
-	struct m_clause *clauses;
-	uint32_t clause_nr;
-	bool l7; /* one of its conditions is */
-	struct place at;
-};
-
-struct m_authorization_policy {
-	bool deny, dry_run;
-	struct kvs selector;	  /* empty: the namespace, or of the root namespace the mesh */
-	struct place selector_at; /* of the name, where there is none */
-	struct m_policy_rule *rules;
-	uint32_t rule_nr;
-};
-
 /* "namespace/host" of a Sidecar: namespace "*" is any, "." the client's, "~" none; hosts may begin with "*". */
 struct m_import {
 	struct str ns, host;

@@ -412,6 +412,7 @@ struct build {
 	const struct model *model;
 	struct arena temp; /* lives as long as the build */
 	struct batch *batch;
+	const struct access *access;			  /* before any unit is made */
 	bool no_parser, http_fail_open, http_per_request; /* of the settings */
 	struct diags spare;				  /* takes diags when there is no batch */
 	const struct doc **refused;			  /* documents with errors, once each */

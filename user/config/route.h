@@ -38,8 +38,10 @@ struct place rule_place(const struct chosen *c);
  */
 bool http_table_find(struct build *b, struct making *mk, struct view_row *row, struct chosen *c,
 		     const struct port *port, const struct who *who, struct chosen *ret_open);
-/* The same for a row whose destinations, which are chosen already, have limits of requests or hashes of what is in them. */
-void http_table_limits(struct build *b, struct making *mk, struct view_row *row, const struct port *port);
+/* The same for a row whose destinations, which are chosen already, have limits of requests or hashes of what is in them, or policies that
+ * ask something of requests. flags: enum mesh_http_table_flag. */
+void http_table_limits(struct build *b, struct making *mk, struct view_row *row, const struct port *port,
+		       uint16_t flags);
 /* A route of this kind that is for this port of this Service. */
 bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h, uint16_t port);
 

@@ -269,6 +269,7 @@ static int build_whole(const struct model *m, const struct snapshot_options *opt
 	label_if_needed(b.world, m);
 	analyze(&b);
 	access = access_build(&b, opts, prev ? prev->access : NULL);
+	b.access = access;
 	hosts = hosts_sorted(b.world, &nr);
 	units = make_units(&b, plan, prev, hosts, nr);
 	index_services(plan, units, nr);
@@ -390,6 +391,20 @@ static void hold_units(struct snap *snap, const struct snap *prev, const uint32_
 	}
 }
 
+/* The same destinations have servers whose policies ask something of requests, so that the same rows lead to meshl7. */
+static bool same_guarded(const struct access *a, const struct unit *x, const struct unit *y)
+{
+	for (uint32_t i = 0; i < x->cluster_nr && a->asks_requests; i++) {
+		const struct u_cluster *c = &x->clusters[i], *d = &y->clusters[i];
+
+		if (access_guards(a, &x->endpoints[c->endpoint], c->endpoint_nr) !=
+		    access_guards(a, &y->endpoints[d->endpoint], d->endpoint_nr))
+			return false;
+	}
+	return true;
+}
+
+/* NULL: other rows are needed. */
 static struct snapshot *build_endpoints(const struct model *m, const struct snap *prev, struct doc *const *changed,
 					uint32_t changed_nr)
 {
@@ -397,6 +412,7 @@ static struct snapshot *build_endpoints(const struct model *m, const struct snap
 	struct unit **units = xmalloc((prev->s.unit_nr + 1) * sizeof(*units));
 	struct snap *snap = snap_new(prev->plan, access_ref(prev->s.access), units, prev->s.unit_nr);
 	struct endpoints e = { 0 };
+	bool same = true;
 
 	memcpy(units, prev->s.units, prev->s.unit_nr * sizeof(*units));
 	snap->s.row_nr = prev->s.row_nr;
@@ -408,6 +424,7 @@ static struct snapshot *build_endpoints(const struct model *m, const struct snap
 			unit_unref(u);
 			continue;
 		}
+		same &= same_guarded(prev->s.access, old, u);
 		units[list[i]] = u;
 		snap->s.endpoint_nr += (u->endpoint_nr - u->draining_nr) - (old->endpoint_nr - old->draining_nr);
 		list[fresh++] = list[i];
@@ -417,7 +434,10 @@ static struct snapshot *build_endpoints(const struct model *m, const struct snap
 	free(e.v);
 	free(e.more);
 	arena_release(&e.texts);
-	return &snap->s;
+	if (same)
+		return &snap->s;
+	snapshot_unref(&snap->s);
+	return NULL;
 }
 
 int snapshot_build(const struct model *m, const struct snapshot_options *opts, const struct snapshot *prev,
@@ -425,7 +445,8 @@ int snapshot_build(const struct model *m, const struct snapshot_options *opts, c
 {
 	if (prev && only_slices(changed, changed_nr)) {
 		*ret = build_endpoints(m, (const struct snap *)prev, changed, changed_nr);
-		return 0;
+		if (*ret)
+			return 0;
 	}
 	return build_whole(m, opts, prev, b, ret);
 }

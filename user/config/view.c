@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "config/route.h"
+#include "mesh_http.h"
 
 void *grow(void *v, uint32_t nr, uint32_t *cap, size_t size)
 {
@@ -399,6 +400,7 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 	row->state = VIEW_ROUTE;
 	if (f->outer) {
 		outer_default(b, mk, row, port, who);
+		http_table_limits(b, mk, row, port, MESH_HTTP_EDGE);
 		return;
 	}
 	if (!rule_find(b->world, h, &row->net, port, &asks, &c)) {
@@ -407,7 +409,7 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 		else
 			own_default(b, mk, row, port, &asks);
 		if (row->state == VIEW_ROUTE)
-			http_table_limits(b, mk, row, port);
+			http_table_limits(b, mk, row, port, 0);
 		return;
 	}
 	if (c.http && http_table_find(b, mk, row, &c, port, &asks, &open)) {
@@ -425,7 +427,7 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 	}
 	row->per_connection = c.http && nonzero > 1 && row->state == VIEW_ROUTE;
 	if (row->state == VIEW_ROUTE && port->proto == MESH_PROTO_TCP)
-		http_table_limits(b, mk, row, port);
+		http_table_limits(b, mk, row, port, 0);
 	if (row->per_connection)
 		making_note(b, mk, "port %u: http weights are balanced per connection for now, not per request",
 			    row->port);

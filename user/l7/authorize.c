@@ -177,7 +177,8 @@ static bool in_nets(const struct http_rules *r, struct mesh_ref ref, const struc
 		struct addr net;
 
 		memcpy(&net, &nets[i].addr, sizeof(net));
-		if (addr_in(a, &net, (uint8_t)nets[i].prefix_len))
+		/* An address of IPv4 is ::ffff:a.b.c.d here, but in no network of IPv6. */
+		if ((nets[i].prefix_len >= 96 || !addr_is_v4(a)) && addr_in(a, &net, (uint8_t)nets[i].prefix_len))
 			return true;
 	}
 	return false;
@@ -327,6 +328,8 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 		workload = str_sub(workload, slash < 0 ? workload.len : (uint32_t)slash + 1, workload.len);
 		slash = str_find(workload, '/');
 		s.account = str_sub(workload, slash < 0 ? workload.len : (uint32_t)slash + 1, workload.len);
+		/* Without an account it is nobody. */
+		s.ns.len = s.account.len ? s.ns.len : 0;
 	}
 	take_path(&s);
 	verdict = judge(&s, g, ret_policy);

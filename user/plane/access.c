@@ -90,6 +90,7 @@ static struct mesh_workload wanted(struct walk *w, const struct u_member *u)
 		.identity = u->identity,
 		.policy = first_term(w, u->program),
 		.shadow = first_term(w, u->shadow),
+		.relayed = first_term(w, u->relayed),
 		.flags = is_local(w, u) ? MESH_WORKLOAD_LOCAL : 0,
 	};
 
@@ -103,7 +104,7 @@ static bool same(struct walk *w, const struct member *have, const struct u_membe
 	uint32_t id;
 
 	if (have->gone || row->identity != want->identity || row->policy != want->policy ||
-	    row->shadow != want->shadow || row->flags != want->flags)
+	    row->shadow != want->shadow || row->relayed != want->relayed || row->flags != want->flags)
 		return false;
 	if (have->from)
 		return str_eq(have->from->workload, u->workload);
@@ -177,6 +178,7 @@ static int come(struct walk *w, const struct member *have, const struct u_member
 	}
 	if (have && !have->gone)
 		w->c->verdicts |= workload_at(w->p, have->slot)->policy != row.policy ||
+				  workload_at(w->p, have->slot)->relayed != row.relayed ||
 				  workload_at(w->p, have->slot)->identity != row.identity;
 	row.workload_id = name_ref(w->p, MESH_NAME_WORKLOAD, u->workload);
 	return change(w, have, &row, u);

@@ -395,6 +395,8 @@ static void take_member(struct adoption *a, const struct mesh_addr *addr, uint32
 	take_program(a, row->policy);
 	if (!a->corrupt)
 		take_program(a, row->shadow);
+	if (!a->corrupt)
+		take_program(a, row->relayed);
 	p->members[p->member_nr++] = (struct member){ .slot = live, .gone = !row->workload_id, .tag = retire_tag(p) };
 	p->members_gone += !row->workload_id;
 }

@@ -253,7 +253,7 @@ int parser_rules(struct parser *p, const struct snapshot *s, uint64_t epoch, str
 	uint64_t epoch_was = p->epoch;
 	int rc = 0;
 
-	parser_rules_make(s, str_of(p->settings->cluster_domain), epoch, &next);
+	parser_rules_make(s, epoch, &next);
 	if (!was.len && !parser_rules_needed(&next)) {
 		/* What an earlier meshd had one for is gone. */
 		left_drain(p);

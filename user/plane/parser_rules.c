@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Assembly of the rules for meshl7: see parser_rules.h. Images of units are copied as they are. */
-#include "plane/parser_rules.h"
+#include "plane/parser_rules_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +36,11 @@ static int client_order(const void *a, const void *b)
 	return d ? d : x->workload.at < y->workload.at ? -1 : x->workload.at > y->workload.at;
 }
 
+static int client_addr_order(const void *a, const void *b)
+{
+	return addr_order(&((const struct mesh_http_client *)a)->addr, &((const struct mesh_http_client *)b)->addr);
+}
+
 /* Where the next thing goes, aligned. */
 static uint32_t align(struct buf *out)
 {
@@ -45,7 +50,7 @@ static uint32_t align(struct buf *out)
 	return (uint32_t)out->len;
 }
 
-static struct mesh_ref add(struct buf *out, const void *items, uint32_t nr, size_t size)
+struct mesh_ref rules_array(struct buf *out, const void *items, uint32_t nr, size_t size)
 {
 	struct mesh_ref ref = { .at = align(out), .nr = nr };
 
@@ -55,7 +60,7 @@ static struct mesh_ref add(struct buf *out, const void *items, uint32_t nr, size
 	return ref;
 }
 
-static struct mesh_ref add_text(struct buf *out, struct str s)
+struct mesh_ref rules_text(struct buf *out, struct str s)
 {
 	struct mesh_ref ref = { .at = (uint32_t)out->len, .nr = s.len };
 
@@ -90,9 +95,30 @@ static struct mesh_ref add_rows(struct buf *out, const struct snapshot *s)
 		}
 	}
 	qsort(rows, nr, sizeof(*rows), row_order);
-	ref = add(out, rows, nr, sizeof(*rows));
+	ref = rules_array(out, rows, nr, sizeof(*rows));
 	free(rows);
 	return ref;
+}
+
+/* Who is no pod, and known to policies all the same. Returns how many there are then, all in order. */
+static uint32_t add_others(struct buf *out, const struct access *a, struct mesh_http_client *clients, uint32_t nr)
+{
+	uint32_t known = nr;
+
+	for (uint32_t i = 0; i < a->member_nr && a->asks_requests; i++) {
+		struct mesh_http_client *c = &clients[nr];
+
+		memset(c, 0, sizeof(*c));
+		memcpy(&c->addr, &a->members[i].addr, sizeof(c->addr));
+		c->scope = MESH_SCOPE_OUTSIDE;
+		if (!a->members[i].identity || bsearch(c, clients, known, sizeof(*clients), client_addr_order))
+			continue;
+		c->workload = rules_text(out, a->members[i].workload);
+		nr++;
+	}
+	if (nr > known)
+		qsort(clients, nr, sizeof(*clients), client_order);
+	return nr;
 }
 
 static struct mesh_ref add_clients(struct buf *out, const struct snapshot *s)
@@ -104,7 +130,7 @@ static struct mesh_ref add_clients(struct buf *out, const struct snapshot *s)
 
 	for (uint32_t i = 0; i < s->client_nr; i++)
 		nr += s->clients[i].ip_nr;
-	clients = xcalloc(nr + 1, sizeof(*clients));
+	clients = xcalloc((size_t)nr + s->access->member_nr + 1, sizeof(*clients));
 	nr = 0;
 	for (uint32_t i = 0; i < s->client_nr; i++) {
 		const struct client *c = &s->clients[i];
@@ -115,32 +141,35 @@ static struct mesh_ref add_clients(struct buf *out, const struct snapshot *s)
 			continue;
 		buf_clear(&text);
 		buf_printf(&text, "%.*s/%.*s/%.*s", STR_ARG(c->ns), STR_ARG(c->name), STR_ARG(c->service_account));
-		workload = add_text(out, (struct str){ text.data, (uint32_t)text.len });
+		workload = rules_text(out, (struct str){ text.data, (uint32_t)text.len });
 		for (uint32_t k = 0; k < c->ip_nr; k++) {
 			clients[nr] = (struct mesh_http_client){ .scope = c->scope, .workload = workload };
 			memcpy(&clients[nr++].addr, &c->ips[k], sizeof(clients->addr));
 		}
 	}
 	qsort(clients, nr, sizeof(*clients), client_order);
+	nr = add_others(out, s->access, clients, nr);
 	for (uint32_t i = 0; i < nr; i++)
 		if (!kept || addr_order(&clients[kept - 1].addr, &clients[i].addr))
 			clients[kept++] = clients[i];
-	ref = add(out, clients, kept, sizeof(*clients));
+	ref = rules_array(out, clients, kept, sizeof(*clients));
 	buf_release(&text);
 	free(clients);
 	return ref;
 }
 
-void parser_rules_make(const struct snapshot *s, struct str cluster_domain, uint64_t epoch, struct buf *out)
+void parser_rules_make(const struct snapshot *s, uint64_t epoch, struct buf *out)
 {
 	struct mesh_http h = { .magic = MESH_HTTP_MAGIC, .version = MESH_HTTP_VERSION, .epoch = epoch };
 
 	buf_add(out, &h, sizeof(h));
 	h.rows = add_rows(out, s);
-	/* Who dials is of no interest where nobody can. */
-	if (h.rows.nr)
+	/* Who dials is of no interest where nobody can, nor whom. */
+	if (h.rows.nr) {
 		h.clients = add_clients(out, s);
-	h.domain = add_text(out, cluster_domain);
+		rules_add_guards(out, s->access, &h);
+	}
+	h.domain = rules_text(out, s->access->trust_domain);
 	align(out);
 	h.size = out->len;
 	memcpy(out->data, &h, sizeof(h));

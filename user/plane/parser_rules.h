@@ -6,7 +6,7 @@
 #include "config/snapshot.h"
 
 /* Appends the whole of it to `out`, which is empty. Equal snapshots and epochs give equal bytes. */
-void parser_rules_make(const struct snapshot *s, struct str cluster_domain, uint64_t epoch, struct buf *out);
+void parser_rules_make(const struct snapshot *s, uint64_t epoch, struct buf *out);
 /* A row of theirs leads to meshl7. */
 bool parser_rules_needed(const struct buf *rules);
 /* They say the same, whatever their epochs. */

@@ -39,24 +39,24 @@ enum pick_how {
 /* A new connection may go to this backend. */
 static __always_inline int is_ready(__u32 backend, __u32 pool_at, __u64 now, __u32 how)
 {
-	struct mesh_health *h = bpf_map_lookup_elem(&mesh_states, &backend);
+	struct mesh_backend *b = bpf_map_lookup_elem(&mesh_backends, &backend);
 	struct mesh_pool *pool = bpf_map_lookup_elem(&mesh_pools, &pool_at);
 	__u64 until;
 
-	if (!h || !pool || (h->flags & MESH_HEALTH_DRAINS))
+	if (!b || !pool || (b->flags & MESH_HEALTH_DRAINS))
 		return 0;
-	until = *(volatile __u64 *)&h->ejected_until_ns;
+	until = *(volatile __u64 *)&b->ejected_until_ns;
 	if (until && now >= until) {
-		eject_lapse(h, pool, until);
+		eject_lapse(b, pool, until);
 		until = 0;
 	}
 	if (how & PICK_PANIC)
 		return 1;
-	if (until || (h->flags & MESH_HEALTH_FAILS))
+	if (until || (b->flags & MESH_HEALTH_FAILS))
 		return 0;
 	if (!pool->warmup_ms || !(how & PICK_WARM))
 		return 1;
-	return mesh_warm(pool, now - h->since_ns, bpf_get_prandom_u32());
+	return mesh_warm(pool, now - b->since_ns, bpf_get_prandom_u32());
 }
 
 __weak __noinline int mesh_ready(__u32 backend, __u32 pool_at, __u64 now, __u32 how)
@@ -71,9 +71,9 @@ static __always_inline int ready(const struct pick *p, __u32 backend)
 
 static __always_inline __u32 active_of(__u32 backend)
 {
-	struct mesh_health *h = bpf_map_lookup_elem(&mesh_states, &backend);
+	struct mesh_backend *b = bpf_map_lookup_elem(&mesh_backends, &backend);
 
-	return h ? *(volatile __u32 *)&h->active : 0;
+	return b ? *(volatile __u32 *)&b->active : 0;
 }
 
 /* A target of an alias table by weight, 0: none. */

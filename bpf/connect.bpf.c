@@ -79,7 +79,7 @@ static __always_inline void option(struct bpf_sock_addr *ctx, int level, int nam
  * shorter one of the application's stays. */
 static __noinline int sock_policy(struct bpf_sock_addr *ctx, struct mesh_flow *flow)
 {
-	struct mesh_pool *pool = pool_of(flow->backend);
+	struct mesh_pool *pool = pool_of(backend_of(flow->backend));
 	__u32 was = 0;
 
 	if (!pool)

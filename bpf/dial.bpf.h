@@ -128,18 +128,31 @@ static __always_inline __u16 dial_policy(const struct dial *d, const struct mesh
 	return reason;
 }
 
-/* The same for what the flow has chosen. */
+/*
+ * The same for what the flow has chosen. That there is nothing to ask is remembered with the endpoint until workloads or policies change:
+ * among many endpoints each of the lookups, one after the other, finds what it needs in no cache.
+ */
 static __always_inline __u16 flow_policy(const struct dial *d, struct mesh_flow *flow)
 {
-	struct mesh_workload *server = workload_find(&flow->chosen, d->live);
-	__u16 reason;
+	struct mesh_backend *b = backend_of(flow->backend);
+	struct mesh_control *ctl = mesh_control_get();
+	__u64 since = ctl ? *(volatile __u64 *)&ctl->member_epoch : ~0ull;
+	struct mesh_workload *server;
+	int found;
 
-	if (!server)
+	/* A change that is not live for this connection is not its business, and what it finds not that of later ones. */
+	if (since > d->live)
+		b = NULL;
+	if (b && b->open_epoch == (__u32)since)
 		return MESH_REASON_NONE;
-	reason = dial_policy(d, server, &flow->chosen, flow->chosen_port_be, &flow->policy_id);
-	if (!flow->server_id)
+	found = mesh_workload_find(&flow->chosen, d->live);
+	server = workload_at(found);
+	if (server && !flow->server_id)
 		flow->server_id = server->workload_id;
-	return reason;
+	else if (b && (server ? !(server->policy | server->shadow) : !found))
+		b->open_epoch = (__u32)since;
+	return server ? dial_policy(d, server, &flow->chosen, flow->chosen_port_be, &flow->policy_id)
+		      : MESH_REASON_NONE;
 }
 
 /* Chooses an endpoint into the flow. MESH_REASON_ROUTED: there is one; otherwise the reason why not. */

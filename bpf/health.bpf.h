@@ -12,26 +12,25 @@
 
 #define HEALTH_MS 1000000ull
 
-static __always_inline struct mesh_pool *pool_of(__u32 backend)
+static __always_inline struct mesh_backend *backend_of(__u32 backend)
 {
-	struct mesh_backend *b = backend ? bpf_map_lookup_elem(&mesh_backends, &backend) : NULL;
+	return backend ? bpf_map_lookup_elem(&mesh_backends, &backend) : NULL;
+}
+
+static __always_inline struct mesh_pool *pool_of(const struct mesh_backend *b)
+{
 	__u32 at = b ? b->pool : 0;
 
 	return at ? bpf_map_lookup_elem(&mesh_pools, &at) : NULL;
 }
 
-static __always_inline struct mesh_health *health_of(__u32 backend)
-{
-	return backend ? bpf_map_lookup_elem(&mesh_states, &backend) : NULL;
-}
-
 /* One connection more of this backend. 0: its cluster has as many as it may. */
 __weak __noinline int mesh_slot_take(__u32 backend)
 {
-	struct mesh_pool *pool = pool_of(backend);
-	struct mesh_health *h = health_of(backend);
+	struct mesh_backend *b = backend_of(backend);
+	struct mesh_pool *pool = pool_of(b);
 
-	if (!pool || !h)
+	if (!pool || !b)
 		return 1;
 	if (*(volatile __u32 *)&pool->active >= pool->max_connections)
 		goto over;
@@ -39,7 +38,7 @@ __weak __noinline int mesh_slot_take(__u32 backend)
 		__sync_fetch_and_add(&pool->active, (__u32)-1);
 		goto over;
 	}
-	__sync_fetch_and_add(&h->active, 1);
+	__sync_fetch_and_add(&b->active, 1);
 	return 1;
 over:
 	__sync_fetch_and_add(&pool->overflow, 1);
@@ -48,14 +47,14 @@ over:
 
 __weak __noinline int mesh_slot_give(__u32 backend)
 {
-	struct mesh_pool *pool = pool_of(backend);
-	struct mesh_health *h = health_of(backend);
+	struct mesh_backend *b = backend_of(backend);
+	struct mesh_pool *pool = pool_of(b);
 
 	/* As when it was taken: where one is missing nothing was counted. */
-	if (!pool || !h)
+	if (!pool || !b)
 		return 0;
 	__sync_fetch_and_add(&pool->active, (__u32)-1);
-	__sync_fetch_and_add(&h->active, (__u32)-1);
+	__sync_fetch_and_add(&b->active, (__u32)-1);
 	return 0;
 }
 
@@ -67,95 +66,101 @@ static __always_inline void held_give(__u32 *held, __u32 backend)
 }
 
 /* An ejection whose time is over ends with whoever sees that. */
-static __always_inline void eject_lapse(struct mesh_health *h, struct mesh_pool *pool, __u64 until)
+static __always_inline void eject_lapse(struct mesh_backend *b, struct mesh_pool *pool, __u64 until)
 {
-	if (__sync_val_compare_and_swap(&h->ejected_until_ns, until, 0) == until)
+	if (__sync_val_compare_and_swap(&b->ejected_until_ns, until, 0) == until)
 		__sync_fetch_and_add(&pool->ejected, (__u32)-1);
 }
 
-static __always_inline void eject(struct mesh_health *h, struct mesh_pool *pool, __u16 cause)
+static __always_inline void eject(struct mesh_backend *b, struct mesh_tally *tally, struct mesh_pool *pool, __u16 cause)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), until = *(volatile __u64 *)&h->ejected_until_ns, ms;
+	__u64 now = bpf_ktime_get_boot_ns(), until = *(volatile __u64 *)&b->ejected_until_ns, ms;
 
 	if (until && now >= until)
-		eject_lapse(h, pool, until);
+		eject_lapse(b, pool, until);
 	if (__sync_fetch_and_add(&pool->ejected, 1) >= mesh_ejections_max(pool))
 		goto back;
-	ms = mesh_ejection_ms(pool, *(volatile __u32 *)&h->ejections + 1);
-	if (__sync_val_compare_and_swap(&h->ejected_until_ns, 0, now + ms * HEALTH_MS))
+	ms = mesh_ejection_ms(pool, *(volatile __u32 *)&tally->ejections + 1);
+	if (__sync_val_compare_and_swap(&b->ejected_until_ns, 0, now + ms * HEALTH_MS))
 		goto back;
-	h->cause = cause;
-	h->ejected_for_ms = (__u32)ms;
-	__sync_fetch_and_add(&h->ejections, 1);
-	*(volatile __u32 *)&h->connect_failures = 0;
-	*(volatile __u32 *)&h->resets = 0;
+	b->cause = cause;
+	tally->ejected_for_ms = (__u32)ms;
+	__sync_fetch_and_add(&tally->ejections, 1);
+	*(volatile __u32 *)&b->connect_failures = 0;
+	*(volatile __u32 *)&b->resets = 0;
 	return;
 back:
 	__sync_fetch_and_add(&pool->ejected, (__u32)-1);
 }
 
 /* One more in a row; enough of them eject. */
-static __always_inline void failure(struct mesh_health *h, __u32 backend, __u32 *in_a_row, int reset)
+static __always_inline void failure(struct mesh_backend *b, struct mesh_tally *tally, __u32 *in_a_row, int reset)
 {
-	struct mesh_backend *b = bpf_map_lookup_elem(&mesh_backends, &backend);
-	struct mesh_pool *pool = pool_of(backend);
+	struct mesh_pool *pool = pool_of(b);
 	__u32 nr = __sync_fetch_and_add(in_a_row, 1) + 1, enough;
 
-	if (!pool || !b || !b->used || !(pool->flags & MESH_POOL_OUTLIER))
+	if (!pool || !b->used || !(pool->flags & MESH_POOL_OUTLIER))
 		return;
 	enough = reset ? pool->resets : pool->connect_failures;
 	if (enough && nr >= enough)
-		eject(h, pool, reset ? MESH_CAUSE_RESETS : MESH_CAUSE_CONNECT_FAILURES);
+		eject(b, tally, pool, reset ? MESH_CAUSE_RESETS : MESH_CAUSE_CONNECT_FAILURES);
 }
 
-static __always_inline void latency(struct mesh_health *h, __u32 us)
+static __always_inline struct mesh_tally *tally_of(__u32 backend)
 {
-	__u32 was = h->latency_us;
+	return backend ? bpf_map_lookup_elem(&mesh_tallies, &backend) : NULL;
+}
+
+static __always_inline void latency(struct mesh_tally *tally, __u32 us)
+{
+	__u32 was = tally->latency_us;
 
 	if (!us)
 		return;
 	/* Smoothed as TCP does it (RFC 6298); one of two that come at once may be lost. */
-	*(volatile __u32 *)&h->latency_us = h->latency_nr ? was + ((__s32)(us - was) >> 3) : us;
-	__sync_fetch_and_add(&h->latency_nr, 1);
+	*(volatile __u32 *)&tally->latency_us = tally->latency_nr ? was + ((__s32)(us - was) >> 3) : us;
+	__sync_fetch_and_add(&tally->latency_nr, 1);
 }
 
 /* A connection is established. us: round trip of its handshake, 0: not known. */
 __weak __noinline int mesh_health_open(__u32 backend, __u32 us)
 {
-	struct mesh_health *h = health_of(backend);
+	struct mesh_tally *tally = tally_of(backend);
+	struct mesh_backend *b = backend_of(backend);
 
-	if (!h)
+	if (!b || !tally)
 		return 0;
-	__sync_fetch_and_add(&h->opened, 1);
-	if (h->connect_failures)
-		*(volatile __u32 *)&h->connect_failures = 0;
-	latency(h, us);
+	__sync_fetch_and_add(&tally->opened, 1);
+	if (b->connect_failures)
+		*(volatile __u32 *)&b->connect_failures = 0;
+	latency(tally, us);
 	return 0;
 }
 
 /* And over, or was never one. answered: the endpoint has sent something. */
 __weak __noinline int mesh_health_end(__u32 backend, __u32 state, __u32 reason, __u32 us, int answered)
 {
-	struct mesh_health *h = health_of(backend);
+	struct mesh_tally *tally = tally_of(backend);
+	struct mesh_backend *b = backend_of(backend);
 	int broken;
 
-	if (!h)
+	if (!b || !tally)
 		return 0;
 	if (state == MESH_STATE_FAILED) {
 		if (!mesh_blames_endpoint(reason))
 			return 0;
-		__sync_fetch_and_add(&h->failed, 1);
-		failure(h, backend, &h->connect_failures, 0);
+		__sync_fetch_and_add(&tally->failed, 1);
+		failure(b, tally, &b->connect_failures, 0);
 		return 0;
 	}
-	latency(h, us);
+	latency(tally, us);
 	broken = reason == MESH_REASON_RESET || reason == MESH_REASON_TIMED_OUT;
 	if (broken)
-		__sync_fetch_and_add(&h->reset, 1);
+		__sync_fetch_and_add(&tally->reset, 1);
 	if (broken && !answered)
-		failure(h, backend, &h->resets, 1);
-	else if (h->resets)
-		*(volatile __u32 *)&h->resets = 0;
+		failure(b, tally, &b->resets, 1);
+	else if (b->resets)
+		*(volatile __u32 *)&b->resets = 0;
 	return 0;
 }
 

@@ -163,35 +163,52 @@ static __always_inline struct mesh_pod *pod_find(__u64 cookie, __u64 live)
 	return at ? bpf_map_lookup_elem(&mesh_pods, &at) : NULL;
 }
 
-/* Number of the row of the workload that has this address, in the live epoch; 0: none. */
-__weak __noinline int mesh_workload_find(const struct mesh_addr *addr, __u64 live)
+/* Number of the version of the address's row `at` that is live; 0: it is no workload's then. */
+static __always_inline int member_live(__u32 at, const struct mesh_addr *addr, __u64 live)
 {
-	__u32 *slot = addr ? bpf_map_lookup_elem(&mesh_members, addr) : NULL;
-	__u32 at;
+	struct mesh_workload *w = NULL;
 	int i;
 
-	if (!slot)
-		return 0;
-	at = *(volatile __u32 *)slot;
 	for (i = 0; i < MESH_PREV_MAX; i++) {
-		struct mesh_workload *w = bpf_map_lookup_elem(&mesh_workloads, &at);
-
-		if (!w || !mesh_addr_eq(&w->addr, addr))
-			return 0;
-		if (w->epoch <= live)
-			return w->workload_id ? (int)at : 0;
+		w = bpf_map_lookup_elem(&mesh_workloads, &at);
+		if (!w)
+			return ROW_RACED;
+		if (w->epoch <= live || !w->prev)
+			break;
 		at = w->prev;
-		if (!at)
-			return 0;
 	}
-	return 0;
+	if (!w || !mesh_addr_eq(&w->addr, addr))
+		return ROW_RACED;
+	if (w->epoch > live)
+		return w->prev ? ROW_RACED : 0;
+	return w->workload_id ? (int)at : 0;
+}
+
+/* Number of the row of the workload that has this address, in the live epoch; 0: none, or ROW_RACED. */
+__weak __noinline int mesh_workload_find(const struct mesh_addr *addr, __u64 live)
+{
+	int i, found = ROW_RACED;
+
+	for (i = 0; addr && i < ROW_TRIES && found == ROW_RACED; i++) {
+		__u32 *slot = bpf_map_lookup_elem(&mesh_members, addr);
+
+		if (!slot)
+			return 0;
+		found = member_live(*(volatile __u32 *)slot, addr, live);
+	}
+	return found;
+}
+
+static __always_inline struct mesh_workload *workload_at(int found)
+{
+	__u32 at = (__u32)found;
+
+	return found > 0 ? bpf_map_lookup_elem(&mesh_workloads, &at) : NULL;
 }
 
 static __always_inline struct mesh_workload *workload_find(const struct mesh_addr *addr, __u64 live)
 {
-	__u32 at = (__u32)mesh_workload_find(addr, live);
-
-	return at ? bpf_map_lookup_elem(&mesh_workloads, &at) : NULL;
+	return workload_at(mesh_workload_find(addr, live));
 }
 
 #endif

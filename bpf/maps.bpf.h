@@ -70,7 +70,8 @@ struct {
 	__type(value, struct mesh_cluster);
 } mesh_clusters __weak SEC(".maps");
 
-/* mesh_backends: endpoint addresses; the index is the backend's stable id. Writer: user/plane. Reader: connect. */
+/* mesh_backends: endpoints and how they fare; the index is the backend's stable id. Writer: user/plane (who it is, flags), connect, sockops,
+ * tc. Reader: the same. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -88,14 +89,14 @@ struct {
 	__type(value, __u64);
 } mesh_tables __weak SEC(".maps");
 
-/* mesh_states: how endpoints fare. Index: that of mesh_backends. Writer: connect, sockops, tc, user/plane. Reader: the same. */
+/* mesh_tallies: what became of their connections. Index: that of mesh_backends. Writer: sockops, tc, user/plane. Reader: user/plane. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct mesh_health);
-} mesh_states __weak SEC(".maps");
+	__type(value, struct mesh_tally);
+} mesh_tallies __weak SEC(".maps");
 
 /* mesh_pools: policy and counts of clusters. Index: slot given by user/plane. Writer: user/plane (policy), connect, sockops, tc (counts).
  * Reader: the same. */

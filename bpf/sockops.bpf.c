@@ -67,7 +67,7 @@ static __always_inline __u16 on_timeout_init(struct bpf_sock_ops *ops)
 	if (!ctl || !(ctl->flags & MESH_CONTROL_HASTE) || !ops->is_fullsock || ops->state != TCP_SYN_SENT_)
 		return MESH_REASON_NOT_HANDLED;
 	flow = flow_of(ops);
-	pool = flow ? pool_of(flow->backend) : NULL;
+	pool = flow ? pool_of(backend_of(flow->backend)) : NULL;
 	if (!pool || !pool->connect_timeout_ms || pool->connect_timeout_ms >= MESH_SYN_TIMEOUT_MS)
 		return MESH_REASON_NOT_TRACKED;
 	ticks = pool->connect_timeout_ms * 1000000ull / tick_ns;

@@ -316,7 +316,7 @@ static __always_inline __u32 source_identity(const struct work *w)
 /* Its destination allows only so many connections. */
 static __always_inline int limited(__u32 backend)
 {
-	struct mesh_pool *pool = pool_of(backend);
+	struct mesh_pool *pool = pool_of(backend_of(backend));
 
 	return pool && pool->max_connections != ~0u;
 }

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Layout of every map below; a pinned map of another version is never adopted silently. */
-#define MESH_LAYOUT 5
+#define MESH_LAYOUT 6
 
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
@@ -139,17 +139,28 @@ enum mesh_cluster_flag {
 };
 _Static_assert(sizeof(struct mesh_cluster) == 48, "mesh_cluster");
 
-/* Element of mesh_backends: one endpoint of one cluster; its index is the stable backend id. Backend 0 is never used. */
+/*
+ * Element of mesh_backends: one endpoint of one cluster; its index is the stable backend id. Backend 0 is never used. All that a choice
+ * needs of it, in one cache line: who it is, which user/plane writes, and how it fares, which survives rule changes and restarts of user
+ * space. Times are CLOCK_BOOTTIME nanoseconds. Changed by several at once: counts by atomic operations, flags by user/plane alone.
+ */
 struct mesh_backend {
 	struct mesh_addr addr;
 	__be16 port_be;
 	__u8 proto;
-	__u8 used; /* 1: some rules lead to it. 0 and still not free: connections from before are left (mesh_states) */
-	__u32 workload_id; /* mesh_names, 0: unknown */
-	__u32 pool;	   /* whose endpoint it is */
-	__u32 pad;
+	__u8 used;		/* 1: some rules lead to it. 0 and still not free: connections from before are left */
+	__u32 workload_id;	/* mesh_names, 0: unknown */
+	__u32 pool;		/* whose endpoint it is */
+	__u32 active;		/* TCP connections, the ones that are being opened too */
+	__u64 ejected_until_ns; /* 0: not ejected. Whoever exchanges it for 0 gives back its place in the pool's `ejected` */
+	__u64 since_ns; /* when it came, or came back: warm-up begins; when it went, for one that drains. 0: always there */
+	__u32 open_epoch; /* its address was seen to have no policy to ask: low half of mesh_control.member_epoch then */
+	__u32 connect_failures; /* in a row: refused, timed out, unreachable, reset before they were established */
+	__u32 resets;		/* in a row: established ones that the endpoint reset without having sent anything */
+	__u16 flags;		/* enum mesh_health_flag */
+	__u16 cause;		/* enum mesh_cause: of the last ejection */
 };
-_Static_assert(sizeof(struct mesh_backend) == 32, "mesh_backend");
+_Static_assert(sizeof(struct mesh_backend) == 64, "mesh_backend");
 
 #include "mesh_health.h"
 
@@ -280,13 +291,14 @@ struct mesh_control {
 	__u32 cidr_nr;		   /* rows in mesh_cidrs; 0: the trie is not asked */
 	__u32 layout;		   /* MESH_LAYOUT */
 	__u64 cut_epoch;	   /* what was allowed before is asked about again; 0: never */
+	__u64 member_epoch;	   /* first in which mesh_workloads says what it says now */
 	__u32 flags;		   /* enum mesh_control_flag */
 	__u32 pod_conns;	   /* connections that one pod may have in mesh_conns */
 	struct mesh_limits limits; /* of acceleration */
 	__u32 parser_ifindex;	   /* the node's end of the parser's link; 0: there is none */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_control) == 72, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 80, "mesh_control");
 enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
 	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */

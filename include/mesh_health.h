@@ -3,31 +3,22 @@
 #ifndef MESH_HEALTH_H
 #define MESH_HEALTH_H
 
-/*
- * Element of mesh_states: how an endpoint of mesh_backends fares; one cache line. Survives rule changes and restarts of user space. Times
- * are CLOCK_BOOTTIME nanoseconds. Changed by several at once: counts by atomic operations, flags by user/plane alone.
- */
-struct mesh_health {
-	__u64 ejected_until_ns; /* 0: not ejected. Whoever exchanges it for 0 gives back its place in the pool's `ejected` */
-	__u64 since_ns; /* when it came, or came back: warm-up begins; when it went, for one that drains. 0: always there */
-	__u64 opened;		/* connections established */
-	__u32 active;		/* TCP connections, the ones that are being opened too */
-	__u16 flags;		/* enum mesh_health_flag */
-	__u16 cause;		/* enum mesh_cause: of the last ejection */
-	__u32 connect_failures; /* in a row: refused, timed out, unreachable, reset before they were established */
-	__u32 resets;		/* in a row: established ones that the endpoint reset without having sent anything */
-	__u32 ejections;	/* how often it was ejected, less one for each interval that it was well */
-	__u32 latency_us;	/* round trip, smoothed over connections */
-	__u32 latency_nr;	/* samples in it */
-	__u32 failed;		/* connections never established, by the endpoint's fault */
-	__u32 reset;		/* established ones that it reset */
-	__u32 ejected_for_ms;	/* how long the last ejection is: it began so long before ejected_until_ns */
+/* Element of mesh_tallies: what has become of the connections of an endpoint of mesh_backends, and is not asked when one is chosen. */
+struct mesh_tally {
+	__u64 opened;	      /* connections established */
+	__u32 ejections;      /* how often it was ejected, less one for each interval that it was well */
+	__u32 latency_us;     /* round trip, smoothed over connections */
+	__u32 latency_nr;     /* samples in it */
+	__u32 failed;	      /* connections never established, by the endpoint's fault */
+	__u32 reset;	      /* established ones that it reset */
+	__u32 ejected_for_ms; /* how long the last ejection is: it began so long before ejected_until_ns */
 };
+_Static_assert(sizeof(struct mesh_tally) == 32, "mesh_tally");
+
 enum mesh_health_flag {
 	MESH_HEALTH_FAILS = 1,	/* an active check says so */
 	MESH_HEALTH_DRAINS = 2, /* no new connections */
 };
-_Static_assert(sizeof(struct mesh_health) == 64, "mesh_health");
 
 /* clang-format off */
 /* Why an endpoint was ejected: X(name, label, text). The label is JSON's, the text the CLI's, before how long ago. */

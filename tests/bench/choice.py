@@ -19,7 +19,7 @@ POLICIES = {"random": {"simple": "RANDOM"}, "least request": {"simple": "LEAST_R
             "maglev": {"consistentHash": {"useSourceIp": True, "maglev": {"tableSize": 65537}}}}
 SLICE = 1000 # endpoints of an EndpointSlice, at most
 UNLIKE = 4000 # a ServiceEntry has 4096 at most
-GROWING = ("mesh_choices", "mesh_tables", "mesh_clusters", "mesh_backends", "mesh_states", "mesh_names")
+GROWING = ("mesh_choices", "mesh_tables", "mesh_clusters", "mesh_backends", "mesh_tallies", "mesh_names")
 
 
 def vip(at):
@@ -109,8 +109,8 @@ def used(lab, size):
     deadline = time.monotonic() + 30
     while (count := lab.status()["plane"]["maps"])["mesh_backends"]["used"] > size and time.monotonic() < deadline:
         time.sleep(0.2)
-    # An endpoint's state is at its place in mesh_backends.
-    count |= {"mesh_states": count["mesh_backends"]}
+    # An endpoint's tally is at its place in mesh_backends.
+    count |= {"mesh_tallies": count["mesh_backends"]}
     return {m: count[m]["used"] * each for m, each in sizes.items()}
 
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the kernel counts of endpoints and clusters, read past the daemon: `active PINS` prints one JSON object,
- *   {"states": {INDEX: {...}}, "pools": {INDEX: {...}}}
- * with the elements of mesh_states and mesh_pools that are not all zero.
+ *   {"backends": {INDEX: {...}}, "pools": {INDEX: {...}}}
+ * with the elements of mesh_backends and mesh_pools that are not all zero.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,15 +19,12 @@ static int fail(const char *what)
 	return 2;
 }
 
-static void show_state(const void *value)
+static void show_backend(const void *value)
 {
-	const struct mesh_health *s = value;
+	const struct mesh_backend *b = value;
 
-	printf("{\"active\":%u,\"connect_failures\":%u,\"resets\":%u,\"ejections\":%u,\"ejected_until_ns\":%llu,"
-	       "\"flags\":%u,"
-	       "\"opened\":%llu,\"failed\":%u,\"reset\":%u,\"latency_us\":%u}",
-	       s->active, s->connect_failures, s->resets, s->ejections, s->ejected_until_ns, s->flags, s->opened,
-	       s->failed, s->reset, s->latency_us);
+	printf("{\"active\":%u,\"connect_failures\":%u,\"resets\":%u,\"ejected_until_ns\":%llu,\"flags\":%u}",
+	       b->active, b->connect_failures, b->resets, b->ejected_until_ns, b->flags);
 }
 
 static void show_pool(const void *value)
@@ -79,8 +76,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: active PINS\n");
 		return 2;
 	}
-	printf("{\"states\":");
-	rc = show(argv[1], "mesh_states", sizeof(struct mesh_health), show_state);
+	printf("{\"backends\":");
+	rc = show(argv[1], "mesh_backends", sizeof(struct mesh_backend), show_backend);
 	if (rc)
 		return rc;
 	printf(",\"pools\":");

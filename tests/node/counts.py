@@ -180,7 +180,7 @@ def prepare(lab):
 def counted(lab):
     """What is not zero: (endpoints, clusters)."""
     seen = json.loads(labs.run(ACTIVE, lab.path("bpf", "tulle")))
-    return tuple({i: e["active"] for i, e in seen[kind].items() if e["active"]} for kind in ("states", "pools"))
+    return tuple({i: e["active"] for i, e in seen[kind].items() if e["active"]} for kind in ("backends", "pools"))
 
 
 def wait_for_zero(lab):
@@ -199,8 +199,8 @@ def fits_exactly(lab):
         full = lab.spawn(lab.in_pod("c0", CHURN, "fill", peers.target(ip, 80)))
         seen = full.stdout.readline().strip()
         check(seen == f"{LIMIT} ECONNREFUSED", f"{ip}: connections until the limit of {LIMIT}, and then: {seen}")
-        states, pools = counted(lab)
-        check(sum(states.values()) == sum(pools.values()) == LIMIT, f"held: {LIMIT}, counted: {states}, {pools}")
+        endpoints, pools = counted(lab)
+        check(sum(endpoints.values()) == sum(pools.values()) == LIMIT, f"held: {LIMIT}, counted: {endpoints}, {pools}")
         full.communicate()
         check(wait_for_zero(lab) == ({}, {}), f"given back: {counted(lab)}")
 

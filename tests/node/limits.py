@@ -116,7 +116,7 @@ def prepare(lab):
 
 
 def actives(lab):
-    return (sum(p["active"] for p in lab.dump("mesh_pools")), sum(s["active"] for s in lab.dump("mesh_states")))
+    return (sum(p["active"] for p in lab.dump("mesh_pools")), sum(s["active"] for s in lab.dump("mesh_backends")))
 
 
 def settle(lab):

@@ -164,6 +164,14 @@ static void undo(struct apply *a)
 	barrier_kick(a->p);
 }
 
+/* What readers remember of workloads is void before they can meet others. */
+static void go_live(struct plane *p, uint64_t epoch, const struct access_change *access)
+{
+	if (access->nr)
+		__atomic_store_n(&p->control->member_epoch, epoch, __ATOMIC_RELEASE);
+	__atomic_store_n(&p->control->live, epoch, __ATOMIC_RELEASE);
+}
+
 static void commit(struct apply *a)
 {
 	struct plane *p = a->p;
@@ -171,7 +179,7 @@ static void commit(struct apply *a)
 	for (uint32_t i = 0; i < a->fresh_nr; i++)
 		pools_commit(p, a->s->units[a->fresh[i]]);
 	if (a->rows.nr || a->pod_nr || a->access.nr)
-		__atomic_store_n(&p->control->live, a->epoch, __ATOMIC_RELEASE);
+		go_live(p, a->epoch, &a->access);
 	for (uint32_t i = 0; i < a->old_nr; i++)
 		retire(p, RETIRED_UNIT, 0, a->old[i]);
 	rowset_commit(p, &a->rows);
@@ -287,7 +295,7 @@ int apply_pods(struct plane *p, uint32_t *ret_changed, struct buf *err)
 		access_undo(p, &access, access.written);
 	} else {
 		if (nr || access.nr)
-			__atomic_store_n(&p->control->live, epoch, __ATOMIC_RELEASE);
+			go_live(p, epoch, &access);
 		pods_commit(p, changes, nr);
 		access_commit(p, &access);
 	}

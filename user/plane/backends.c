@@ -28,9 +28,9 @@ struct mesh_backend *backend_at(const struct plane *p, uint32_t slot)
 	return marray_at((struct marray *)&p->backends, slot, 1);
 }
 
-struct mesh_health *health_at(const struct plane *p, uint32_t slot)
+struct mesh_tally *tally_at(const struct plane *p, uint32_t slot)
 {
-	return marray_at((struct marray *)&p->states, slot, 1);
+	return marray_at((struct marray *)&p->tallies, slot, 1);
 }
 
 struct mesh_pool *pool_at(const struct plane *p, uint32_t slot)
@@ -252,14 +252,14 @@ bool backend_adopt(struct plane *p, uint32_t slot)
 /* Ends an ejection without regard to its time. */
 static void eject_end(struct plane *p, uint32_t slot)
 {
-	if (__atomic_exchange_n(&health_at(p, slot)->ejected_until_ns, 0, __ATOMIC_ACQ_REL))
+	if (__atomic_exchange_n(&backend_at(p, slot)->ejected_until_ns, 0, __ATOMIC_ACQ_REL))
 		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->ejected, 1, __ATOMIC_ACQ_REL);
 }
 
 /* It does not count among the endpoints of its pool that fail. */
 static void fail_end(struct plane *p, uint32_t slot)
 {
-	uint16_t was = __atomic_fetch_and(&health_at(p, slot)->flags, (__u16)~MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
+	uint16_t was = __atomic_fetch_and(&backend_at(p, slot)->flags, (__u16)~MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
 
 	if (was & MESH_HEALTH_FAILS)
 		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->unhealthy, 1, __ATOMIC_ACQ_REL);
@@ -279,11 +279,11 @@ static void backend_free(struct plane *p, uint32_t slot)
 /* No table holds it any more: it gets no new connections, and its slot waits until none is left. */
 static void backend_leave(struct plane *p, uint32_t slot)
 {
-	struct mesh_health *h = health_at(p, slot);
+	struct mesh_backend *b = backend_at(p, slot);
 
-	h->since_ns = boot_ns();
-	__atomic_fetch_or(&h->flags, MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
-	__atomic_store_n(&backend_at(p, slot)->used, 0, __ATOMIC_RELEASE);
+	b->since_ns = boot_ns();
+	__atomic_fetch_or(&b->flags, MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->used, 0, __ATOMIC_RELEASE);
 	eject_end(p, slot);
 	fail_end(p, slot);
 	p->backend_tags[slot] = ++p->backend_tag;
@@ -320,7 +320,7 @@ void backends_reap(struct plane *p)
 
 		if (!left(p, at.slot, at.tag))
 			continue;
-		if (__atomic_load_n(&health_at(p, at.slot)->active, __ATOMIC_ACQUIRE)) {
+		if (__atomic_load_n(&backend_at(p, at.slot)->active, __ATOMIC_ACQUIRE)) {
 			p->parked[nr++] = at;
 			continue;
 		}
@@ -333,15 +333,15 @@ void backends_reap(struct plane *p)
 /* Connections that an earlier meshd's rules led to backends which no rule has any more. Their counts go on. */
 int backends_adopt_left(struct plane *p)
 {
-	struct mesh_health *all = xcalloc(1024, sizeof(*all));
+	struct mesh_backend *all = xcalloc(1024, sizeof(*all));
 	uint32_t nr, in = 0, out = 0, *keys = xcalloc(1024, sizeof(*keys));
 	bool first = true;
 	int rc = 0;
 
 	while (!rc) {
 		nr = 1024;
-		rc = plane_errno(bpf_map_lookup_batch(p->map_fd[PLANE_MAP_STATES], first ? NULL : &in, &out, keys, all,
-						      &nr, NULL));
+		rc = plane_errno(bpf_map_lookup_batch(p->map_fd[PLANE_MAP_BACKENDS], first ? NULL : &in, &out, keys,
+						      all, &nr, NULL));
 		for (uint32_t i = 0; i < nr && (!rc || rc == -ENOENT); i++) {
 			if (!all[i].active || slots_used(&p->backend_slots, keys[i]) || !backend_adopt(p, keys[i]))
 				continue;
@@ -374,10 +374,9 @@ uint32_t backend_find(const struct plane *p, uint32_t pool, const struct addr *a
 static void backend_enter(struct plane *p, uint32_t slot)
 {
 	struct mesh_backend *b = backend_at(p, slot);
-	struct mesh_health *h = health_at(p, slot);
 
-	h->since_ns = pool_at(p, b->pool)->endpoint_nr ? boot_ns() : 0;
-	__atomic_fetch_and(&h->flags, (__u16)~MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
+	b->since_ns = pool_at(p, b->pool)->endpoint_nr ? boot_ns() : 0;
+	__atomic_fetch_and(&b->flags, (__u16)~MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
 	b->used = 1;
 }
 
@@ -395,7 +394,7 @@ uint32_t backend_get(struct plane *p, const struct unit *u, const struct u_endpo
 			return 0;
 		*backend_at(p, slot) =
 			(struct mesh_backend){ .addr = key.addr, .port_be = key.port_be, .proto = proto, .pool = pool };
-		*health_at(p, slot) = (struct mesh_health){ 0 };
+		*tally_at(p, slot) = (struct mesh_tally){ 0 };
 		pool_hold(p, pool);
 		slotset_add(&p->backend_set, slot);
 	}

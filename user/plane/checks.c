@@ -76,18 +76,17 @@ static void wishes_read(struct health *h, struct wishes *w)
 
 static void backend_set(struct plane *p, uint32_t backend, bool healthy)
 {
-	struct mesh_health *s = health_at(p, backend);
-	bool was = !(s->flags & MESH_HEALTH_FAILS);
+	struct mesh_backend *b = backend_at(p, backend);
+	bool was = !(b->flags & MESH_HEALTH_FAILS);
 
 	/* What no rule leads to is nobody's to choose. */
-	if (was == healthy || !backend_at(p, backend)->used)
+	if (was == healthy || !b->used)
 		return;
 	/* It comes back as if it were new: it may have to warm up. */
 	if (healthy)
-		__atomic_store_n(&s->since_ns, health_now_ns(), __ATOMIC_RELAXED);
-	__atomic_fetch_xor(&s->flags, MESH_HEALTH_FAILS, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&pool_at(p, backend_at(p, backend)->pool)->unhealthy, healthy ? UINT32_MAX : 1,
-			   __ATOMIC_RELAXED);
+		__atomic_store_n(&b->since_ns, health_now_ns(), __ATOMIC_RELAXED);
+	__atomic_fetch_xor(&b->flags, MESH_HEALTH_FAILS, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&pool_at(p, b->pool)->unhealthy, healthy ? UINT32_MAX : 1, __ATOMIC_RELAXED);
 }
 
 static void on_change(void *data, bool healthy)
@@ -133,7 +132,7 @@ static void check_settle(struct check *c, const struct u_probe *what)
 		healthy = probe_healthy(c->probe);
 	} else {
 		for (uint32_t i = 0; i < c->backend_nr && !c->probe; i++)
-			healthy &= !(health_at(c->health->p, c->backends[i])->flags & MESH_HEALTH_FAILS);
+			healthy &= !(backend_at(c->health->p, c->backends[i])->flags & MESH_HEALTH_FAILS);
 		healthy = c->probe ? probe_healthy(c->probe) : healthy;
 		probe_free(c->probe);
 		c->probe = probe_new(&c->health->probes, what, &c->addr, healthy, on_change, c);

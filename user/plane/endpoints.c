@@ -74,18 +74,19 @@ static uint64_t seconds_to(uint64_t now, uint64_t then)
 static const char *const causes[MESH_CAUSE_NR] = { MESH_CAUSES(X) };
 #undef X
 
-static void say_ejection(struct listing *l, const struct mesh_health *s)
+static void say_ejection(struct listing *l, const struct endpoint_view *v)
 {
-	uint64_t from = s->ejected_until_ns - (uint64_t)s->ejected_for_ms * 1000000;
+	const struct mesh_backend *b = &v->backend;
+	uint64_t from = b->ejected_until_ns - (uint64_t)v->tally.ejected_for_ms * 1000000;
 
 	snprintf(l->why, sizeof(l->why), "%s %llus ago, for %llus more",
-		 causes[s->cause < MESH_CAUSE_NR ? s->cause : 0], (unsigned long long)((l->now - from) / 1000000000),
-		 (unsigned long long)seconds_to(l->now, s->ejected_until_ns));
+		 causes[b->cause < MESH_CAUSE_NR ? b->cause : 0], (unsigned long long)((l->now - from) / 1000000000),
+		 (unsigned long long)seconds_to(l->now, b->ejected_until_ns));
 }
 
 static enum endpoint_state judge(struct listing *l, struct endpoint_view *v)
 {
-	const struct mesh_health *s = &v->health;
+	const struct mesh_backend *b = &v->backend;
 	uint64_t warm_ns = (uint64_t)v->pool.warmup_ms * 1000000;
 
 	l->why[0] = 0;
@@ -93,21 +94,21 @@ static enum endpoint_state judge(struct listing *l, struct endpoint_view *v)
 		snprintf(l->why, sizeof(l->why), "the rules have it no more");
 		return ENDPOINT_GONE;
 	}
-	if (s->flags & MESH_HEALTH_DRAINS) {
+	if (b->flags & MESH_HEALTH_DRAINS) {
 		snprintf(l->why, sizeof(l->why), "not ready, or terminating");
 		return ENDPOINT_DRAINING;
 	}
-	if (s->flags & MESH_HEALTH_FAILS) {
+	if (b->flags & MESH_HEALTH_FAILS) {
 		snprintf(l->why, sizeof(l->why), "check: %.*s", STR_ARG(v->check));
 		return ENDPOINT_UNHEALTHY;
 	}
-	if (s->ejected_until_ns > l->now) {
-		say_ejection(l, s);
+	if (b->ejected_until_ns > l->now) {
+		say_ejection(l, v);
 		return ENDPOINT_EJECTED;
 	}
-	if (warm_ns && s->since_ns && l->now - s->since_ns < warm_ns) {
+	if (warm_ns && b->since_ns && l->now - b->since_ns < warm_ns) {
 		snprintf(l->why, sizeof(l->why), "for %llus more",
-			 (unsigned long long)seconds_to(l->now, s->since_ns + warm_ns));
+			 (unsigned long long)seconds_to(l->now, b->since_ns + warm_ns));
 		return ENDPOINT_WARMING_UP;
 	}
 	return ENDPOINT_HEALTHY;
@@ -117,7 +118,7 @@ static enum endpoint_state judge(struct listing *l, struct endpoint_view *v)
 static void show(struct listing *l, uint32_t slot, const struct unit *u, const struct u_endpoint *e)
 {
 	struct plane *p = l->p;
-	struct endpoint_view v = { .backend = *backend_at(p, slot), .health = *health_at(p, slot) };
+	struct endpoint_view v = { .backend = *backend_at(p, slot), .tally = *tally_at(p, slot) };
 	const char *check = p->health ? check_result(p->health, slot) : NULL;
 
 	if (l->stopped || (l->shown[slot / 64] >> slot % 64 & 1))
@@ -135,11 +136,11 @@ static void show(struct listing *l, uint32_t slot, const struct unit *u, const s
 	v.state = judge(l, &v);
 	v.why = str_of(l->why);
 	if (v.state == ENDPOINT_EJECTED) {
-		v.until_realtime_ns = v.health.ejected_until_ns + l->real_minus_boot_ns;
-		v.from_realtime_ns = v.until_realtime_ns - (uint64_t)v.health.ejected_for_ms * 1000000;
+		v.until_realtime_ns = v.backend.ejected_until_ns + l->real_minus_boot_ns;
+		v.from_realtime_ns = v.until_realtime_ns - (uint64_t)v.tally.ejected_for_ms * 1000000;
 	}
-	if (v.health.since_ns)
-		v.since_realtime_ns = v.health.since_ns + l->real_minus_boot_ns;
+	if (v.backend.since_ns)
+		v.since_realtime_ns = v.backend.since_ns + l->real_minus_boot_ns;
 	l->stopped = !l->fn(l->data, &v);
 }
 
@@ -168,7 +169,7 @@ static void show_gone(struct listing *l)
 	for (uint32_t i = 0; (i = backend_next(p, i));) {
 		struct str cluster = name_text(p, pool_at(p, backend_at(p, i)->pool)->cluster_id);
 
-		if (health_at(p, i)->active && (!l->host.len || host_is(cluster_part(cluster, 3), l->host)))
+		if (backend_at(p, i)->active && (!l->host.len || host_is(cluster_part(cluster, 3), l->host)))
 			show(l, i, NULL, NULL);
 	}
 }

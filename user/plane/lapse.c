@@ -46,7 +46,7 @@ bool lapse_drains(const struct health *h, uint64_t *ret_ms)
 	for (uint32_t i = 0; i < p->parked_nr; i++) {
 		struct leaving l = leaving_of(h, p->parked[i].slot);
 
-		if ((!l.drain_ms && !l.reset_removed) || !health_at(p, p->parked[i].slot)->active)
+		if ((!l.drain_ms && !l.reset_removed) || !backend_at(p, p->parked[i].slot)->active)
 			continue;
 		drains = true;
 		if (l.drain_ms < *ret_ms)
@@ -106,7 +106,7 @@ static uint32_t drained(const struct look *l, const struct mesh_flow *f)
 	if (backend_at(h->p, f->backend)->used)
 		return MESH_REASON_NONE;
 	own = leaving_of(h, f->backend);
-	late = own.drain_ms && l->now - health_at(h->p, f->backend)->since_ns >= own.drain_ms * 1000000;
+	late = own.drain_ms && l->now - backend_at(h->p, f->backend)->since_ns >= own.drain_ms * 1000000;
 	return late || (own.reset_removed && !is_draining(h, f->backend)) ? MESH_REASON_DRAINED : MESH_REASON_NONE;
 }
 

@@ -253,7 +253,7 @@ static int arrays_map(struct plane *p, struct buf *err)
 		{ &p->clusters, PLANE_MAP_CLUSTERS, sizeof(struct mesh_cluster) },
 		{ &p->backends, PLANE_MAP_BACKENDS, sizeof(struct mesh_backend) },
 		{ &p->tables, PLANE_MAP_TABLES, sizeof(uint64_t) },
-		{ &p->states, PLANE_MAP_STATES, sizeof(struct mesh_health) },
+		{ &p->tallies, PLANE_MAP_TALLIES, sizeof(struct mesh_tally) },
 		{ &p->pools, PLANE_MAP_POOLS, sizeof(struct mesh_pool) },
 		{ &p->pods_rows, PLANE_MAP_PODS, sizeof(struct mesh_pod) },
 		{ &p->workload_rows, PLANE_MAP_WORKLOADS, sizeof(struct mesh_workload) },
@@ -579,7 +579,7 @@ void plane_close(struct plane *p)
 	marray_release(&p->clusters);
 	marray_release(&p->backends);
 	marray_release(&p->tables);
-	marray_release(&p->states);
+	marray_release(&p->tallies);
 	marray_release(&p->pools);
 	marray_release(&p->pods_rows);
 	marray_release(&p->workload_rows);

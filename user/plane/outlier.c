@@ -32,27 +32,29 @@ static bool place_take(struct mesh_pool *pool)
 static void eject(struct health *h, const struct watched *w, uint32_t backend, uint64_t now, enum mesh_cause cause)
 {
 	struct mesh_pool *pool = pool_at(h->p, w->pool);
-	struct mesh_health *s = health_at(h->p, backend);
-	uint64_t ms = (uint64_t)w->traffic.base_ejection_ms * (s->ejections + 1);
+	struct mesh_backend *b = backend_at(h->p, backend);
+	struct mesh_tally *tally = tally_at(h->p, backend);
+	uint64_t ms = (uint64_t)w->traffic.base_ejection_ms * (tally->ejections + 1);
 
 	if (!place_take(pool))
 		return;
 	if (ms > w->traffic.max_ejection_ms)
 		ms = w->traffic.max_ejection_ms;
-	if (!swap64(&s->ejected_until_ns, 0, now + ms * 1000000)) {
+	if (!swap64(&b->ejected_until_ns, 0, now + ms * 1000000)) {
 		__atomic_fetch_sub(&pool->ejected, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	s->cause = (__u16)cause;
-	s->ejected_for_ms = (uint32_t)ms;
-	__atomic_fetch_add(&s->ejections, 1, __ATOMIC_RELAXED);
+	b->cause = (__u16)cause;
+	tally->ejected_for_ms = (uint32_t)ms;
+	__atomic_fetch_add(&tally->ejections, 1, __ATOMIC_RELAXED);
 }
 
 static bool measured(const struct health *h, uint32_t backend)
 {
-	const struct mesh_health *s = health_at(h->p, backend);
+	const struct mesh_backend *b = backend_at(h->p, backend);
 
-	return s->latency_nr - h->latency_nr[backend] >= LATENCY_SAMPLES_MIN && !s->ejected_until_ns && !s->flags;
+	return tally_at(h->p, backend)->latency_nr - h->latency_nr[backend] >= LATENCY_SAMPLES_MIN &&
+	       !b->ejected_until_ns && !b->flags;
 }
 
 static void eject_slow(struct health *h, const struct watched *w, uint64_t now)
@@ -62,13 +64,13 @@ static void eject_slow(struct health *h, const struct watched *w, uint64_t now)
 
 	for (uint32_t i = 0; i < w->nr; i++) {
 		uint32_t backend = h->members[w->first + i];
-		const struct mesh_health *s = health_at(h->p, backend);
+		const struct mesh_tally *tally = tally_at(h->p, backend);
 
 		if (measured(h, backend)) {
-			us[nr] = s->latency_us;
+			us[nr] = tally->latency_us;
 			who[nr++] = backend;
 		}
-		h->latency_nr[backend] = s->latency_nr;
+		h->latency_nr[backend] = tally->latency_nr;
 	}
 	latency_judge(us, nr, w->traffic.latency_factor, w->traffic.latency_floor_us, slow);
 	for (uint32_t i = 0; i < nr; i++)
@@ -85,12 +87,13 @@ void outlier_interval(struct health *h, const struct watched *w)
 	uint64_t now = health_now_ns();
 
 	for (uint32_t i = 0; i < w->nr; i++) {
-		struct mesh_health *s = health_at(h->p, h->members[w->first + i]);
-		uint64_t until = __atomic_load_n(&s->ejected_until_ns, __ATOMIC_RELAXED);
+		struct mesh_backend *b = backend_at(h->p, h->members[w->first + i]);
+		struct mesh_tally *tally = tally_at(h->p, h->members[w->first + i]);
+		uint64_t until = __atomic_load_n(&b->ejected_until_ns, __ATOMIC_RELAXED);
 
-		if (!until && s->ejections)
-			__atomic_fetch_sub(&s->ejections, 1, __ATOMIC_RELAXED);
-		else if (until && until <= now && swap64(&s->ejected_until_ns, until, 0))
+		if (!until && tally->ejections)
+			__atomic_fetch_sub(&tally->ejections, 1, __ATOMIC_RELAXED);
+		else if (until && until <= now && swap64(&b->ejected_until_ns, until, 0))
 			__atomic_fetch_sub(&pool->ejected, 1, __ATOMIC_RELAXED);
 	}
 	if (w->traffic.latency_factor)
@@ -105,9 +108,9 @@ static uint32_t cluster_health(struct plane *p, const struct mesh_cluster *c, ui
 	uint32_t well = 0;
 
 	for (uint32_t i = 0; i < c->choice_nr; i++) {
-		const struct mesh_health *s = health_at(p, columns[i].primary);
+		const struct mesh_backend *b = backend_at(p, columns[i].primary);
 
-		well += !s->flags && s->ejected_until_ns <= now;
+		well += !b->flags && b->ejected_until_ns <= now;
 	}
 	return level_health(well, c->choice_nr);
 }

@@ -105,7 +105,7 @@ struct endpoint_view {
 	uint32_t weight, level; /* weight 0: the rules have it no more */
 	enum endpoint_state state;
 	struct mesh_backend backend; /* copies */
-	struct mesh_health health;
+	struct mesh_tally tally;
 	struct mesh_pool pool;
 	uint64_t from_realtime_ns, until_realtime_ns; /* of its ejection; 0: it is not ejected */
 	uint64_t since_realtime_ns;		      /* of its warming up or draining; 0: none */

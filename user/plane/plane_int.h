@@ -227,7 +227,7 @@ struct plane {
 	int iter_fd[PLANE_ITER_NR]; /* links of iterators; -1: this kernel has none, or it is not wanted */
 	bool adopted_pins;
 
-	struct marray rows, choices, clusters, backends, tables, states, pools, pods_rows, workload_rows, terms, bits,
+	struct marray rows, choices, clusters, backends, tables, tallies, pools, pods_rows, workload_rows, terms, bits,
 		control_array;
 	struct mesh_control *control;
 	struct slots row_slots, cluster_slots, backend_slots, pod_slots, workload_slots;
@@ -330,7 +330,7 @@ struct mesh_pod *pod_row_at(struct plane *p, uint32_t slot);
 void backends_init(struct plane *p);
 void backends_release(struct plane *p);
 struct mesh_backend *backend_at(const struct plane *p, uint32_t slot);
-struct mesh_health *health_at(const struct plane *p, uint32_t slot);
+struct mesh_tally *tally_at(const struct plane *p, uint32_t slot);
 struct mesh_pool *pool_at(const struct plane *p, uint32_t slot);
 /* The pool of a cluster, 0: none. */
 uint32_t pool_find(struct plane *p, struct str name);

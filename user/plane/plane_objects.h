@@ -13,7 +13,7 @@
 	X(CLUSTERS, mesh_clusters)     \
 	X(BACKENDS, mesh_backends)     \
 	X(TABLES, mesh_tables)         \
-	X(STATES, mesh_states)         \
+	X(TALLIES, mesh_tallies)       \
 	X(POOLS, mesh_pools)           \
 	X(AFFINITIES, mesh_affinities) \
 	X(NETNS, mesh_netns)           \

@@ -59,7 +59,7 @@ void plane_sizes(struct plane *p, const struct settings *s)
 	max[PLANE_MAP_CHOICES] = 4 * (p->max_endpoints + p->max_services);
 	max[PLANE_MAP_BACKENDS] = 2 * p->max_endpoints + 1;
 	max[PLANE_MAP_TABLES] = s->max_table_entries;
-	max[PLANE_MAP_STATES] = max[PLANE_MAP_BACKENDS];
+	max[PLANE_MAP_TALLIES] = max[PLANE_MAP_BACKENDS];
 	max[PLANE_MAP_POOLS] = 2 * p->max_services + 1;
 	max[PLANE_MAP_AFFINITIES] = p->max_flows;
 	max[PLANE_MAP_NETNS] = 2 * p->max_pods;

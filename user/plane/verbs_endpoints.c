@@ -52,7 +52,7 @@ static const char *address(const struct endpoint_view *v, char *out)
 
 static bool row(void *data, const struct endpoint_view *v)
 {
-	const struct mesh_health *s = &v->health;
+	const struct mesh_tally *tally = &v->tally;
 	struct listing *l = data;
 	struct table *t = &l->table;
 	char text[ADDR_TEXT_MAX];
@@ -64,16 +64,16 @@ static bool row(void *data, const struct endpoint_view *v)
 		table_cell(t, v->backend.proto == MESH_PROTO_UDP ? STR("udp") : STR("tcp"));
 	table_cell(t, v->workload);
 	table_cell(t, str_of(states[v->state]));
-	table_cellf(t, "%u", s->active);
-	table_cellf(t, "%u", s->failed);
-	table_cellf(t, "%u", s->reset);
+	table_cellf(t, "%u", v->backend.active);
+	table_cellf(t, "%u", tally->failed);
+	table_cellf(t, "%u", tally->reset);
 	table_cellf(t, "%u", v->weight);
 	if (l->q->output == OUTPUT_WIDE) {
 		table_cellf(t, "%u", v->level);
 		table_cell(t, v->locality);
-		table_cellf(t, "%llu", (unsigned long long)s->opened);
-		table_cellf(t, "%.3fms", s->latency_us / 1e3);
-		table_cellf(t, "%u", s->ejections);
+		table_cellf(t, "%llu", (unsigned long long)tally->opened);
+		table_cellf(t, "%.3fms", tally->latency_us / 1e3);
+		table_cellf(t, "%u", tally->ejections);
 		table_cell(t, v->check);
 	}
 	table_cell(t, v->why);
@@ -98,25 +98,26 @@ static const char *cause(const struct endpoint_view *v)
 {
 	if (v->state == ENDPOINT_UNHEALTHY)
 		return "failed_check";
-	return v->state == ENDPOINT_EJECTED && v->health.cause < MESH_CAUSE_NR ? causes[v->health.cause] : "";
+	return v->state == ENDPOINT_EJECTED && v->backend.cause < MESH_CAUSE_NR ? causes[v->backend.cause] : "";
 }
 
 static void health_json(struct json *j, const struct endpoint_view *v)
 {
-	const struct mesh_health *s = &v->health;
+	const struct mesh_backend *b = &v->backend;
+	const struct mesh_tally *tally = &v->tally;
 
-	json_kuint(j, "active", s->active);
-	json_kuint(j, "opened", s->opened);
-	json_kuint(j, "failed", s->failed);
-	json_kuint(j, "reset", s->reset);
-	json_kuint(j, "failed_in_a_row", s->connect_failures);
-	json_kuint(j, "reset_in_a_row", s->resets);
-	json_kuint(j, "ejections", s->ejections);
+	json_kuint(j, "active", b->active);
+	json_kuint(j, "opened", tally->opened);
+	json_kuint(j, "failed", tally->failed);
+	json_kuint(j, "reset", tally->reset);
+	json_kuint(j, "failed_in_a_row", b->connect_failures);
+	json_kuint(j, "reset_in_a_row", b->resets);
+	json_kuint(j, "ejections", tally->ejections);
 	json_text(j, "cause", str_of(cause(v)));
 	json_ktime(j, "ejected_at", v->from_realtime_ns);
 	json_ktime(j, "ejected_until", v->until_realtime_ns);
 	json_ktime(j, "since", v->since_realtime_ns);
-	json_kuint(j, "latency_us", s->latency_us);
+	json_kuint(j, "latency_us", tally->latency_us);
 	json_text(j, "check", v->check);
 }
 

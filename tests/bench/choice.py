@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What choosing an endpoint costs, by policy and by how many there are: the connect program's own time, and connections a second; and what
-each endpoint takes of memory. All endpoints are addresses of one pod that no program of the mesh sees."""
+"""What choosing an endpoint costs, by policy and by how many there are: the connect program's own time, connections a second, and what memory
+alone costs that is read as a choice reads it; and what each endpoint takes of memory. All endpoints are addresses of one pod that no program of the mesh sees."""
 import json
 import os
 import statistics
@@ -8,7 +8,7 @@ import time
 
 import labs
 import peers
-from table import QUICK, ROUNDS, Clients, program_statistics, programs, rate, row
+from table import FLOOR, QUICK, ROUND_MS, ROUNDS, Clients, program_statistics, programs, rate, row
 
 CLIENT, SERVER = "10.244.1.1", "10.244.1.2"
 NETWORK = "10.250.0.0/16"
@@ -17,6 +17,7 @@ SIZES = (2, 10000) if QUICK else (2, 10, 100, 1000, 10000)
 POLICIES = {"random": {"simple": "RANDOM"}, "least request": {"simple": "LEAST_REQUEST"}, "round robin": {"simple": "ROUND_ROBIN"},
             "ring": {"consistentHash": {"useSourceIp": True, "ringHash": {"minimumRingSize": 1024}}},
             "maglev": {"consistentHash": {"useSourceIp": True, "maglev": {"tableSize": 65537}}}}
+WARM_UP = 5 # connections for each endpoint: one in 150 is not chosen by chance
 SLICE = 1000 # endpoints of an EndpointSlice, at most
 UNLIKE = 4000 # a ServiceEntry has 4096 at most
 GROWING = ("mesh_choices", "mesh_tables", "mesh_clusters", "mesh_backends", "mesh_tallies", "mesh_names")
@@ -81,6 +82,11 @@ def report(what, unit, label, rounds):
             ratio if size != smallest else None, f"quartiles of the ratio {quartiles[0]:.3f} {quartiles[1]:.3f} {quartiles[2]:.3f}")
 
 
+def warm_up(child, connections):
+    while connections > 0:
+        connections -= rate(child)[0] * ROUND_MS / 1000
+
+
 def by_size(lab, clients, kind, sizes, policy):
     """The sizes take turns. The kernel's statistics are on all the while: they cost all the same."""
     replace_rules(lab, documents(kind, sizes, policy))
@@ -88,8 +94,9 @@ def by_size(lab, clients, kind, sizes, policy):
     rates, costs = {size: [] for size in sizes}, {size: [] for size in sizes}
     with program_statistics():
         children = {size: clients.client("client", peers.target(vip(at), 80), 1, True) for at, size in enumerate(sizes)}
-        for child in children.values():
-            rate(child)
+        # Until all have been chosen once or twice: the first choice of an endpoint asks whether it has a policy.
+        for size, child in children.items():
+            warm_up(child, WARM_UP * size)
         for _ in range(ROUNDS):
             for size, child in children.items():
                 before = programs(lab)["mesh_connect4"]
@@ -101,6 +108,38 @@ def by_size(lab, clients, kind, sizes, policy):
             child.wait()
     report(f"choice: {policy}", "conn/s", label, rates)
     report(f"choice: mesh_connect4, {policy}", "ns", label, costs)
+
+
+def floor(lab, clients):
+    """What lines of memory cost, that one of many is read of for each connection: programs that do nothing else, of the least and the most."""
+    replace_rules(lab, documents(equal, [2], "random"))
+    sizes, costs = (min(SIZES), max(SIZES)), {}
+    with program_statistics():
+        client = clients.client("client", peers.target(vip(0), 80), 1, True)
+        children = {size: lab.spawn([FLOOR, lab.record["cgroup"], str(size)]) for size in sizes}
+        for child in children.values():
+            assert child.stdout.readline() == "ready\n"
+        for _ in range(ROUNDS + 1):
+            before = {size: seen(child) for size, child in children.items()}
+            rate(client)
+            for size, child in children.items():
+                for reads, (a, b) in enumerate(zip(before[size], seen(child))):
+                    costs.setdefault((reads, size), []).append((b[0] - a[0]) / (b[1] - a[1]))
+        for child in (client, *children.values()):
+            child.stdin.close()
+            child.wait()
+    for reads in range(1, 3):
+        for size in sizes:
+            extra = [a - b for a, b in zip(costs[reads, size][1:], costs[0, size][1:])]
+            row(f"floor: {reads} line{'s' * (reads > 1)} of {size}", "ns", statistics.median(extra), [min(extra), max(extra)])
+
+
+def seen(child):
+    """[(nanoseconds, runs)], by how many lines a program reads."""
+    child.stdin.write("\n")
+    child.stdin.flush()
+    numbers = [int(n) for n in child.stdout.readline().split()]
+    return list(zip(numbers[::2], numbers[1::2]))
 
 
 def used(lab, size):
@@ -138,6 +177,7 @@ def measure(leave_out):
         clients.server("bare-server", PORT, False)
         lab.mesh("--log-level", "warn")
         memory(lab)
+        floor(lab, clients)
         for policy in POLICIES:
             by_size(lab, clients, equal, SIZES, policy)
             by_size(lab, clients, unlike, (SIZES[0], UNLIKE), policy)

@@ -11,7 +11,7 @@ import peers
 
 QUICK = "--quick" in sys.argv
 ROUNDS, ROUND_MS = (3, 200) if QUICK else (15, 500)
-RR, OPS = (os.path.join(labs.BUILD, "tests", "bench", name) for name in ("rr", "ops"))
+RR, OPS, FLOOR = (os.path.join(labs.BUILD, "tests", "bench", name) for name in ("rr", "ops", "floor"))
 ROWS = []
 
 

@@ -125,7 +125,7 @@ static void on_retry(void *data)
 	start_next(p);
 }
 
-/* At once for the first time, then later and later. */
+/* At once for the first time, then later and later, but what waits notices little of it: how often, CRASHES_MAX bounds. */
 static void retry_later(struct parser *p)
 {
 	uint64_t now = loop_now_ms(), recent = 0, ms;
@@ -139,7 +139,7 @@ static void retry_later(struct parser *p)
 		p->given_up = true;
 		close_listeners(p);
 	}
-	ms = p->given_up ? RETRY_MS : recent <= 1 ? 0 : 25ull << recent;
+	ms = p->given_up ? RETRY_MS : recent <= 1 ? 0 : 5ull << recent;
 	if (!p->retry)
 		p->retry = loop_timer_add(p->loop, ms, on_retry, p);
 }

@@ -349,6 +349,7 @@ static __noinline int conn_arm(void)
 {
 	struct conn_keys *k = conn_keys();
 	struct mesh_conn_slot *slot;
+	__u8 state;
 	long rc;
 
 	if (!k || bpf_map_pop_elem(&mesh_untimed, &k->wire))
@@ -363,7 +364,11 @@ static __noinline int conn_arm(void)
 	if (rc)
 		return 0;
 	bpf_timer_set_callback(&slot->timer, conn_timer);
+	state = *(volatile __u8 *)&slot->conn.state;
 	timer_run(&slot->timer, conn_patience(&slot->conn));
+	/* It has ended meanwhile: the earlier time that was set then is not to be undone. */
+	if (*(volatile __u8 *)&slot->conn.state != state)
+		timer_run(&slot->timer, conn_patience(&slot->conn));
 	return 1;
 }
 
@@ -435,8 +440,11 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 		return conn;
 	}
 	slot = bpf_map_lookup_elem(&mesh_conns, &conn->wire);
-	if (!slot)
+	if (!slot) {
+		conn->quota = ifindex;
+		quota_give_back(conn);
 		return conn;
+	}
 	/* Before it can be found here: whoever sees it end sets an earlier time, which this one must not undo. */
 	timed = !bpf_timer_init(&slot->timer, &mesh_conns, CLOCK_BOOTTIME_);
 	if (timed) {
@@ -446,13 +454,15 @@ static __always_inline struct mesh_conn *conn_confirm(struct mesh_conn *conn, __
 	__builtin_memcpy(&slot->conn, conn, sizeof(slot->conn));
 	slot->conn.quota = ifindex;
 	if (conn->wire.proto == MESH_PROTO_TCP && conn->flow.backend)
-		slot->conn.flow.held = (conn->flags & MESH_CONN_KEPT) || mesh_slot_take(conn->flow.backend);
+		slot->conn.flow.held = (conn->flags & MESH_CONN_KEPT) ||
+				       mesh_slot_take_late(conn->flow.backend, &slot->conn.flow.chosen,
+							   slot->conn.flow.chosen_port_be);
 	index_put_all(&slot->conn, 1);
 	index_drop_all(&slot->conn, 0);
 	bpf_map_delete_elem(&mesh_conns_new, &slot->conn.wire);
 	conn_arm();
-	if (!timed)
-		bpf_map_push_elem(&mesh_untimed, &slot->conn.wire, 0);
+	if (!timed && bpf_map_push_elem(&mesh_untimed, &slot->conn.wire, 0))
+		mesh_count(hook, MESH_REASON_CONN_TABLE_FULL);
 	return &slot->conn;
 }
 

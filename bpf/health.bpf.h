@@ -45,6 +45,16 @@ over:
 	return 0;
 }
 
+/* The same for one that was chosen some time ago: a handshake may outlast its endpoint, whose place is nobody's then, or another's. */
+__weak __noinline int mesh_slot_take_late(__u32 backend, const struct mesh_addr *addr, __u32 port_be)
+{
+	struct mesh_backend *b = backend_of(backend);
+
+	if (!b || !addr || !*(volatile __u8 *)&b->used || b->port_be != (__u16)port_be || !mesh_addr_eq(&b->addr, addr))
+		return 0;
+	return mesh_slot_take(backend);
+}
+
 __weak __noinline int mesh_slot_give(__u32 backend)
 {
 	struct mesh_backend *b = backend_of(backend);

@@ -50,7 +50,11 @@ static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
 
 	if (conn->flags & MESH_CONN_CUT)
 		return 0;
-	if (!ctl || ctl->cut_epoch <= conn->verdict_epoch)
+	if (!ctl)
+		return 1;
+	/* A leg is kept for connections that its client has yet to make, which a change is for in any case. */
+	if ((conn->flags & MESH_CONN_LEG ? *(volatile __u64 *)&ctl->member_epoch : ctl->cut_epoch) <=
+	    conn->verdict_epoch)
 		return 1;
 	source = workload_find(&w->conn_dialled.client, w->live);
 	if (!tc_ask(&w->conn_dialled.client, source ? source->identity : 0, &w->wire.server,

@@ -176,13 +176,13 @@ static bool known_method(const struct message *m, const char *p)
 	return false;
 }
 
-/* A tab behind a Content-Length: white space as any, but not for llhttp 8. */
-static bool tab_behind_length(const struct message *m, const char *p)
+/* A tab behind what says where the body ends: white space as any, but not for llhttp 8. */
+static bool tab_behind_framing(const struct message *m, const char *p)
 {
 	for (uint32_t i = 0; i < m->head.field_nr; i++) {
 		struct str v = head_str(p, m->head.fields[i].value);
 
-		if (m->head.fields[i].known != HEAD_CONTENT_LENGTH)
+		if (m->head.fields[i].known != HEAD_CONTENT_LENGTH && m->head.fields[i].known != HEAD_TRANSFER_ENCODING)
 			continue;
 		for (const char *c = v.p + v.len; *c != '\r'; c++)
 			if (*c == '\t')
@@ -204,7 +204,7 @@ static void hold_against_oracle(const struct message *m, enum head_kind kind, en
 		return;
 	if (kind == HEAD_RESPONSE && m->head.has[HEAD_UPGRADE])
 		return;
-	if (tab_behind_length(m, p))
+	if (tab_behind_framing(m, p))
 		return;
 	/* llhttp 8 refuses extensions of chunks that RFC 9112 has: values, quoted strings. */
 	if (m->head.body == HEAD_BODY_CHUNKED && memchr(p, ';', len))

@@ -88,6 +88,21 @@ def long_bodies_do_not_mix():
 
 
 @test
+def what_follows_a_long_answer_answers_nobody():
+    size, times = 600_000, 20
+    def talk(sock, reader):
+        while head := reader.head():
+            more = ok(b"of nobody") if head[0].startswith("GET /more ") else b""
+            sock.sendall(ok(b"l" * size) + more)
+    for path, connections in (("/", 1), ("/more", times)):
+        with Origin(talk=talk) as o, Hand(simple(o)) as h, Client(h) as c:
+            for i in range(times):
+                body = c.get(path)[2]
+                check(body == b"l" * size, f"{path}: answer {i} is {len(body)} bytes: {body[:20]}")
+            check(o.accepted == connections, f"{path}: {o.accepted} connections to the server for {times} answers")
+
+
+@test
 def passes_chunks_that_come_byte_by_byte():
     with Origin(lambda r: ok(r.body)) as o, Hand(simple(o)) as h, Client(h) as c:
         for byte in "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;x\r\n!\r\n0\r\nA: b\r\n\r\n":

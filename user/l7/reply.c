@@ -14,13 +14,15 @@ static enum head_asked asked(const struct exchange *x)
 					   : HEAD_ASKED_OTHER;
 }
 
-/* The endpoint's connection may serve others: nothing of it is left over. */
-static bool reusable(const struct exchange *x)
+/* The endpoint's connection may serve others: nothing of it is left over, nor where nobody has looked yet, since splice() ends with the body. */
+static bool reusable(struct exchange *x)
 {
-	const struct sock *s = &x->u->s;
+	struct sock *s = &x->u->s;
 
-	return x->ah.persistent && request_whole(x) && !x->sent_broken && x->ab.kind != HEAD_BODY_CLOSE && !s->in &&
-	       !s->out && !s->hup && !s->shut && !x->c->w->draining;
+	if (!x->ah.persistent || !request_whole(x) || x->sent_broken || x->ab.kind == HEAD_BODY_CLOSE || s->in ||
+	    s->out || s->hup || s->shut || x->c->w->draining)
+		return false;
+	return !s->rd || (sock_read(x->c->w, s) == SOCK_NOTHING && !s->rd);
 }
 
 static void went_on(struct exchange *x, enum relay r)

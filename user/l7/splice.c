@@ -55,7 +55,7 @@ static bool push(struct worker *w, struct sock *to, uint32_t len)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0 && errno != EAGAIN)
+		if (!n || (n < 0 && errno != EAGAIN))
 			return false;
 		if (n < 0)
 			break;

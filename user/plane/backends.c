@@ -377,7 +377,7 @@ static void backend_enter(struct plane *p, uint32_t slot)
 
 	b->since_ns = pool_at(p, b->pool)->endpoint_nr ? boot_ns() : 0;
 	__atomic_fetch_and(&b->flags, (__u16)~MESH_HEALTH_DRAINS, __ATOMIC_RELAXED);
-	b->used = 1;
+	__atomic_store_n(&b->used, 1, __ATOMIC_RELEASE);
 }
 
 uint32_t backend_get(struct plane *p, const struct unit *u, const struct u_endpoint *e, uint8_t proto, uint32_t pool)

@@ -171,6 +171,9 @@ static int control_layout(int fd, struct buf *err)
 	return 0;
 }
 
+/* Maps of earlier layouts, which are only taken away. */
+static const char *const former_maps[] = { "mesh_states" };
+
 static void maps_unpin(const char *pin)
 {
 	char path[PLANE_PATH_LEN];
@@ -178,6 +181,8 @@ static void maps_unpin(const char *pin)
 	unlink(plane_pin_path(pin, ACCEL_ITER_PIN, "", "", path));
 	for (uint32_t i = PLANE_MAP_NR; i-- > 0;)
 		unlink(plane_pin_path(pin, "", plane_map_names[i], "", path));
+	for (size_t i = 0; i < sizeof(former_maps) / sizeof(*former_maps); i++)
+		unlink(plane_pin_path(pin, "", former_maps[i], "", path));
 }
 
 /* Opens every pinned map into fds (-1: not pinned) and checks it. 0: all are there and fit; -ENOENT: some are missing. */

@@ -266,13 +266,23 @@ int parser_rules(struct parser *p, const struct snapshot *s, uint64_t epoch, str
 	}
 	p->rules = next;
 	p->epoch = epoch;
-	for (struct parser_proc *c = p->procs; c; c = c->next)
-		if (proc_send_rules(c, &next, epoch))
-			log_warn("rules do not reach meshl7 pid=%d", c->pid);
+	/* One of an earlier meshd hears of no policy any more. */
+	if (s->access->asks_requests)
+		left_kill(p);
+	for (struct parser_proc *c = p->procs; c; c = c->next) {
+		if (!proc_send_rules(c, &next, epoch))
+			continue;
+		log_warn("rules do not reach meshl7, which is ended for that pid=%d", c->pid);
+		proc_kill(c);
+	}
 	if (!p->procs && !p->retry)
 		start_next(p);
-	if (serving && !proc_wait(serving, has_answered, APPLIED_MS))
+	if (serving && !proc_wait(serving, has_answered, APPLIED_MS)) {
 		log_warn("meshl7 is slow to take rules pid=%d epoch=%llu", serving->pid, (unsigned long long)epoch);
+		/* What policies deny from now on at requests alone it would let through. */
+		if (s->access->asks_requests)
+			proc_kill(serving);
+	}
 	if (serving && serving->refused) {
 		buf_printf(err, "meshl7 refuses the rules: %s", serving->why.data);
 		p->rules = was;

@@ -96,6 +96,7 @@ void left_find(struct parser *p);
 /* The network namespace of one of them; -1: there is none. The caller closes it. */
 int left_netns(const struct parser *p);
 void left_drain(struct parser *p);
+void left_kill(const struct parser *p);
 void left_free(struct parser *p);
 
 #endif

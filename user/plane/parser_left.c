@@ -124,6 +124,12 @@ static void take_left(void *data, pid_t pid, uint64_t ticks, int pidfd)
 	log_info("meshl7 of an earlier meshd serves on pid=%d", pid);
 }
 
+void left_kill(const struct parser *p)
+{
+	for (const struct parser_left *l = p->left; l; l = l->next)
+		pidfd_send_signal(l->pidfd, SIGKILL, NULL, 0);
+}
+
 void left_find(struct parser *p)
 {
 	each_noted(p->settings, take_left, p);

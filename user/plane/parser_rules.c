@@ -143,6 +143,11 @@ static struct mesh_ref add_clients(struct buf *out, const struct snapshot *s)
 		buf_printf(&text, "%.*s/%.*s/%.*s", STR_ARG(c->ns), STR_ARG(c->name), STR_ARG(c->service_account));
 		workload = rules_text(out, (struct str){ text.data, (uint32_t)text.len });
 		for (uint32_t k = 0; k < c->ip_nr; k++) {
+			const struct u_member *m = access_member(s->access, &c->ips[k]);
+
+			/* Of two that claim it, the one that the kernel takes it for. */
+			if (m && !str_eq(m->workload, (struct str){ text.data, (uint32_t)text.len }))
+				continue;
 			clients[nr] = (struct mesh_http_client){ .scope = c->scope, .workload = workload };
 			memcpy(&clients[nr++].addr, &c->ips[k], sizeof(clients->addr));
 		}

@@ -516,6 +516,10 @@ static void read_when(struct reading *r, const struct list *when)
 			unknown_key(r->c, raw->key, base);
 			continue;
 		}
+		if (raw->key.len >= sizeof(name)) {
+			check_fail(r->c, STR("must have at most 255 characters"), NULL, "%s.key", base);
+			continue;
+		}
 		if (!raw->values[0].nr && !raw->values[1].nr)
 			check_fail(r->c, STR("must have values or notValues"), NULL, "%s", base);
 		snprintf(name, sizeof(name), "%.*s", STR_ARG(raw->key));

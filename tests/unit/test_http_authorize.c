@@ -5,7 +5,8 @@
 #include "http_image.h"
 
 static struct head head;
-static const struct mesh_http_endpoint server = { .port = 8080 };
+#define GUARDED "10.2.0.1"
+static const char *server_at = GUARDED;
 
 struct said {
 	bool deny, dry_run;
@@ -33,14 +34,14 @@ static struct mesh_ref values(struct image *whole, const struct said *s, const c
 	return image_array(whole, &net, *text != 0, sizeof(net));
 }
 
-/* What these policies, each of one condition, say of a request to the server 10.2.0.1:8080, whose route removes x-gone and sets x-set to 1. */
+/* What these policies, each of one condition, say of a request to server_at, port 8080, whose route removes x-gone and sets x-set to 1. */
 static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint32_t flags, const char *request)
 {
 	struct mesh_http_client client = { .addr = image_addr("10.1.0.1") };
-	struct mesh_http_guard guard = { .addr = image_addr("10.2.0.1") };
+	struct mesh_http_guard guard = { .addr = image_addr(GUARDED) };
 	struct mesh_http_table table = { .absent_status = 404, .flags = (uint16_t)flags };
 	struct mesh_http_policy p[4] = { 0 };
-	struct mesh_http_endpoint to = server;
+	struct mesh_http_endpoint to = { .addr = image_addr(server_at), .port = 8080 };
 	struct mesh_http h = { 0 };
 	struct http_request rq = image_request(&head, request);
 	struct mesh_http_route route = { 0 };
@@ -89,7 +90,6 @@ static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint3
 		abort();
 	}
 	place = image_place(r);
-	to.addr = guard.addr;
 	v = http_authorize(&place, &rq, &(struct http_choice){ .route = &route }, &to, &policy);
 	http_rules_unref(r);
 	buf_release(&im.b);
@@ -99,6 +99,20 @@ static enum http_verdict verdict(const struct said *policies, uint32_t nr, uint3
 }
 
 #define GET(target, fields) "GET " target " HTTP/1.1\r\nHost: a.b\r\n" fields "\r\n"
+
+/* A policy of that condition allows, or denies, the request `yes`, and does not `no`; NULL: there is none such. */
+static void check_both(size_t i, struct said s, const char *yes, const char *no, uint32_t flags)
+{
+	for (int deny = 0; deny < 2; deny++) {
+		s.deny = deny;
+		if (yes)
+			CHECK_MSG(verdict(&s, 1, flags, yes) == (deny ? HTTP_DENIED : HTTP_ALLOWED), "%zu, deny %d", i,
+				  deny);
+		if (no)
+			CHECK_MSG(verdict(&s, 1, flags, no) == (deny ? HTTP_ALLOWED : HTTP_DENIED), "%zu, deny %d", i,
+				  deny);
+	}
+}
 
 TEST(subjects)
 {
@@ -163,15 +177,41 @@ TEST(subjects)
 		s.name = s.name ? s.name : "";
 		s.any = s.any ? s.any : "";
 		s.none = s.none ? s.none : "";
-		for (int deny = 0; deny < 2; deny++) {
-			s.deny = deny;
-			if (rows[i].yes)
-				CHECK_MSG(verdict(&s, 1, 0, rows[i].yes) == (deny ? HTTP_DENIED : HTTP_ALLOWED),
-					  "%zu, deny %d", i, deny);
-			if (rows[i].no)
-				CHECK_MSG(verdict(&s, 1, 0, rows[i].no) == (deny ? HTTP_ALLOWED : HTTP_DENIED),
-					  "%zu, deny %d", i, deny);
-		}
+		check_both(i, s, rows[i].yes, rows[i].no, 0);
+	}
+}
+
+/* Fields that the server does not get, or not so, count for nothing. */
+TEST(fields_of_the_server)
+{
+	static const struct {
+		const char *name, *value, *yes, *no;
+		uint32_t flags;
+	} rows[] = {
+		{ "x-h", "1", NULL, GET("/", "X-H: 1\r\nConnection: x-h\r\n"), 0 },
+		{ "proxy-authorization", "1", GET("/", "Proxy-Authorization: 1\r\n"),
+		  GET("/", "Proxy-Authorization: 1\r\nConnection: proxy-authorization\r\n"), 0 },
+		{ "upgrade", "x", GET("/", "Upgrade: x\r\nConnection: upgrade\r\n"), GET("/", ""), 0 },
+		{ "host", "a.b", "GET http://a.b/ HTTP/1.1\r\nHost: a.c\r\n\r\n",
+		  "GET http://a.c/ HTTP/1.1\r\nHost: a.b\r\n\r\n", 0 },
+		{ "x-envoy-attempt-count", "1", NULL, GET("/", "X-Envoy-Attempt-Count: 1\r\n"), 0 },
+		{ "x-envoy-a", "1", GET("/", "X-Envoy-A: 1\r\n"), GET("/", ""), 0 },
+		{ "x-envoy-a", "1", NULL, GET("/", "X-Envoy-A: 1\r\n"), MESH_HTTP_EDGE },
+		{ "x-forwarded-proto", "https", GET("/", "X-Forwarded-Proto: https\r\n"), GET("/", ""), 0 },
+		{ "x-forwarded-proto", "http", GET("/", ""), GET("/", "X-Forwarded-Proto: https\r\n"), 0 },
+		{ "x-forwarded-proto", "https", NULL, GET("/", "X-Forwarded-Proto: https\r\n"), MESH_HTTP_EDGE },
+		{ "x-forwarded-proto", "http", GET("/", "X-Forwarded-Proto: https\r\n"), NULL, MESH_HTTP_EDGE },
+		{ "x-forwarded-for", "192.0.2.7, 10.1.0.1", GET("/", "X-Forwarded-For: 192.0.2.7\r\n"),
+		  GET("/", "X-Forwarded-For: 192.0.2.7, 10.1.0.1\r\n"), 0 },
+		{ "x-forwarded-for", "10.1.0.1", GET("/", "X-Forwarded-For: 192.0.2.7\r\n"), NULL, MESH_HTTP_EDGE },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct said s = { .subject = MESH_SUBJECT_HEADER, .kind = MESH_TEXT_EXACT, .none = "" };
+
+		s.name = rows[i].name;
+		s.any = rows[i].value;
+		check_both(i, s, rows[i].yes, rows[i].no, rows[i].flags);
 	}
 }
 
@@ -183,12 +223,16 @@ TEST(spellings_of_paths)
 					   .name = "",
 					   .any = "/admin",
 					   .none = "" };
-	static const char *const denied[] = { "/admin",		 "/admin/x",	  "/x/../admin", "/./admin",
-					      "/x/%2e%2E/admin", "/x/.%2e/admin", "/../admin",	 "/x/y/../../admin",
-					      "/%2e/admin",	 "/admin/..x",	  "/admin?x",	 "/%61dmi%6E",
-					      "/a/%2e./admin" };
-	static const char *const allowed[] = { "/",	    "/x/admin",	 "/admin/..", "/admin/../x", "/x?/admin",
-					       "/a/..../b", "/%2fadmin", "/%",	      "/%2" };
+	static const char *const denied[] = { "/admin", "/admin/x", "/x/../admin", "/./admin", "/x/%2e%2E/admin",
+					      "/x/.%2e/admin", "/../admin", "/x/y/../../admin", "/%2e/admin",
+					      "/admin/..x", "/admin?x", "/%61dmi%6E", "/a/%2e./admin",
+					      /* The server may not resolve them. */
+					      "/admin/..", "/admin/../x", "/%61dmin/x/%2e%2e/../public", "/admin/." };
+	static const char *const allowed[] = { "/",	    "/x/admin",	 "/x/../y", "/x/.", "/x?/admin",
+					       "/a/..../b", "/%2fadmin", "/%",	    "/%2" };
+	static const struct said public = {
+		.subject = MESH_SUBJECT_PATH, .kind = MESH_TEXT_PREFIX, .name = "", .any = "/public/", .none = ""
+	};
 	char request[128];
 
 	for (size_t i = 0; i < sizeof(denied) / sizeof(*denied); i++) {
@@ -199,6 +243,23 @@ TEST(spellings_of_paths)
 		snprintf(request, sizeof(request), GET("%s", ""), allowed[i]);
 		CHECK_MSG(verdict(&admin, 1, 0, request) == HTTP_ALLOWED, "%s", allowed[i]);
 	}
+	CHECK(verdict(&public, 1, 0, GET("/public/x/../y", "")) == HTTP_ALLOWED);
+	CHECK(verdict(&public, 1, 0, GET("/x/../public/y", "")) == HTTP_DENIED);
+}
+
+/* Nobody would be asked about what goes through a tunnel. */
+TEST(tunnels)
+{
+	static const char connect[] = "CONNECT a.b:80 HTTP/1.1\r\nHost: a.b:80\r\n\r\n";
+	static const struct said any = {
+		.subject = MESH_SUBJECT_METHOD, .kind = MESH_TEXT_PRESENT, .name = "", .any = "*", .none = ""
+	};
+
+	CHECK(verdict(&any, 1, 0, GET("/", "")) == HTTP_ALLOWED);
+	CHECK(verdict(&any, 1, 0, connect) == HTTP_DENIED);
+	server_at = "10.2.0.2";
+	CHECK(verdict(&any, 1, 0, connect) == HTTP_ALLOWED);
+	server_at = GUARDED;
 }
 
 TEST(order)

@@ -146,6 +146,8 @@ TEST(fields)
 	CHECK(!named_holds(false, exact, GET("/", "X-H: V\r\n")));
 	CHECK(!named_holds(false, exact, GET("/", "")));
 	CHECK(!named_holds(false, exact, GET("/", "X-H: v\r\nX-H: w\r\n")));
+	/* Of this hop alone. */
+	CHECK(!named_holds(false, exact, GET("/", "X-H: v\r\nConnection: x-h\r\n")));
 	exact.text = "v,w,v";
 	CHECK(named_holds(false, exact, GET("/", "X-H: v\r\nA: b\r\nx-h: w\r\nX-h:  v \r\n")));
 	CHECK(named_holds(false, present, GET("/", "X-H:\r\n")));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * AuthorizationPolicies that need a request: those that deny first; then, where any allows, one of them must. Paths are looked at as a server
- * would resolve them: with what need not be escaped as it is, and without dot segments.
+ * AuthorizationPolicies that need a request: those that deny first; then, where any allows, one of them must. Paths are looked at with what
+ * need not be escaped as it is, and without dot segments; the server gets these, so that a path that has some must be allowed with them too.
  */
 #include "l7/fields.h"
 
@@ -82,19 +82,27 @@ static void resolve_dots(struct str path, struct buf *out)
 	}
 }
 
-/* The path that the server gets; what a rule put behind a "?" is none of it. */
-static void take_path(struct subject *s)
+/* The path that the server gets; what a rule put behind a "?" is none of it. false: it has no dot segments, or they were left in it. */
+static bool take_path(struct subject *s, bool resolve)
 {
 	struct str path;
 	int question;
 
+	buf_clear(&s->joined);
 	path_sent(s->place, s->rq, s->choice, &s->joined);
 	path = (struct str){ s->joined.data, (uint32_t)s->joined.len };
 	question = str_find(path, '?');
 	if (question >= 0)
 		path.len = (uint32_t)question;
 	unescape(path, &s->made);
-	resolve_dots((struct str){ s->made.data, (uint32_t)s->made.len }, &s->path);
+	path = (struct str){ s->made.data, (uint32_t)s->made.len };
+	if (resolve) {
+		resolve_dots(path, &s->path);
+	} else {
+		buf_clear(&s->path);
+		buf_str(&s->path, path);
+	}
+	return s->path.len != path.len;
 }
 
 /* ---- subjects ---- */
@@ -316,11 +324,15 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 	struct subject s = { .place = place, .rq = rq, .choice = choice, .to = to };
 	enum http_verdict verdict;
 	struct str workload = http_client_workload(place);
+	bool dots;
 	int slash;
 
 	*ret_policy = STR("");
 	if (!g)
 		return HTTP_ALLOWED;
+	/* What comes behind a 2xx to CONNECT would not be asked about. */
+	if (rq->head->form == HEAD_AUTHORITY)
+		return HTTP_DENIED;
 	if (place->client) {
 		/* "namespace/name/serviceaccount" */
 		slash = str_find(workload, '/');
@@ -331,8 +343,12 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 		/* Without an account it is nobody. */
 		s.ns.len = s.account.len ? s.ns.len : 0;
 	}
-	take_path(&s);
+	dots = take_path(&s, true);
 	verdict = judge(&s, g, ret_policy);
+	if (verdict == HTTP_ALLOWED && dots) {
+		take_path(&s, false);
+		verdict = judge(&s, g, ret_policy);
+	}
 	buf_release(&s.path);
 	buf_release(&s.joined);
 	buf_release(&s.made);

@@ -83,7 +83,7 @@ static bool own_field(const struct http_place *place, struct str name)
 {
 	bool edge = place->table && place->table->flags & MESH_HTTP_EDGE;
 
-	if (name.len < 10 || (name.p[0] | 0x20) != 'x')
+	if (name.len < 8 || (name.p[0] | 0x20) != 'x')
 		return false;
 	if (head_same(name, STR("x-envoy-attempt-count")) || head_same(name, STR("x-envoy-expected-rq-timeout-ms")) ||
 	    head_same(name, STR("x-envoy-original-path")) || head_same(name, STR("x-forwarded-for")))
@@ -141,41 +141,6 @@ bool path_sent(const struct http_place *place, const struct http_request *rq, co
 	else
 		buf_str(out, path);
 	return changed;
-}
-
-bool field_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
-		struct str name, struct buf *joined, struct str *ret)
-{
-	struct changes ch = { place->image,
-			      { c->dest ? &c->dest->request : NULL, c->route ? &c->route->request : NULL } };
-	bool there = !changes_drop(&ch, name) && field_find(rq, name, joined, ret);
-	struct buf lines = { 0 }, all = { 0 };
-	struct str rest;
-
-	changes_write(&ch, &lines);
-	rest = (struct str){ lines.data, (uint32_t)lines.len };
-	if (there && rest.len)
-		buf_str(&all, *ret);
-	while (rest.len) {
-		struct str line = str_sub(rest, 0, (uint32_t)str_find(rest, '\r'));
-		uint32_t colon = (uint32_t)str_find(line, ':');
-
-		rest = str_sub(rest, line.len + 2, rest.len);
-		if (!head_same(str_sub(line, 0, colon), name))
-			continue;
-		if (there)
-			buf_add(&all, ",", 1);
-		buf_str(&all, str_sub(line, colon + 2, line.len));
-		there = true;
-	}
-	if (there && lines.len) {
-		buf_clear(joined);
-		buf_add(joined, all.data, all.len);
-		*ret = (struct str){ joined->data, (uint32_t)joined->len };
-	}
-	buf_release(&lines);
-	buf_release(&all);
-	return there;
 }
 
 /* The first line; true when the path is not the one that was asked for. */
@@ -244,14 +209,63 @@ static void write_forwarded_for(const struct http_place *place, const struct htt
 	buf_add(out, "\r\n", 2);
 }
 
-static void write_forwarding(const struct http_place *place, const struct http_request *rq,
-			     const struct http_forward *f, const struct changes *ch, const bool *has, struct buf *out)
+/* Of the client: what x-forwarded-for and x-forwarded-proto become. has_proto: the request has the latter. */
+static void write_forwarded(const struct http_place *place, const struct http_request *rq, const struct changes *ch,
+			    bool has_proto, struct buf *out)
 {
 	bool edge = place->table && place->table->flags & MESH_HTTP_EDGE;
 
 	write_forwarded_for(place, rq, edge, ch, out);
-	if (edge || !has[0])
+	if (edge || !has_proto)
 		write_own(ch, STR("x-forwarded-proto"), rq->scheme, out);
+}
+
+bool field_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
+		struct str name, struct buf *joined, struct str *ret)
+{
+	struct changes ch = { place->image,
+			      { c->dest ? &c->dest->request : NULL, c->route ? &c->route->request : NULL } };
+	struct buf lines = { 0 }, all = { 0 };
+	struct str rest;
+	bool there;
+
+	if (head_same(name, STR("host"))) {
+		*ret = authority_sent(place, rq, c);
+		return ret->len > 0;
+	}
+	there = !changes_drop(&ch, name) && !own_field(place, name) && field_find(rq, name, joined, ret);
+	if (head_same(str_sub(name, 0, 12), STR("x-forwarded-")))
+		write_forwarded(place, rq, &ch, there, &lines);
+	changes_write(&ch, &lines);
+	rest = (struct str){ lines.data, (uint32_t)lines.len };
+	if (there && rest.len)
+		buf_str(&all, *ret);
+	while (rest.len) {
+		struct str line = str_sub(rest, 0, (uint32_t)str_find(rest, '\r'));
+		uint32_t colon = (uint32_t)str_find(line, ':');
+
+		rest = str_sub(rest, line.len + 2, rest.len);
+		if (!head_same(str_sub(line, 0, colon), name))
+			continue;
+		if (there)
+			buf_add(&all, ",", 1);
+		buf_str(&all, str_sub(line, colon + 2, line.len));
+		there = true;
+	}
+	if (there && lines.len) {
+		buf_clear(joined);
+		buf_add(joined, all.data, all.len);
+		*ret = (struct str){ joined->data, (uint32_t)joined->len };
+	}
+	buf_release(&lines);
+	buf_release(&all);
+	return there;
+}
+
+static void write_forwarding(const struct http_place *place, const struct http_request *rq,
+			     const struct http_forward *f, const struct changes *ch, const bool *has, struct buf *out)
+{
+	write_forwarded(place, rq, ch, has[0], out);
 	if (!has[1] && f->request_id.len)
 		write_own(ch, STR("x-request-id"), f->request_id, out);
 	if (f->attempt)

@@ -9,7 +9,7 @@
 bool path_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 	       struct buf *out);
 struct str authority_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c);
-/* All of a field together, as field_find(). */
+/* All of a field together, as field_find(), with what is written of the client in x-forwarded-for and x-forwarded-proto. */
 bool field_sent(const struct http_place *place, const struct http_request *rq, const struct http_choice *c,
 		struct str name, struct buf *joined, struct str *ret);
 /* "name: value" CR LF. */

@@ -138,11 +138,12 @@ bool field_find(const struct http_request *rq, struct str name, struct buf *join
 	uint32_t found = 0;
 
 	for (uint32_t i = 0; i < h->field_nr; i++) {
+		const struct head_field *f = &h->fields[i];
 		struct str value;
 
-		if (!head_same(head_str(rq->p, h->fields[i].name), name))
+		if (!head_same(head_str(rq->p, f->name), name) || (f->nominated && f->known != HEAD_UPGRADE))
 			continue;
-		value = head_str(rq->p, h->fields[i].value);
+		value = head_str(rq->p, f->value);
 		if (!found++) {
 			*ret = value;
 			continue;

@@ -110,7 +110,7 @@ struct str authority_name(struct str authority);
 struct str request_path(const struct http_request *rq, struct str *ret_query);
 /* The first parameter of that name. */
 bool query_find(struct str query, struct str name, struct str *ret);
-/* All fields of that name (lower case), joined by ","; in `joined` where there are several. */
+/* All fields of that name (lower case), joined by ","; in `joined` where there are several. Not those that Connection takes away. */
 bool field_find(const struct http_request *rq, struct str name, struct buf *joined, struct str *ret);
 
 /* rewrite.c: the path as the rewriting makes it (the query is not in it). */

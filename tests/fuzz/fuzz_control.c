@@ -23,6 +23,7 @@
 #include "base/loop.h"
 #include "config/explain.h"
 #include "mesh_abi.h"
+#include "must.h"
 #include "mutate.h"
 #include "plane/control.h"
 #include "plane/verbs.h"
@@ -32,14 +33,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 #define INPUT_MAX 16384
 #define FRAMES_MAX 8
-
-#define MUST(cond)                                                                             \
-	do {                                                                                   \
-		if (!(cond)) {                                                                 \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
 
 /* ---- the kernel's side ---- */
 

@@ -21,19 +21,12 @@
 #include "l7/balance_int.h"
 #include "l7/engine.h"
 #include "../l7/rules.h"
+#include "must.h"
 #ifdef LLHTTP
 #include <llhttp.h>
 #endif
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                             \
-	do {                                                                                   \
-		if (!(cond)) {                                                                 \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
 
 /* clang-format off */
 static const char *const texts[] = {

@@ -14,19 +14,12 @@
 
 #include "l7/chunk.h"
 #include "l7/head.h"
+#include "must.h"
 #ifdef LLHTTP
 #include <llhttp.h>
 #endif
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                             \
-	do {                                                                                   \
-		if (!(cond)) {                                                                 \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
 
 enum outcome { REFUSED, UNFINISHED, TAKEN, TUNNELLED, UNTIL_CLOSE };
 

@@ -15,19 +15,12 @@
 
 #include "http_image.h"
 #include "l7/balance.h"
+#include "must.h"
 #ifdef LLHTTP
 #include <llhttp.h>
 #endif
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                             \
-	do {                                                                                   \
-		if (!(cond)) {                                                                 \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
 
 static const struct head_limits limits = { .line_max = 1 << 20, .bytes_max = 1 << 24, .field_max = HEAD_FIELDS_MAX };
 static const uint8_t *choices, *choices_end;

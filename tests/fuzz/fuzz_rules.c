@@ -13,20 +13,13 @@
 #include "config/explain.h"
 #include "config/kinds.h"
 #include "config/snapshot.h"
+#include "must.h"
 #include "mutate.h"
 
 #define INPUT_MAX 16384
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
-
-#define MUST(cond)                                                                             \
-	do {                                                                                   \
-		if (!(cond)) {                                                                 \
-			fprintf(stderr, "%s:%d: law broken: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
 
 static const struct snapshot_options options = { .cluster_domain = STR("cluster.local"),
 						 .root_namespace = STR("istio-system"),

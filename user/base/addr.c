@@ -119,27 +119,10 @@ bool addr_split_port(struct str s, struct str *ret_host, uint16_t *ret_port)
 	return true;
 }
 
-/* By hand: every request that meshl7 passes on has one, and inet_ntop() takes sprintf() for it. */
-static void v4_text(const uint8_t *b, char *out)
-{
-	for (int i = 0; i < 4; i++) {
-		uint8_t v = b[i];
-
-		if (i)
-			*out++ = '.';
-		if (v >= 100)
-			*out++ = (char)('0' + v / 100);
-		if (v >= 10)
-			*out++ = (char)('0' + v / 10 % 10);
-		*out++ = (char)('0' + v % 10);
-	}
-	*out = 0;
-}
-
 const char *addr_text(const struct addr *a, char *out)
 {
 	if (addr_is_v4(a))
-		v4_text(a->b + 12, out);
+		inet_ntop(AF_INET, a->b + 12, out, ADDR_TEXT_MAX);
 	else
 		inet_ntop(AF_INET6, a->b, out, ADDR_TEXT_MAX);
 	return out;

@@ -42,19 +42,6 @@ int sock_read(struct worker *w, struct sock *s)
 	return SOCK_FAILED;
 }
 
-/* Pieces together are put one behind the other up to this: a copy of them costs less than telling the kernel of each. */
-#define JOIN_MAX 2048u
-
-static ssize_t join_send(int fd, const struct iovec *v, uint32_t nr)
-{
-	char all[JOIN_MAX];
-	size_t len = 0;
-
-	for (uint32_t i = 0; i < nr; len += v[i++].iov_len)
-		memcpy(all + len, v[i].iov_base, v[i].iov_len);
-	return send(fd, all, len, MSG_NOSIGNAL);
-}
-
 /* Bytes that were taken, or -1. */
 static ssize_t push(struct sock *s, struct iovec *v, uint32_t nr, size_t total)
 {
@@ -64,8 +51,6 @@ static ssize_t push(struct sock *s, struct iovec *v, uint32_t nr, size_t total)
 		return 0;
 	if (nr == 1)
 		n = send(s->fd, v->iov_base, v->iov_len, MSG_NOSIGNAL);
-	else if (total <= JOIN_MAX)
-		n = join_send(s->fd, v, nr);
 	else
 		n = sendmsg(s->fd, &(struct msghdr){ .msg_iov = v, .msg_iovlen = nr }, MSG_NOSIGNAL);
 	if (n >= 0) {

@@ -36,6 +36,15 @@ spec:
   - route: [{destination: {host: web}}]
     headers: {response: {set: {x-route: %s}}}
 """
+DENY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: not-this-one}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules: [{from: [{source: {ipBlocks: ["%s"]}}]}]
+"""
 PARSER = ("--parser", "on", "--parser-workers", "2")
 
 
@@ -77,6 +86,10 @@ def requests_go_where_their_bytes_say():
                 break
             time.sleep(0.05)
         check(text.count("\n") == 36 and ' "GET /tea HTTP/1.1" 418 ' in text, text)
+        # What meshl7 keeps to the servers is no way round a policy that has come since.
+        lab.apply(texts=[DENY % own[0]])
+        got = [ask(lab)[0] for _ in range(8)]
+        check(got == [503] * 8, f"a policy forbids it: {got}")
 
 
 def kill_until_down(lab):

@@ -69,6 +69,9 @@ struct mesh_http_table {
 };
 enum mesh_http_table_flag {
 	MESH_HTTP_EDGE = 1, /* a gateway: clients from outside, X-Forwarded-For of theirs is not believed */
+	/* Connections of TLS, which nobody opens: hosts are the names that clients ask for in their first message, each with one route that
+	 * has destinations and nothing else. Who asks for no name means "*"; where no host fits, the connection ends. */
+	MESH_HTTP_TLS = 2,
 };
 
 struct mesh_http_host {

@@ -8,7 +8,7 @@
 
 #include "mesh_abi.h"
 
-#define MESH_STATS_MAGIC 0x31543753u /* "S7T1" */
+#define MESH_STATS_MAGIC 0x32543753u /* "S7T2" */
 
 /* Why a request was not simply answered, as Envoy's response flags have it: X(name, text). */
 #define MESH_FLAGS(X)                                                                     \
@@ -85,7 +85,9 @@ struct mesh_l7_worker {
 	__u64 upstream_open;  /* connections to endpoints, now */
 	__u64 active;	      /* requests, now */
 	__u64 refused;	      /* connections of clients that were ended since what came was no request */
-	__u64 refused_tls;    /* among them those that began with TLS */
+	__u64 refused_tls;    /* among them those that began with TLS, at a port of HTTP */
+	__u64 tls;	      /* connections of TLS that were passed on by the name that they ask for */
+	__u64 tls_unrouted;   /* those whose name no rule has */
 	__u64 log_dropped;    /* lines of the access log that found no room */
 	__u64 series_dropped; /* requests counted in the first series for want of room */
 	__u32 series_nr;      /* those below are whole; stored with release */

@@ -4,12 +4,14 @@
  * no more, answer a connection or not, let time pass; and rules that change, and a drain. Laws:
  *   - nobody uses, or leaves open, what was closed; what was taken of limits and counters is given back;
  *   - every connection to a server carries requests that llhttp (strict) reads, one behind the other, and every one to a client answers:
- *     not more of them than it asked for, and nothing behind one that is the last;
+ *     not more of them than it asked for, and nothing behind one that is the last; what begins with TLS goes to servers as it came, and only
+ *     once its first message is whole;
  *   - when nobody says anything any more, all connections of clients end by themselves.
  * build: -include tests/fuzz/fake_sockets.h tests/fuzz/fake_sockets.c tests/l7/rules.c -Itests/unit
  * build: user/l7/access_log.c user/l7/answer.c user/l7/attempt.c user/l7/authorize.c user/l7/balance.c user/l7/balance_outlier.c
  * build: user/l7/balance_pick.c user/l7/check.c user/l7/chunk.c user/l7/conn.c user/l7/exchange.c user/l7/fields.c
- * build: user/l7/hash.c user/l7/head.c user/l7/index.c user/l7/iobuf.c user/l7/match.c user/l7/mirror.c user/l7/pool.c
+ * build: user/l7/hash.c user/l7/head.c user/l7/hello.c user/l7/index.c user/l7/iobuf.c user/l7/match.c user/l7/mirror.c
+ * build: user/l7/passthrough.c user/l7/pool.c
  * build: user/l7/relay.c user/l7/reply.c user/l7/report.c user/l7/rewrite.c user/l7/route.c user/l7/rules.c user/l7/sock.c
  * build: user/l7/splice.c user/l7/stats.c user/l7/timers.c user/l7/tunnel.c user/l7/upstream.c user/l7/worker.c
  * llhttp: 1
@@ -21,6 +23,7 @@
 #include "l7/balance_int.h"
 #include "l7/engine.h"
 #include "../l7/rules.h"
+#include "hello_bytes.h"
 #include "must.h"
 #ifdef LLHTTP
 #include <llhttp.h>
@@ -48,6 +51,11 @@ static const char *const texts[] = {
 	"route path=/m to=c mirror=a timeout_ms=50\n"
 	"route path=/r to=c retries=9 on=1 backoff_ms=200\n"
 	"route to=a timeout_ms=3000\n",
+	"cluster name=a to=127.0.0.1:1,127.0.0.1:2 max_connections=2 connect_ms=500\n"
+	"cluster name=b to=127.0.0.1:3\n"
+	"route host=a.test to=a:2,b:1\n"
+	"tls\n"
+	"deny port=3\n",
 };
 
 static const char *const requests[] = {
@@ -93,7 +101,7 @@ enum step {
 	STEP_ACCEPT,	     /* a client comes */
 	STEP_CLIENT_SAYS,    /* who, length, bytes */
 	STEP_SERVER_SAYS,    /* who, length, bytes */
-	STEP_CLIENT_ASKS,    /* who, one of `requests` */
+	STEP_CLIENT_ASKS,    /* who, one of `requests`, or behind these: of `hellos` */
 	STEP_SERVER_ANSWERS, /* who, one of `answers` */
 	STEP_CLIENT_FILLS,   /* who; 128: eight times, root of a length */
 	STEP_SERVER_FILLS,   /* who; 128: eight times, root of a length */
@@ -117,6 +125,7 @@ static struct {
 } script;
 
 static struct http_rules *rules[NR(texts)];
+static struct buf hellos[2]; /* with a name that there is, and with none */
 static struct workers *workers;
 
 /* ---- what was written ---- */
@@ -171,10 +180,24 @@ static void hold_against_oracle(const struct fake *f)
 }
 #endif
 
+static bool is_tls(const struct fake *f)
+{
+	const struct fake_bytes *b = f->kind == FAKE_CLIENT ? &f->in : &f->out;
+
+	return b->len && b->p[0] == TLS_HANDSHAKE;
+}
+
 static void closed(struct fake *f)
 {
+	struct hello hello;
+
+	if (f->kind == FAKE_SERVER && is_tls(f)) {
+		hello_begin(&hello);
+		/* It may have taken a part only. */
+		MUST(hello_scan(&hello, f->out.p, (uint32_t)f->out.len) != HELLO_BAD);
+	}
 #ifdef LLHTTP
-	if (f->kind == FAKE_CLIENT || f->kind == FAKE_SERVER)
+	if ((f->kind == FAKE_CLIENT || f->kind == FAKE_SERVER) && !is_tls(f))
 		hold_against_oracle(f);
 #endif
 }
@@ -235,9 +258,11 @@ static void by_far_end(enum step what, enum fake_kind kind)
 		say(f);
 		break;
 	case STEP_CLIENT_ASKS:
-		n = take() % NR(requests);
-		if (f)
+		n = take() % (NR(requests) + NR(hellos));
+		if (f && n < NR(requests))
 			fake_say(f, requests[n], strlen(requests[n]));
+		else if (f)
+			fake_say(f, hellos[n - NR(requests)].data, hellos[n - NR(requests)].len);
 		break;
 	case STEP_SERVER_ANSWERS:
 		n = take() % NR(answers);
@@ -342,6 +367,20 @@ static void nothing_is_taken(const struct lb *lb)
 		}
 }
 
+static void make_hellos(void)
+{
+	struct buf extensions = { 0 }, message = { 0 };
+
+	hello_server_name(&extensions, STR("a.test"));
+	for (size_t i = 0; i < NR(hellos) && !hellos[i].len; i++) {
+		buf_clear(&message);
+		hello_message(&message, i ? NULL : &extensions);
+		hello_records(&hellos[i], &message, 100);
+	}
+	buf_release(&extensions);
+	buf_release(&message);
+}
+
 static void load_rules(void)
 {
 	for (size_t i = 0; i < NR(texts) && !rules[i]; i++) {
@@ -366,6 +405,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2)
 		return 0;
 	load_rules();
+	make_hellos();
 	if (!stats)
 		stats = xcalloc(1, sizeof(*stats) + sizeof(stats->workers[0]));
 	counts = &stats->workers[0];

@@ -7,7 +7,7 @@ import sys
 
 (ACCEPT, CLIENT_SAYS, SERVER_SAYS, CLIENT_ASKS, SERVER_ANSWERS, CLIENT_FILLS, SERVER_FILLS, CLIENT_ENDS, SERVER_ENDS, CLIENT_TAKES,
  SERVER_TAKES, CONNECTED, TIME, RULES, DRAIN, NO_FILE) = range(16)
-MORE, REQUESTS, ANSWERS = 0x80, 17, 13
+MORE, REQUESTS, ANSWERS = 0x80, 19, 13
 
 
 def some(rng):
@@ -17,7 +17,7 @@ def some(rng):
         [SERVER_ANSWERS, who, rng.randrange(ANSWERS)], [SERVER_ANSWERS, who, rng.randrange(ANSWERS)], [CLIENT_FILLS, who | rng.choice((0, 128)), rng.randrange(256)],
         [SERVER_FILLS, who | rng.choice((0, 128)), rng.randrange(256)], [CLIENT_ENDS, who | rng.choice((0, 128))], [SERVER_ENDS, who | rng.choice((0, 128))],
         [CLIENT_TAKES, who, rng.randrange(256)], [SERVER_TAKES, who, rng.randrange(256)], [CONNECTED, who | rng.choice((0, 0, 128))],
-        [TIME, rng.randrange(256)], [RULES, rng.randrange(2)], [DRAIN, rng.randrange(256)], [NO_FILE, rng.randrange(8)],
+        [TIME, rng.randrange(256)], [RULES, rng.randrange(3)], [DRAIN, rng.randrange(256)], [NO_FILE, rng.randrange(8)],
         [CLIENT_SAYS, who, 4, *b"GET "], [SERVER_SAYS, who, 7, *b"0\r\n\r\nHT"]))
 
 
@@ -36,6 +36,11 @@ def main():
                      [SERVER_ENDS, 0], [CLIENT_ASKS, 0, 0], [SERVER_ANSWERS, 0, 0]]
             settings = 2 | rng.choice((0, 8, 16, 32))
             write(folder, f"one-{ask:02}-{answer:02}", settings, [s for s in steps if rng.random() < 0.9])
+    for hello in (17, 18):
+        for end in (CLIENT_ENDS, SERVER_ENDS):
+            for by in (0, 128):
+                write(folder, f"tls-{hello}-{end}-{by}", 2 | 32, [[RULES | MORE, 2], [ACCEPT], [CLIENT_ASKS, 0, hello], [SERVER_FILLS, 0, 200],
+                                                                   [CLIENT_FILLS, 128, 250], [end, by]])
     for n in range(200):
         steps = [[ACCEPT]] + [some(rng) for _ in range(rng.randrange(4, 60))]
         for step in steps:

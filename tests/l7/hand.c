@@ -115,13 +115,16 @@ static void print_counts(const struct hand *h)
 		sum.active += __atomic_load_n(&w->active, __ATOMIC_RELAXED);
 		sum.refused += __atomic_load_n(&w->refused, __ATOMIC_RELAXED);
 		sum.refused_tls += __atomic_load_n(&w->refused_tls, __ATOMIC_RELAXED);
+		sum.tls += __atomic_load_n(&w->tls, __ATOMIC_RELAXED);
+		sum.tls_unrouted += __atomic_load_n(&w->tls_unrouted, __ATOMIC_RELAXED);
 		for (uint32_t s = 0; s < __atomic_load_n(&w->series_nr, __ATOMIC_ACQUIRE); s++)
 			requests += __atomic_load_n(&w->series[s].requests, __ATOMIC_RELAXED);
 	}
-	printf("accepted=%llu open=%llu upstream_open=%llu active=%llu refused=%llu refused_tls=%llu requests=%llu\n",
+	printf("accepted=%llu open=%llu upstream_open=%llu active=%llu refused=%llu refused_tls=%llu tls=%llu "
+	       "tls_unrouted=%llu requests=%llu\n",
 	       (unsigned long long)sum.accepted, (unsigned long long)sum.open, (unsigned long long)sum.upstream_open,
 	       (unsigned long long)sum.active, (unsigned long long)sum.refused, (unsigned long long)sum.refused_tls,
-	       (unsigned long long)requests);
+	       (unsigned long long)sum.tls, (unsigned long long)sum.tls_unrouted, (unsigned long long)requests);
 }
 
 /* false: its input has ended. */

@@ -20,6 +20,7 @@ struct making {
 	uint32_t route_nr;
 	char denied[256]; /* port, or what paths begin with */
 	bool denied_path;
+	uint16_t flags; /* enum mesh_http_table_flag */
 	struct buf *err;
 };
 
@@ -240,7 +241,7 @@ static void deny(const struct making *m, struct image *whole, struct mesh_http *
 
 static void finish(struct making *m, uint16_t port, struct buf *out)
 {
-	struct mesh_http_table table = { .absent_status = 404, .hosts = hosts(m) };
+	struct mesh_http_table table = { .absent_status = 404, .hosts = hosts(m), .flags = m->flags };
 	struct mesh_ref clusters = image_array(&m->im, m->clusters, m->cluster_nr, sizeof(*m->clusters));
 	struct mesh_ref tables = IMAGE_ONE(&m->im, &table);
 	struct mesh_http_row row = { .port = port };
@@ -276,6 +277,8 @@ bool rules_build(struct str text, uint16_t port, struct buf *out, struct buf *er
 			ok = add_route(m, line);
 		else if (str_starts(line, STR("deny ")))
 			ok = value(line, "port", m->denied) || (m->denied_path = value(line, "path", m->denied));
+		else if (str_is(line, "tls"))
+			m->flags = MESH_HTTP_TLS;
 		else
 			ok = !line.len;
 		if (!ok)

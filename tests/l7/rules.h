@@ -8,6 +8,7 @@
  *		path_to= name=]
  *	route [host=] [path=PREFIX] direct=200 [body=TEXT] | redirect=301 to_host=TEXT
  *	deny port=9001 | path=PREFIX
+ *	tls		(the port is one of TLS: hosts are names that clients ask for)
  */
 #ifndef TESTS_L7_RULES_H
 #define TESTS_L7_RULES_H

@@ -55,6 +55,10 @@ TEST(text)
 	ask(&s->workers[0], "shop/b/buyer", 200, 0, 700);
 	ask(&s->workers[1], "shop/b/buyer", 200, 0, 4000);
 	s->workers[0].accepted = 3;
+	s->workers[0].refused = 6;
+	s->workers[0].refused_tls = 2;
+	s->workers[0].tls = 8;
+	s->workers[0].tls_unrouted = 5;
 	s->workers[1].accepted = 4;
 	s->workers[1].open = 2;
 	s->workers[1].log_dropped = 9;
@@ -83,6 +87,10 @@ TEST(text)
 	CHECK(has_line(&text, "istio_requests_total{" LABELS "} 4"));
 	CHECK(has_line(&text, "tulle_parser_connections 0"));
 	CHECK(has_line(&text, "tulle_parser_accepted_total 14"));
+	CHECK(has_line(&text, "tulle_parser_refused_total 12"));
+	CHECK(has_line(&text, "tulle_parser_refused_tls_total 4"));
+	CHECK(has_line(&text, "tulle_parser_tls_total 16"));
+	CHECK(has_line(&text, "tulle_parser_tls_unrouted_total 10"));
 	buf_release(&text);
 	metrics_release(&m);
 	metrics_release(&all);

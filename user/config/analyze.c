@@ -257,7 +257,7 @@ static void vs_rules(struct build *b, const struct doc *doc)
 {
 	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
 		const struct m_rule *r = &doc->vs->rules[i];
-		const char *kind = r->http ? "http" : "tcp";
+		const char *kind = rule_list(r);
 		uint64_t sum = 0;
 
 		for (uint32_t k = 0; k < r->route_nr; k++) {
@@ -331,7 +331,7 @@ static bool may_meet(const struct doc *x, const struct doc *y)
 
 static bool takes_port(const struct m_rule *r, const struct port *port)
 {
-	if (port->class != PORT_AUTO && port->class != (r->http ? PORT_HTTP : PORT_TCP))
+	if (port->class != rule_class(r) && (port->class != PORT_AUTO || r->tls))
 		return false;
 	for (uint32_t i = 0; i < r->match_nr; i++)
 		if (!r->matches[i].port || r->matches[i].port == port->number)
@@ -344,7 +344,7 @@ static void vs_ports(struct build *b, const struct doc *doc, const struct host *
 {
 	for (uint32_t i = 0; i < doc->vs->rule_nr; i++) {
 		const struct m_rule *r = &doc->vs->rules[i];
-		const char *kind = r->http ? "http" : "tcp";
+		const char *kind = rule_list(r);
 		bool any = false, mesh = !r->match_nr;
 
 		for (uint32_t k = 0; k < r->match_nr; k++) {
@@ -358,9 +358,11 @@ static void vs_ports(struct build *b, const struct doc *doc, const struct host *
 			report_warning(b, r->doc ? r->doc : doc, r->at, FIELD(b, "spec.%s[%u]", kind, r->index),
 				       STR("a port's protocol is its appProtocol, or its name up to the first `-`"),
 				       "\"%.*s\" has no port that this rule can take: %s rules are for ports whose "
-				       "protocol is "
-				       "%s or not declared",
-				       STR_ARG(h->name), kind, r->http ? "HTTP" : "TCP");
+				       "protocol is %s",
+				       STR_ARG(h->name), kind,
+				       r->http	? "HTTP or not declared"
+				       : r->tls ? "TLS or HTTPS"
+						: "TCP or not declared");
 	}
 }
 

@@ -143,7 +143,7 @@ static const struct m_rule *bound_rule(const struct host *h, const struct doc *v
 	for (uint32_t i = 0; i < vs->vs->rule_nr; i++) {
 		const struct m_rule *r = &vs->vs->rules[i];
 
-		if (r->http != (h->ports->class == PORT_HTTP))
+		if (rule_class(r) != h->ports->class)
 			continue;
 		if (!r->match_nr)
 			return r;

@@ -244,8 +244,8 @@ static bool same_but_match(const struct h_route *a, const struct h_route *b)
 	return a->rule == b->rule && str_eq(a->origin, b->origin) && str_eq(a->name, b->name);
 }
 
-/* Matches of one rule stand behind each other, and share everything else. */
-static struct mesh_ref put_routes(struct buf *b, const struct h_host *h)
+/* Matches of one rule stand behind each other, and share everything else. A connection of TLS is not tried again. */
+static struct mesh_ref put_routes(struct buf *b, const struct h_host *h, bool tls)
 {
 	struct mesh_http_route *out = xcalloc(h->route_nr + 1, sizeof(*out));
 	struct mesh_ref ref;
@@ -262,7 +262,8 @@ static struct mesh_ref put_routes(struct buf *b, const struct h_host *h)
 		out[i].origin = put_text(b, r->origin);
 		out[i].matches = put_match(b, r->match);
 		out[i].dests = put_dests(b, r, &out[i].weight_sum);
-		out[i].retry = retry_of(b, r->rule && r->rule->retry ? r->rule->retry : &http_retry_default);
+		if (!tls)
+			out[i].retry = retry_of(b, r->rule && r->rule->retry ? r->rule->retry : &http_retry_default);
 		if (r->rule)
 			add_rule(b, r, &out[i]);
 	}
@@ -282,7 +283,7 @@ static struct mesh_ref put_tables(struct buf *b, const struct parts *p)
 
 		for (uint32_t k = 0; k < t->host_nr; k++) {
 			hosts[k].name = put_text(b, t->hosts[k].name);
-			hosts[k].routes = put_routes(b, &t->hosts[k]);
+			hosts[k].routes = put_routes(b, &t->hosts[k], t->flags & MESH_HTTP_TLS);
 		}
 		out[i].hosts = put(b, hosts, t->host_nr, sizeof(*hosts));
 		out[i].absent_status = 404;

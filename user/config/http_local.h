@@ -23,6 +23,9 @@ bool http_routes_service(struct table_of *t, const struct chosen *c, const struc
 /* Those of the HTTP listeners of a Gateway that have one port. */
 void http_routes_listener(struct table_of *t, struct h_table *table);
 
+/* tls_table.c: the names that tls: rules of the VirtualServices of a host have at a port. */
+void tls_names(struct table_of *t, const struct port *port, struct h_table *table);
+
 /* For qsort: full names first, then the longest. */
 int http_hosts_by_name(const void *a, const void *b);
 

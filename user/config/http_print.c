@@ -273,7 +273,8 @@ void http_table_print(const void *image, uint32_t table, const char *indent, str
 	for (uint32_t i = 0; i < t->hosts.nr; i++) {
 		const struct mesh_http_route *routes = AT(struct mesh_http_route, image, hosts[i].routes);
 
-		buf_printf(out, "%shost %.*s\n", indent, STR_ARG(text_at(image, hosts[i].name)));
+		buf_printf(out, "%s%s %.*s\n", indent, t->flags & MESH_HTTP_TLS ? "TLS name" : "host",
+			   STR_ARG(text_at(image, hosts[i].name)));
 		for (uint32_t k = 0; k < hosts[i].routes.nr; k++)
 			print_route(image, &routes[k], indent, out);
 	}

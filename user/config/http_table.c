@@ -301,15 +301,15 @@ static struct str annotation(const struct making *mk, const struct doc *rule, co
 	return s ? *s : (struct str){ 0 };
 }
 
-/* Why requests cannot be looked into here; NULL: they can. */
+/* Why nobody can look into requests, or into what TLS begins with, here; NULL: somebody can. */
 static const char *row_bad(const struct build *b, const struct view_row *row, const struct port *port)
 {
 	if (b->no_parser)
-		return "it needs the bytes of requests, and the setting parser is off";
+		return "the setting parser is off";
 	if (port->http2)
-		return "it needs the bytes of requests, and the port's protocol is HTTP/2 or gRPC";
+		return "the port's protocol is HTTP/2 or gRPC";
 	if (row->net.prefix_len < 128)
-		return "it needs the bytes of requests, and the service is a network and no address";
+		return "the service is a network and no address";
 	return NULL;
 }
 
@@ -325,6 +325,10 @@ static bool table_make(struct table_of *t, const struct chosen *c, const struct 
 	if (!c->rule)
 		return http_routes_service(t, c, port, per_request, table);
 	t->first = *c;
+	if (c->tls) {
+		tls_names(t, port, table);
+		return true;
+	}
 	if (h->kind == HOST_GATEWAY) {
 		vs_servers(t, port, table);
 		return true;
@@ -359,12 +363,14 @@ bool http_table_find(struct build *b, struct making *mk, struct view_row *row, s
 	*ret_open = t.open;
 	bad = row_bad(b, row, port);
 	if (bad)
-		report_once(b, rule_doc(c), rule_place(c), rule_field(b, c), "not enforced yet at port %u of %.*s: %s",
-			    row->port, STR_ARG(mk->host->name), bad);
+		report_once(b, rule_doc(c), rule_place(c), rule_field(b, c),
+			    "not enforced yet at port %u of %.*s: it needs the bytes of %s, and %s", row->port,
+			    STR_ARG(mk->host->name), c->tls ? "connections" : "requests", bad);
 	else if (t.pass)
 		report_once(b, rule_doc(c), rule_place(c), rule_field(b, c),
 			    "a destination keeps the original address (PASSTHROUGH or resolution NONE); for rules that "
-			    "need the bytes of requests that is not enforced yet");
+			    "need the bytes of %s that is not enforced yet",
+			    c->tls ? "connections" : "requests");
 	row->http = table_put(mk, &table);
 	row->fail_open = down.len ? str_is(down, "l4") : b->http_fail_open;
 	if (port->class == PORT_AUTO)
@@ -444,12 +450,14 @@ void http_table_limits(struct build *b, struct making *mk, struct view_row *row,
 		by = NULL;
 	} else if (by && bad) {
 		report_once(b, by->by, by->from->at, balance_field(&b->temp, by),
-			    "not enforced yet at port %u of %.*s: %s", row->port, STR_ARG(mk->host->name), bad);
+			    "not enforced yet at port %u of %.*s: it needs the bytes of requests, and %s", row->port,
+			    STR_ARG(mk->host->name), bad);
 	}
 	if (!by && (row->proto != MESH_PROTO_TCP || !guarded(b, mk, row)))
 		return;
 	if (!by && (port->class != PORT_HTTP || bad)) {
-		making_note(b, mk, "port %u: what policies ask of requests is denied: %s", row->port,
+		making_note(b, mk, "port %u: what policies ask of requests is denied: %s%s", row->port,
+			    port->class != PORT_HTTP ? "" : "it needs the bytes of requests, and ",
 			    port->class != PORT_HTTP ? "protocol is not HTTP" : bad);
 		return;
 	}

@@ -20,7 +20,7 @@ struct raw_rule {
 
 struct raw_vs_spec {
 	struct strs hosts, gateways, export_to;
-	struct list http, tcp;
+	struct list http, tcp, tls;
 };
 
 struct raw_vs {
@@ -92,13 +92,41 @@ static const struct schema tcp_schema = {
 	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
 };
 
+static const struct field tls_match_fields[] = {
+	F_STRS("sniHosts", struct raw_match, names),
+	F_STRS("destinationSubnets", struct raw_match, subnets),
+	F_INT("port", struct raw_match, port, 0, U32_MAX_INT, .place_offset = offsetof(struct raw_match, port_at)),
+	F_KVS("sourceLabels", struct raw_match, source_labels),
+	F_STRS("gateways", struct raw_match, gateways),
+	F_STR("sourceNamespace", struct raw_match, source_ns),
+	F_END,
+};
+static const struct schema tls_match_schema = {
+	.name = "TLSMatchAttributes",
+	.size = sizeof(struct raw_match),
+	.fields = tls_match_fields,
+	.place_offset_plus1 = offsetof(struct raw_match, at) + 1,
+};
+
+static const struct field tls_fields[] = {
+	F_LIST("match", struct raw_rule, matches, tls_match_schema, .max = ITEMS_MAX),
+	F_LIST("route", struct raw_rule, routes, tcp_route_schema),
+	F_END,
+};
+static const struct schema tls_schema = {
+	.name = "TLSRoute",
+	.size = sizeof(struct raw_rule),
+	.fields = tls_fields,
+	.place_offset_plus1 = offsetof(struct raw_rule, at) + 1,
+};
+
 static const struct field spec_fields[] = {
 	F_STRS("hosts", struct raw_vs_spec, hosts, .max = ITEMS_MAX),
 	F_STRS("gateways", struct raw_vs_spec, gateways),
 	F_STRS("exportTo", struct raw_vs_spec, export_to, .max = ITEMS_MAX),
 	F_LIST("http", struct raw_vs_spec, http, vs_http_schema, .max = ITEMS_MAX),
 	F_LIST("tcp", struct raw_vs_spec, tcp, tcp_schema, .max = ITEMS_MAX),
-	F_REFUSED("tls", "routing by SNI needs the first bytes of a connection"),
+	F_LIST("tls", struct raw_vs_spec, tls, tls_schema, .max = ITEMS_MAX),
 	F_END,
 };
 static const struct schema spec_schema = {
@@ -224,8 +252,8 @@ static bool match_eq(const struct m_l4_match *a, const struct m_l4_match *b)
 	for (uint32_t i = 0; i < a->subnet_nr; i++)
 		if (!cidr_eq(&a->subnets[i], &b->subnets[i]))
 			return false;
-	return strs_eq(&a->gateways, &b->gateways) && a->source_labels.nr == b->source_labels.nr &&
-	       kvs_match(&a->source_labels, &b->source_labels);
+	return strs_eq(&a->gateways, &b->gateways) && strs_eq(&a->names, &b->names) &&
+	       a->source_labels.nr == b->source_labels.nr && kvs_match(&a->source_labels, &b->source_labels);
 }
 
 /* A match before match j of rule i is this very match. */
@@ -277,8 +305,53 @@ void vs_warn_unreachable(const struct check *c, const struct m_rule *rules, uint
 	}
 }
 
-static void fill_tcp(const struct check *c, const struct list *raw, struct m_virtual_service *vs)
+static bool covers(struct str host, struct str name)
 {
+	return str_eq(host, name) ||
+	       (host.len && host.p[0] == '*' && name.len >= host.len && str_ends(name, str_sub(host, 1, host.len)));
+}
+
+/* The names that a tls: rule is for: some of the hosts, as Istio wants it. */
+static void fill_names(const struct check *c, const struct strs *hosts, const struct raw_match *raw, const char *base,
+		       struct m_l4_match *m)
+{
+	m->names = raw->names;
+	m->names.v = arena_array(c->d->arena, raw->names.nr, sizeof(*m->names.v));
+	if (!raw->names.nr)
+		check_fail(c, STR("at least one name is required"), NULL, "%s.sniHosts", base);
+	for (uint32_t i = 0; i < raw->names.nr; i++) {
+		struct str name = raw->names.v[i];
+		const char *bad = host_is_partial_wildcard(name)
+					  ? "must not have a wildcard that is only a part of a label"
+					  : wildcard_domain_bad(name);
+		bool some = false;
+
+		m->names.v[i] = http_lower(c->d->arena, name);
+		for (uint32_t k = 0; k < hosts->nr; k++)
+			some |= covers(hosts->v[k], name);
+		if (bad && !text_is_ip(name))
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" %s", STR_ARG(name), bad), NULL, "%s.sniHosts[%u]", base,
+				   i);
+		else if (!some)
+			check_fail(c, CHECK_TEXT(c, "\"%.*s\" is not among the hosts", STR_ARG(name)), NULL,
+				   "%s.sniHosts[%u]", base, i);
+	}
+}
+
+/* Gateways would need servers of TLS, which are refused too. */
+static void check_tls_gateways(const struct check *c, const struct strs *gateways, const char *base)
+{
+	for (uint32_t i = 0; i < gateways->nr; i++)
+		if (!str_is(gateways->v[i], "mesh"))
+			check_fail(c, STR("not enforced yet: a tls rule at a gateway"), "at the gateway \"mesh\" it is",
+				   "%s.gateways[%u]", base, i);
+}
+
+/* Rules of tcp: or tls:. */
+static void fill_l4(const struct check *c, const struct raw_vs_spec *spec, bool tls, struct m_virtual_service *vs)
+{
+	const struct list *raw = tls ? &spec->tls : &spec->tcp;
+	const char *list = tls ? "tls" : "tcp";
 	struct m_rule *rules = vs->rules + vs->rule_nr;
 
 	for (uint32_t i = 0; i < raw->nr; i++) {
@@ -286,12 +359,21 @@ static void fill_tcp(const struct check *c, const struct list *raw, struct m_vir
 		struct m_rule *rule = &rules[i];
 		char base[64], path[96];
 
-		snprintf(base, sizeof(base), "spec.tcp[%u]", i);
-		*rule = (struct m_rule){ .index = i, .at = r->at, .match_nr = r->matches.nr, .route_nr = r->routes.nr };
+		snprintf(base, sizeof(base), "spec.%s[%u]", list, i);
+		*rule = (struct m_rule){
+			.tls = tls, .index = i, .at = r->at, .match_nr = r->matches.nr, .route_nr = r->routes.nr
+		};
+		if (tls && !rule->match_nr)
+			check_fail(c, STR("at least one match is required"), NULL, "%s.match", base);
 		rule->matches = arena_array(c->d->arena, rule->match_nr, sizeof(*rule->matches));
 		for (uint32_t j = 0; j < rule->match_nr; j++) {
 			snprintf(path, sizeof(path), "%s.match[%u]", base, j);
 			vs_match_fill(c, LIST_AT(r->matches, struct raw_match, j), path, &rule->matches[j]);
+			if (tls)
+				check_tls_gateways(c, &rule->matches[j].gateways, path);
+			if (tls)
+				fill_names(c, &spec->hosts, LIST_AT(r->matches, struct raw_match, j), path,
+					   &rule->matches[j]);
 		}
 		rule->routes = arena_array(c->d->arena, rule->route_nr, sizeof(*rule->routes));
 		for (uint32_t j = 0; j < rule->route_nr; j++) {
@@ -306,7 +388,7 @@ static void fill_tcp(const struct check *c, const struct list *raw, struct m_vir
 			check_fail(c, STR("at least one destination is required"), NULL, "%s.route", base);
 	}
 	vs->rule_nr += raw->nr;
-	vs_warn_unreachable(c, rules, raw->nr, "tcp");
+	vs_warn_unreachable(c, rules, raw->nr, list);
 }
 
 static bool names_mesh(const struct strs *gateways)
@@ -326,6 +408,9 @@ static void check_delegate(const struct check *c, const struct raw_vs_spec *spec
 	if (spec->tcp.nr)
 		check_fail(c, STR("a delegate (a VirtualService without hosts) must have no tcp rules"), NULL,
 			   "spec.tcp");
+	if (spec->tls.nr)
+		check_fail(c, STR("a delegate (a VirtualService without hosts) must have no tls rules"), NULL,
+			   "spec.tls");
 }
 
 bool decode_virtual_service(struct decode *d, const struct ynode *root, struct doc *doc)
@@ -353,10 +438,14 @@ bool decode_virtual_service(struct decode *d, const struct ynode *root, struct d
 	else if (d->errors == before)
 		check_delegate(&c, &raw.spec);
 	check_export_to(&c, &raw.spec.export_to, false);
-	if (!raw.spec.http.nr && !raw.spec.tcp.nr && !check_has(&c, "spec.tls"))
+	if (!raw.spec.http.nr && !raw.spec.tcp.nr && !raw.spec.tls.nr)
 		check_fail(&c, STR("http, tcp or tls rules are required"), NULL, "spec");
-	vs->rules = arena_array(d->arena, (size_t)raw.spec.tcp.nr + raw.spec.http.nr, sizeof(*vs->rules));
-	fill_tcp(&c, &raw.spec.tcp, vs);
+	vs->rules =
+		arena_array(d->arena, (size_t)raw.spec.tcp.nr + raw.spec.tls.nr + raw.spec.http.nr, sizeof(*vs->rules));
+	fill_l4(&c, &raw.spec, false, vs);
+	fill_l4(&c, &raw.spec, true, vs);
+	if (raw.spec.tls.nr)
+		check_tls_gateways(&c, &raw.spec.gateways, "spec");
 	vs_http_fill(&c, &raw.spec.http, vs);
 	return d->errors == before;
 }

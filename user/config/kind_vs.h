@@ -17,7 +17,7 @@ struct raw_destination {
 };
 
 struct raw_match {
-	struct strs subnets, gateways;
+	struct strs subnets, gateways, names; /* names: sniHosts */
 	struct str source_ns;
 	struct kvs source_labels;
 	int64_t port;

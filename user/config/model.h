@@ -173,6 +173,7 @@ struct m_l4_match {
 	struct kvs source_labels;
 	struct strs gateways; /* empty: the resource's */
 	struct str source_ns;
+	struct strs names; /* sniHosts in lower case; of tls alone */
 	struct place at, port_at;
 };
 
@@ -190,16 +191,22 @@ struct m_rule {
 	struct m_destination *routes;
 	uint32_t route_nr;
 	bool http;			   /* from spec.http */
-	uint32_t index;			   /* in spec.tcp or spec.http */
-	const struct m_http_rule *more;	   /* of http: what is to be known of requests, and done with them. NULL: tcp */
+	bool tls;			   /* from spec.tls; neither: from spec.tcp */
+	uint32_t index;			   /* in its list */
+	const struct m_http_rule *more;	   /* of http: what is to be known of requests, and done with them. Else NULL */
 	const struct m_delegate *delegate; /* NULL: none. Such a rule has no routes */
 	const struct doc *doc;		   /* the delegate that it comes from; NULL: it is the document's own */
 	struct place at;
 };
 
+static inline const char *rule_list(const struct m_rule *r)
+{
+	return r->http ? "http" : r->tls ? "tls" : "tcp";
+}
+
 struct m_virtual_service {
 	struct strs hosts, gateways, export_to; /* gateways: "mesh" alone when none are given */
-	struct m_rule *rules;			/* spec.tcp in order, then spec.http in order */
+	struct m_rule *rules;			/* spec.tcp in order, then spec.tls, then spec.http */
 	uint32_t rule_nr;
 	bool delegates;	      /* some rule has a delegate */
 	const struct doc *of; /* the document, of a copy that has its delegates' rules; else NULL */

@@ -38,6 +38,11 @@ enum host_kind { HOST_SERVICE, HOST_ENTRY, HOST_GATEWAY };
 
 /* How Istio takes a port: by protocol, appProtocol and name. AUTO: it looks at the bytes. */
 enum port_class { PORT_AUTO, PORT_HTTP, PORT_TCP, PORT_TLS, PORT_UDP, PORT_OTHER };
+/* What a rule of a VirtualService is for. */
+static inline enum port_class rule_class(const struct m_rule *r)
+{
+	return r->http ? PORT_HTTP : r->tls ? PORT_TLS : PORT_TCP;
+}
 
 struct port {
 	struct str name;

@@ -7,6 +7,8 @@
  * - tcp: rules of all VirtualServices of a host form one list, whose first match wins, wildcard hosts included.
  * - http: the first VirtualService with a rule that can match decides alone; one with the exact host hides all wildcard ones,
  *   of which the most specific decides. When no rule of it can match this port and client, the service's default holds.
+ * - tls: rules of all VirtualServices of a host form one list too, in which the most specific name wins (tls_table.c); they are for ports
+ *   of TLS, where tcp: and http: rules have nothing to say.
  * - A route attaches to a Service, and has no conditions left here, so the oldest wins its ports. HTTPRoute is preferred to
  *   TCPRoute where both attach, the more specific kind first.
  * - A port whose protocol is not declared takes both kinds; tcp: rules are preferred, because they mean every connection, and
@@ -53,13 +55,13 @@ bool match_l4(const struct m_l4_match *m, const struct cidr *net, uint16_t port,
 	       kvs_match(&m->source_labels, who->labels ? who->labels : &none);
 }
 
-static const struct m_rule *vs_rule(const struct m_virtual_service *vs, bool http, const struct cidr *net,
+static const struct m_rule *vs_rule(const struct m_virtual_service *vs, enum port_class class, const struct cidr *net,
 				    uint16_t port, const struct who *who)
 {
 	for (uint32_t i = 0; i < vs->rule_nr; i++) {
 		const struct m_rule *r = &vs->rules[i];
 
-		if (r->http != http)
+		if (rule_class(r) != class)
 			continue;
 		if (!r->match_nr)
 			return r;
@@ -119,7 +121,26 @@ static bool tcp_rule(const struct world *w, const struct host *h, const struct c
 				return true;
 			if (doc->kind != KIND_VIRTUAL_SERVICE || routes_only)
 				continue;
-			ret->rule = vs_rule(doc->vs, false, net, port->number, who);
+			ret->rule = vs_rule(doc->vs, PORT_TCP, net, port->number, who);
+			if (ret->rule)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The first that has a rule. */
+static bool tls_rule(const struct world *w, const struct host *h, const struct cidr *net, const struct port *port,
+		     const struct who *who, struct chosen *ret)
+{
+	for (int order = 0; order <= RULE_RANK_MAX; order++) {
+		for (uint32_t i = 0; i < h->rule_nr; i++) {
+			const struct doc *doc = h->rules[i];
+
+			if (doc->kind != KIND_VIRTUAL_SERVICE || rule_rank(w, doc, h, who) != order)
+				continue;
+			*ret = (struct chosen){ .doc = doc, .tls = true };
+			ret->rule = vs_rule(doc->vs, PORT_TLS, net, port->number, who);
 			if (ret->rule)
 				return true;
 		}
@@ -155,7 +176,7 @@ static bool http_rule(const struct world *w, const struct host *h, const struct 
 				return true;
 			if (doc->kind != KIND_VIRTUAL_SERVICE || specificity(w, doc, h) != best)
 				continue;
-			ret->rule = vs_rule(doc->vs, true, net, port->number, who);
+			ret->rule = vs_rule(doc->vs, PORT_HTTP, net, port->number, who);
 			if (ret->rule)
 				return true;
 			if (best != UINT32_MAX)
@@ -195,8 +216,9 @@ bool rule_find(const struct world *w, const struct host *h, const struct cidr *n
 	case PORT_HTTP:
 		return http_rule(w, h, net, port, who, ret) || tcp_rule(w, h, net, port, who, true, ret);
 	case PORT_TCP:
+		return tcp_rule(w, h, net, port, who, false, ret);
 	case PORT_TLS:
-		return tcp_rule(w, h, net, port, who, port->class == PORT_TLS, ret);
+		return tls_rule(w, h, net, port, who, ret) || tcp_rule(w, h, net, port, who, true, ret);
 	default:
 		break;
 	}

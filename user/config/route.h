@@ -10,6 +10,7 @@ struct chosen {
 	const struct m_rule *rule; /* of a VirtualService; NULL: a route */
 	uint32_t route_rule;	   /* of a route: which of its rules */
 	bool http;		   /* from http: or an HTTPRoute */
+	bool tls;		   /* from tls: */
 	bool hides_http;	   /* an http: rule holds for the same port, whose protocol is not declared */
 };
 
@@ -33,7 +34,7 @@ const struct doc *rule_doc(const struct chosen *c);
 struct str rule_field(struct build *b, const struct chosen *c);
 struct place rule_place(const struct chosen *c);
 /*
- * Routes each request by the rules that were chosen, where one of them needs its bytes: sets row->http and row->fail_open, *c is the first
+ * Routes each request, or connection of TLS, by the rules that were chosen, where one of them needs its bytes: sets row->http and row->fail_open, *c is the first
  * of them, and *ret_open the first that has no condition (doc NULL: there is none). False: the destinations of *c are all there is.
  */
 bool http_table_find(struct build *b, struct making *mk, struct view_row *row, struct chosen *c,

@@ -164,7 +164,7 @@ struct str rule_field(struct build *b, const struct chosen *c)
 		return arena_printf(&b->temp, "spec.rules[%u]", c->route_rule);
 	if (c->doc->kind == KIND_ISTIO_GATEWAY)
 		return arena_printf(&b->temp, "spec.servers[%u]", c->rule->index);
-	return arena_printf(&b->temp, "spec.%s[%u]", c->rule->http ? "http" : "tcp", c->rule->index);
+	return arena_printf(&b->temp, "spec.%s[%u]", rule_list(c->rule), c->rule->index);
 }
 
 const struct doc *rule_doc(const struct chosen *c)
@@ -412,7 +412,7 @@ static void row_resolve(struct build *b, struct making *mk, struct view_row *row
 			http_table_limits(b, mk, row, port, 0);
 		return;
 	}
-	if (c.http && http_table_find(b, mk, row, &c, port, &asks, &open)) {
+	if ((c.http || c.tls) && http_table_find(b, mk, row, &c, port, &asks, &open)) {
 		without_parser(b, mk, row, &c, &open, port, &asks);
 		return;
 	}

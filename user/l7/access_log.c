@@ -205,17 +205,20 @@ static void plain(struct buf *out, struct str s)
 	buf_str(out, or_dash(s));
 }
 
-/* The order is Istio's; what is always "-" is the connection's termination and the name of TLS. */
+/* The order is Istio's; what is always "-" is the connection's termination. */
 static void as_text(struct buf *out, const struct access_entry *e, const struct texts *t)
 {
 	const struct str fields[] = { e->forwarded_for, e->user_agent, e->request_id, e->authority, t->server };
-	const struct str ends[] = { e->cluster, t->server_local, t->dialled, t->client, STR("-"), e->route };
+	const struct str ends[] = { e->cluster, t->server_local, t->dialled, t->client, e->server_name, e->route };
 
 	buf_printf(out, "[%.*s] \"", STR_ARG(t->start));
 	escaped(out, e->method);
 	buf_add(out, " ", 1);
 	escaped(out, e->path);
-	buf_printf(out, " HTTP/1.%u\" %u", e->minor, e->status);
+	if (e->tls)
+		buf_printf(out, " -\" %u", e->status);
+	else
+		buf_printf(out, " HTTP/1.%u\" %u", e->minor, e->status);
 	plain(out, t->flags);
 	plain(out, e->details);
 	plain(out, STR("-"));
@@ -248,7 +251,7 @@ static void as_json(struct buf *out, const struct access_entry *e, const struct 
 	json_kstr(&j, "start_time", t->start);
 	text_or_null(&j, "method", e->method);
 	text_or_null(&j, "path", e->path);
-	json_kstr(&j, "protocol", (struct str){ protocol, sizeof(protocol) });
+	text_or_null(&j, "protocol", e->tls ? STR("") : (struct str){ protocol, sizeof(protocol) });
 	json_kuint(&j, "response_code", e->status);
 	json_kstr(&j, "response_flags", or_dash(t->flags));
 	text_or_null(&j, "response_code_details", e->details);
@@ -267,7 +270,7 @@ static void as_json(struct buf *out, const struct access_entry *e, const struct 
 	text_or_null(&j, "upstream_local_address", t->server_local);
 	text_or_null(&j, "downstream_local_address", t->dialled);
 	text_or_null(&j, "downstream_remote_address", t->client);
-	text_or_null(&j, "requested_server_name", STR(""));
+	text_or_null(&j, "requested_server_name", e->server_name);
 	text_or_null(&j, "route_name", e->route);
 	json_object_end(&j);
 }

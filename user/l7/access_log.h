@@ -21,6 +21,8 @@ struct access_sink {
 struct access_entry {
 	uint64_t start_ns; /* CLOCK_REALTIME */
 	struct str method, path, authority, forwarded_for, user_agent, request_id;
+	bool tls;			     /* no request: a connection of TLS */
+	struct str server_name;		     /* that it asks for */
 	uint8_t minor;			     /* HTTP/1.minor */
 	uint16_t status;		     /* 0: none was sent */
 	uint32_t flags;			     /* enum mesh_flag */

@@ -13,7 +13,7 @@ static void choose_hash(struct exchange *x)
 {
 	const struct mesh_http_cluster *c = x->choice.cluster;
 
-	if (x->hashed || !c->hash)
+	if (x->hashed || !c->hash || (x->tls && c->hash != MESH_HASH_SOURCE))
 		return;
 	x->hashed = http_hash(&x->c->place, &x->rq, c, &x->hash) ||
 		    http_cookie_make(&x->c->place, c, worker_random(worker_of(x)), &x->cookie, &x->hash);
@@ -125,6 +125,8 @@ static void connect_new(struct exchange *x)
 	x->pending = true;
 	if (may_open(x))
 		open_connection(x);
+	else if (x->tls)
+		overflow(x);
 	else
 		enqueue(x);
 }
@@ -172,11 +174,11 @@ void attempt_start(struct exchange *x)
 	struct str denied;
 	struct up *u;
 
-	if (!lb_take(x->cluster, LB_REQUESTS)) {
+	if (!x->tls && !lb_take(x->cluster, LB_REQUESTS)) {
 		overflow(x);
 		return;
 	}
-	x->requested = true;
+	x->requested = !x->tls;
 	x->attempts++;
 	x->fresh = false;
 	if (request_whole(x))
@@ -189,11 +191,11 @@ void attempt_start(struct exchange *x)
 		return;
 	}
 	atomic_fetch_add_explicit(&x->host->active, 1, memory_order_relaxed);
-	if (http_authorize(&x->c->place, &x->rq, &x->choice, x->to, &denied) == HTTP_DENIED) {
+	if (http_authorize(&x->c->place, x->tls ? NULL : &x->rq, &x->choice, x->to, &denied) == HTTP_DENIED) {
 		exchange_own(x, 403, MESH_FLAG_UNAUTHORIZED, "rbac_access_denied", STR("RBAC: access denied"));
 		return;
 	}
-	u = pool_take(w, &from, x->host);
+	u = x->tls ? NULL : pool_take(w, &from, x->host);
 	if (u)
 		use(x, u);
 	else
@@ -206,7 +208,10 @@ void attempt_connected(struct exchange *x)
 		lb_give(x->cluster, LB_PENDING);
 	x->pending = false;
 	timer_stop(&x->u->timer);
-	send_request(x);
+	if (x->tls)
+		tls_connected(x);
+	else
+		send_request(x);
 }
 
 void attempt_sent(struct exchange *x)

@@ -25,7 +25,8 @@ static const void *whole_ref(const struct http_rules *r, struct mesh_ref ref)
 
 struct subject {
 	const struct http_place *place;
-	const struct http_request *rq;
+	const struct http_request *rq; /* NULL: nobody can look into the connection */
+	bool deny;		       /* the policy at hand does */
 	const struct http_choice *choice;
 	const struct mesh_http_endpoint *to;
 	struct str ns, account; /* of the client; empty: it is not known */
@@ -126,7 +127,6 @@ static struct str principal(struct subject *s, bool with_domain)
 static bool subject_text(struct subject *s, const struct mesh_http_test *t, struct str *ret)
 {
 	const struct http_rules *r = s->place->rules;
-	const struct head *h = s->rq->head;
 
 	*ret = STR("");
 	switch (t->subject) {
@@ -150,7 +150,7 @@ static bool subject_text(struct subject *s, const struct mesh_http_test *t, stru
 		*ret = authority_sent(s->place, s->rq, s->choice);
 		break;
 	case MESH_SUBJECT_METHOD:
-		*ret = head_str(s->rq->p, h->method);
+		*ret = head_str(s->rq->p, s->rq->head->method);
 		break;
 	case MESH_SUBJECT_PATH:
 		*ret = (struct str){ s->path.data, (uint32_t)s->path.len };
@@ -168,7 +168,7 @@ static void remote_addr(struct subject *s, struct addr *ret)
 	struct addr a;
 
 	memcpy(ret, &s->place->client_addr, sizeof(*ret));
-	if ((s->place->table && s->place->table->flags & MESH_HTTP_EDGE) ||
+	if (!s->rq || (s->place->table && s->place->table->flags & MESH_HTTP_EDGE) ||
 	    !field_find(s->rq, STR("x-forwarded-for"), &s->joined, &list))
 		return;
 	while (head_list_next(&list, &one))
@@ -214,6 +214,8 @@ static bool test_holds(struct subject *s, const struct mesh_http_test *t)
 	struct str value;
 	bool there, host = t->subject == MESH_SUBJECT_HOST;
 
+	if (!s->rq && t->subject >= MESH_SUBJECT_HOST)
+		return s->deny;
 	switch (t->subject) {
 	case MESH_SUBJECT_SOURCE_IP:
 		memcpy(&a, &s->place->client_addr, sizeof(a));
@@ -286,6 +288,7 @@ static enum http_verdict judge(struct subject *s, const struct mesh_http_guard *
 
 		if (p->dry_run || (may && !p->deny))
 			continue;
+		s->deny = p->deny;
 		holds = policy_holds(s, p);
 		must |= !p->deny;
 		may |= holds && !p->deny;
@@ -331,7 +334,7 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 	if (!g)
 		return HTTP_ALLOWED;
 	/* What comes behind a 2xx to CONNECT would not be asked about. */
-	if (rq->head->form == HEAD_AUTHORITY)
+	if (rq && rq->head->form == HEAD_AUTHORITY)
 		return HTTP_DENIED;
 	if (place->client) {
 		/* "namespace/name/serviceaccount" */
@@ -343,7 +346,7 @@ enum http_verdict http_authorize(const struct http_place *place, const struct ht
 		/* Without an account it is nobody. */
 		s.ns.len = s.account.len ? s.ns.len : 0;
 	}
-	dots = take_path(&s, true);
+	dots = rq && take_path(&s, true);
 	verdict = judge(&s, g, ret_policy);
 	if (verdict == HTTP_ALLOWED && dots) {
 		take_path(&s, false);

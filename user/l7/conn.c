@@ -211,7 +211,7 @@ void conn_timeout(struct conn *c)
 		conn_close(c);
 		return;
 	}
-	if (x->phase == X_HEAD) {
+	if (x->phase == X_HEAD || x->phase == X_HELLO) {
 		exchange_own(x, 408, MESH_FLAG_DOWNSTREAM_PROTOCOL_ERROR, "request_head_timeout", STR(""));
 	} else if (x->answer == ANSWER_NONE) {
 		bool client = !request_whole(x);

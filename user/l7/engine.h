@@ -16,6 +16,7 @@
 
 #include "base/arena.h"
 #include "l7/chunk.h"
+#include "l7/hello.h"
 #include "l7/iobuf.h"
 #include "l7/timers.h"
 #include "l7/worker.h"
@@ -112,6 +113,7 @@ struct body {
 
 enum exchange_phase {
 	X_HEAD,	  /* the request's head comes */
+	X_HELLO,  /* the first message of TLS comes */
 	X_WAIT,	  /* for a timer, a place in the limits or a connection */
 	X_ACTIVE, /* with an endpoint */
 	X_TUNNEL,
@@ -151,6 +153,7 @@ struct exchange {
 	bool sent_broken; /* the endpoint takes no more of the request */
 	bool hashed;
 	bool upgrade; /* the request asks for another protocol, which it may have */
+	bool tls;     /* no request: a connection of TLS, from its first byte to its last */
 	uint64_t hash;
 
 	struct body rb, ab;
@@ -168,6 +171,7 @@ struct exchange {
 	uint64_t begin_us, answer_us; /* CLOCK_MONOTONIC; 0: nobody asks */
 	char request_id[40];
 	struct head rh, ah;
+	struct hello hello;
 };
 
 /* ---- the worker ---- */
@@ -284,10 +288,13 @@ bool splice_some(struct worker *w, struct sock *from, struct body *b, struct soc
 void splice_release(struct worker *w);
 
 /* exchange.c */
+/* Where it came to, in the rules as they are now. NULL: there are none; else the caller has a reference. */
+struct ruleset *conn_place(struct conn *c);
 void exchange_begin(struct conn *c);
 /* Goes on. true: it is over. */
 bool exchange_run(struct exchange *x);
 void exchange_free(struct exchange *x);
+/* Of a connection of TLS, it is closed. */
 void exchange_own(struct exchange *x, uint16_t status, uint32_t flags, const char *detail, struct str body);
 /* Its connection may be used on once it is answered. */
 bool exchange_may_keep(const struct exchange *x);
@@ -300,6 +307,12 @@ void exchange_expired(struct exchange *x); /* timer */
 
 /* reply.c */
 void reply_run(struct exchange *x);
+
+/* passthrough.c: connections of TLS by the name that they ask for */
+void tls_begin(struct exchange *x);
+void tls_run(struct exchange *x);
+/* There is a connection to the server. */
+void tls_connected(struct exchange *x);
 
 /* tunnel.c */
 void tunnel_run(struct exchange *x);

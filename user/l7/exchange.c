@@ -48,7 +48,7 @@ void exchange_free(struct exchange *x)
 	struct worker *w = c->w;
 
 	attempt_end(x, false);
-	if (x->head || x->status)
+	if (x->head || x->status || x->tls)
 		report(x);
 	timer_remove(&w->timers, &x->total);
 	timer_remove(&w->timers, &x->wait);
@@ -123,6 +123,12 @@ void exchange_own(struct exchange *x, uint16_t status, uint32_t flags, const cha
 
 	x->flags |= flags;
 	x->detail = detail;
+	if (x->tls) {
+		attempt_end(x, false);
+		x->phase = X_END;
+		x->keep = false;
+		return;
+	}
 	body_skip(worker_of(x), &x->c->s, &x->rb);
 	x->keep = exchange_may_keep(x);
 	o.keep_alive = x->keep;
@@ -198,7 +204,7 @@ static void decide(struct exchange *x)
 	struct worker *w = c->w;
 	const struct mesh_http_route *route;
 
-	if (!c->place.image || !c->place.table) {
+	if (!c->place.image || !c->place.table || c->place.table->flags & MESH_HTTP_TLS) {
 		exchange_own(x, 404, MESH_FLAG_NO_ROUTE, "route_not_found", STR(""));
 		return;
 	}
@@ -228,22 +234,28 @@ static void decide(struct exchange *x)
 
 /* ---- the head ---- */
 
-/* Where it came to: in the rules as they are now. false: there are none. */
-static bool place(struct exchange *x)
+struct ruleset *conn_place(struct conn *c)
 {
-	struct conn *c = x->c;
+	struct ruleset *r = ruleset_now(c->w);
 	struct http_place *p = &c->place;
 
-	x->rules = ruleset_now(c->w);
-	if (!x->rules)
-		return false;
-	if (c->gen != x->rules->gen) {
+	if (r && c->gen != r->gen) {
 		struct mesh_addr client = p->client_addr, dialled = p->dialled;
 
-		http_place_find(x->rules->rules, &client, &dialled, p->dialled_port, p);
-		c->gen = x->rules->gen;
+		http_place_find(r->rules, &client, &dialled, p->dialled_port, p);
+		c->gen = r->gen;
 	}
-	return true;
+	return r;
+}
+
+/* It came to a port of TLS, as rules are now. */
+static bool is_tls_port(struct conn *c)
+{
+	struct ruleset *r = conn_place(c);
+	bool tls = r && c->place.table && c->place.table->flags & MESH_HTTP_TLS;
+
+	ruleset_unref(r);
+	return tls;
 }
 
 /* The `len` bytes of the head out of what came: a copy that is small, or the buffer itself when there is nothing else in it. */
@@ -310,7 +322,8 @@ static void started(struct exchange *x, uint32_t len)
 	x->upgrade = may_upgrade(x);
 	make_id(x);
 	wait_timer(worker_of(x), &x->c->timer, worker_of(x)->idle_ms);
-	if (place(x))
+	x->rules = conn_place(x->c);
+	if (x->rules)
 		decide(x);
 	else
 		exchange_own(x, 503, MESH_FLAG_NO_CLUSTER, "no_rules", STR("no rules yet"));
@@ -337,6 +350,10 @@ static void head_run(struct exchange *x)
 	struct worker *w = c->w;
 	struct sock *s = &c->s;
 
+	if (!c->served && !x->head_timed && is_tls_port(c)) {
+		tls_begin(x);
+		return;
+	}
 	for (;;) {
 		int n;
 
@@ -444,6 +461,8 @@ bool exchange_run(struct exchange *x)
 {
 	if (x->phase == X_HEAD)
 		head_run(x);
+	if (x->phase == X_HELLO)
+		tls_run(x);
 	if (x->phase == X_ACTIVE)
 		request_run(x);
 	if (x->phase == X_ACTIVE)

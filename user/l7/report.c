@@ -55,6 +55,10 @@ static void write_log(struct exchange *x, uint64_t duration_us)
 				  .client = p->client_addr,
 				  .client_port = x->c->client_port };
 
+	if (x->tls) {
+		e.tls = true;
+		e.server_name = hello_name(&x->hello);
+	}
 	if (x->head) {
 		e.method = head_str(x->rq.p, x->rh.method);
 		e.path = head_str(x->rq.p, x->rh.path);
@@ -86,7 +90,7 @@ void report(struct exchange *x)
 	if (!x->begin_us)
 		return;
 	duration = worker_us() - x->begin_us;
-	if (w->counted)
+	if (w->counted && !x->tls)
 		count(x, duration);
 	if (w->logged)
 		write_log(x, duration);

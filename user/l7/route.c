@@ -155,6 +155,25 @@ static void choose_dest(const struct http_place *place, uint64_t draw, struct ht
 		ret->redirect = http_ref(place->image, d->redirect);
 }
 
+static const struct mesh_http_host *find_host(const struct http_place *place, struct str name)
+{
+	const struct http_rules *r = place->rules;
+
+	return host_index_find(offset_map_get(&r->tables, offset_key(rules_offset(r, place->table), 0)), place->image,
+			       place->table, name);
+}
+
+void http_choose_name(const struct http_place *place, struct str name, uint64_t draw, struct http_choice *ret)
+{
+	const struct mesh_http_host *host = find_host(place, name);
+
+	*ret = (struct http_choice){ 0 };
+	if (!host)
+		return;
+	ret->route = http_ref(place->image, host->routes);
+	choose_dest(place, draw, ret);
+}
+
 void http_choose(const struct http_place *place, const struct http_request *rq, uint64_t draw, struct http_choice *ret)
 {
 	struct asked a = { .place = place, .rq = rq };
@@ -169,8 +188,7 @@ void http_choose(const struct http_place *place, const struct http_request *rq, 
 	a.path = request_path(rq, &a.query);
 	a.method = head_str(rq->p, rq->head->method);
 	a.authority = head_str(rq->p, rq->head->authority);
-	host = host_index_find(offset_map_get(&r->tables, offset_key(rules_offset(r, place->table), 0)), place->image,
-			       place->table, authority_name(a.authority));
+	host = find_host(place, authority_name(a.authority));
 	if (!host || !host->routes.nr)
 		return;
 	candidates_begin(&c,

@@ -61,6 +61,8 @@ struct http_choice {
 
 /* Draws are uniform in 64 bits. */
 void http_choose(const struct http_place *place, const struct http_request *rq, uint64_t draw, struct http_choice *ret);
+/* The same where the table is one of TLS, for the name that is asked for; empty: none. */
+void http_choose_name(const struct http_place *place, struct str name, uint64_t draw, struct http_choice *ret);
 /* A share of a million holds for this draw. */
 bool http_share(uint32_t share, uint64_t draw);
 
@@ -133,7 +135,10 @@ bool http_cookie_make(const struct http_place *place, const struct mesh_http_clu
 /* "namespace/name/serviceaccount" of the client; empty: it is from outside. */
 struct str http_client_workload(const struct http_place *place);
 
-/* L7 policies of the server that was chosen, of the request as rules have rewritten it. */
+/*
+ * L7 policies of the server that was chosen, of the request as rules have rewritten it. rq NULL: nobody can look into the connection; then
+ * what a policy asks of requests holds where it denies, and does not where it allows.
+ */
 enum http_verdict { HTTP_ALLOWED, HTTP_DENIED };
 enum http_verdict http_authorize(const struct http_place *place, const struct http_request *rq,
 				 const struct http_choice *choice, const struct mesh_http_endpoint *to,

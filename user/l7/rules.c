@@ -240,15 +240,25 @@ static bool check_routes(struct check *k, struct mesh_ref ref)
 
 /* ---- images ---- */
 
+/* A route of connections that nobody looks into. */
+static bool only_sends(const struct check *k, struct mesh_ref routes)
+{
+	const struct mesh_http_route *r = (const void *)(k->base + routes.at);
+
+	return routes.nr == 1 && !r->matches.nr && r->action == MESH_HTTP_FORWARD && !r->retry.attempts &&
+	       !r->mirrors.nr && !r->fault.delay_share && !r->fault.abort_share && !r->timeout_ms;
+}
+
 static bool check_table(struct check *k, const struct mesh_http_table *t)
 {
 	const struct mesh_http_host *hosts = check_array(k, t->hosts, sizeof(*hosts), 4, "hosts");
 
-	if (k->failed || (t->absent_status && !status_ok(t->absent_status)) || t->flags & ~MESH_HTTP_EDGE)
+	if (k->failed || (t->absent_status && !status_ok(t->absent_status)) ||
+	    t->flags & ~(MESH_HTTP_EDGE | MESH_HTTP_TLS))
 		return check_refuse(k, "table", t->hosts.at);
 	for (uint32_t i = 0; i < t->hosts.nr; i++)
 		if (!hosts[i].name.nr || !check_text(k, hosts[i].name, CHECK_LOWER, "host") ||
-		    !check_routes(k, hosts[i].routes))
+		    !check_routes(k, hosts[i].routes) || (t->flags & MESH_HTTP_TLS && !only_sends(k, hosts[i].routes)))
 			return check_refuse(k, "host", t->hosts.at);
 	offset_map_put(&k->rules->tables, offset_key(rules_offset(k->rules, t), 0),
 		       host_index_new(&k->rules->arena, k->image, t));

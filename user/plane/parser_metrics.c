@@ -153,6 +153,10 @@ void metrics_add(struct metrics *m, const struct mesh_l7_stats *s, uint32_t work
 		for (uint32_t k = 0; k < nr && k < MESH_STATS_SERIES; k++)
 			add_series(m, &w->series[k]);
 		m->accepted += read_counter(&w->accepted);
+		m->refused += read_counter(&w->refused);
+		m->refused_tls += read_counter(&w->refused_tls);
+		m->tls += read_counter(&w->tls);
+		m->tls_unrouted += read_counter(&w->tls_unrouted);
 		m->log_dropped += read_counter(&w->log_dropped);
 		m->series_dropped += read_counter(&w->series_dropped);
 		if (!live)
@@ -168,6 +172,10 @@ void metrics_merge(struct metrics *m, const struct metrics *from)
 	for (uint32_t i = 0; i < from->nr; i++)
 		sum(m, &from->items[i]);
 	m->accepted += from->accepted;
+	m->refused += from->refused;
+	m->refused_tls += from->refused_tls;
+	m->tls += from->tls;
+	m->tls_unrouted += from->tls_unrouted;
 	m->log_dropped += from->log_dropped;
 	m->series_dropped += from->series_dropped;
 }
@@ -346,6 +354,16 @@ void metrics_print(const struct metrics *m, struct str trust_domain, struct buf 
 	for (enum family f = 0; f < FAMILY_NR; f++)
 		add_family(m, f, trust_domain, out);
 	add_single(out, "tulle_parser_accepted_total", "counter", "Connections that clients have opened.", m->accepted);
+	add_single(out, "tulle_parser_refused_total", "counter",
+		   "Connections that were closed since what came was no request, or no TLS where that is expected.",
+		   m->refused);
+	add_single(out, "tulle_parser_refused_tls_total", "counter",
+		   "Of these, such as began with TLS at a port of HTTP.", m->refused_tls);
+	add_single(out, "tulle_parser_tls_total", "counter",
+		   "Connections of TLS that were passed on by the name that they ask for.", m->tls);
+	add_single(out, "tulle_parser_tls_unrouted_total", "counter",
+		   "Connections of TLS that were closed since no rule has the name that they ask for.",
+		   m->tls_unrouted);
 	add_single(out, "tulle_parser_connections", "gauge", "Connections of clients that are open.", m->open);
 	add_single(out, "tulle_parser_upstream_connections", "gauge", "Connections to endpoints that are open.",
 		   m->upstream_open);

@@ -17,7 +17,7 @@ struct metrics {
 	uint32_t nr, cap;
 	uint32_t *index; /* 1 + item; 0: free; owned */
 	uint32_t index_len;
-	uint64_t accepted, log_dropped, series_dropped;
+	uint64_t accepted, refused, refused_tls, tls, tls_unrouted, log_dropped, series_dropped;
 	uint64_t open, upstream_open, active; /* of processes that live */
 };
 

@@ -90,25 +90,34 @@ __weak __noinline int mesh_weighted(__u32 choice, __u32 nr, __u64 sum, __u64 *rn
 	return column ? (int)mesh_take(column, part) : 0;
 }
 
-static __always_inline __u32 weighted(const struct mesh_cluster *c, struct pick *p)
-{
-	return (__u32)mesh_weighted(c->choice, c->choice_nr, c->weight_sum, &p->rng);
-}
-
-static __always_inline __u32 primary(const struct mesh_cluster *c, __u32 i)
-{
-	__u32 at = c->choice + i;
-	struct mesh_choice *column = bpf_map_lookup_elem(&mesh_choices, &at);
-
-	return column ? column->primary : 0;
-}
-
 static __always_inline __u64 entry(const struct mesh_cluster *c, __u32 i)
 {
 	__u32 at = c->table + i;
 	__u64 *e = bpf_map_lookup_elem(&mesh_tables, &at);
 
 	return e ? *e : 0;
+}
+
+/* The endpoint of a column. It is known without reading it, as a rule: one of many is in no cache, and says where to read next. */
+static __always_inline __u32 primary(const struct mesh_cluster *c, __u32 i)
+{
+	__u32 at = c->choice + i;
+	struct mesh_choice *column;
+
+	if (c->first && !(c->flags & MESH_CLUSTER_STRAYS && entry(c, i / 64) >> i % 64 & 1))
+		return c->first + i;
+	column = bpf_map_lookup_elem(&mesh_choices, &at);
+	return column ? column->primary : 0;
+}
+
+/* An endpoint of the level by weight, 0: none. */
+static __always_inline __u32 weighted(const struct mesh_cluster *c, struct pick *p)
+{
+	__u64 i;
+
+	if (!c->first)
+		return (__u32)mesh_weighted(c->choice, c->choice_nr, c->weight_sum, &p->rng);
+	return mesh_below(&p->rng, c->choice_nr, &i) ? primary(c, (__u32)i) : 0;
 }
 
 static __always_inline __u32 pick_random(const struct mesh_cluster *c, struct pick *p)

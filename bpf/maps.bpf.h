@@ -80,7 +80,7 @@ struct {
 	__type(value, struct mesh_backend);
 } mesh_backends __weak SEC(".maps");
 
-/* mesh_tables: of lb kinds that need more than columns, each a run. Writer: user/plane. Reader: connect, tc. */
+/* mesh_tables: of lb kinds that need more than columns, and which columns are strays, each a run. Writer: user/plane. Reader: connect, tc. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

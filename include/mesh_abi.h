@@ -122,20 +122,21 @@ struct mesh_cluster {
 	__u64 weight_sum;
 	__u32 choice; /* first column in mesh_choices, over mesh_backends; their primaries are the endpoints, each once */
 	__u32 choice_nr;  /* columns; 0: no endpoint, refuse */
-	__u32 table;	  /* first in mesh_tables, of lb kinds that have one */
-	__u32 table_nr;	  /* turns, positions or entries; 0: none */
+	__u32 table;	  /* first in mesh_tables, of lb kinds that have one, or MESH_CLUSTER_STRAYS */
+	__u32 table_nr;	  /* turns, positions, entries or words of bits; 0: none */
 	__u32 cluster_id; /* mesh_names, stable across rule changes */
 	__u32 pool;	  /* mesh_pools; 0: none */
 	__u32 next;	  /* in mesh_clusters, 0: this is the last level */
 	__u32 share; /* of the connections, in percent, that begin their search here; the last level has the rest. In place */
 	__u16 lb;    /* enum mesh_lb */
 	__u16 flags; /* enum mesh_cluster_flag */
-	__u32 pad;
+	__u32 first; /* column i is backend first + i and nothing else, and is not read, for all i but strays; 0: all are read */
 };
 enum mesh_cluster_flag {
 	MESH_CLUSTER_ELSEWHERE = 1, /* its endpoints are on other nodes, and it may use this node's only */
 	MESH_CLUSTER_WEIGHTED = 2,  /* endpoints differ in weight */
 	MESH_CLUSTER_LOCAL = 4,	    /* has endpoints of this node only */
+	MESH_CLUSTER_STRAYS = 8,    /* its table is a bit for each column, from the lowest on: it is a stray */
 };
 _Static_assert(sizeof(struct mesh_cluster) == 48, "mesh_cluster");
 

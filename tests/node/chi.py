@@ -13,6 +13,7 @@ VIPS = "240.1.0.{}", "fd00:240:1::{}"
 CONNECTIONS = 3000 if labs.SHORT else 10000
 HUNDRED_CONNECTIONS = 10000 if labs.SHORT else 50000
 HUNDRED = [i + 1 for i in range(100)]
+ALIKE_AT = 98
 FIRST_PORT = 9000
 
 
@@ -52,6 +53,23 @@ def fits(lab, address, weights, connections):
     check(not wrong, f"{address} {weights[:4]}: {wrong}")
 
 
+def alike(weights):
+    """An entry of endpoints that have the same weight or none, and no other policy than chance."""
+    docs = [entry("alike", ALIKE_AT, weights, 0),
+            {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "alike"},
+             "spec": {"host": "alike.example.com", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}}}]
+    docs[0]["spec"]["endpoints"] = [e for e in docs[0]["spec"]["endpoints"] if e["weight"]]
+    return docs
+
+
+def endpoints_are_replaced(lab):
+    """Some endpoints go and others come, whose numbers do not follow those of the first."""
+    for gone in range(90, 100), range(0, 100, 20):
+        weights = [int(i not in gone) for i in range(100)]
+        lab.apply(texts=[peers.text(alike(weights))])
+        fits(lab, VIPS[0].format(ALIKE_AT), weights, CONNECTIONS)
+
+
 @test
 def weights_are_exact():
     with peers.PeerLab([peers.pod("client", ["10.244.1.1", "fd00:10:244::101"]), peers.pod("srv", SERVER)]) as lab:
@@ -62,6 +80,7 @@ def weights_are_exact():
             for i, weights in enumerate(ROUTES, 1):
                 fits(lab, vip.format(i), weights, CONNECTIONS)
             fits(lab, vip.format(99), HUNDRED, HUNDRED_CONNECTIONS)
+        endpoints_are_replaced(lab)
 
 
 main()

@@ -3,6 +3,8 @@
 #include "test.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "config/alias.h"
 #include "decide.bpf.h"
@@ -94,4 +96,71 @@ TEST(out_of_range)
 	CHECK_INT(alias_build((uint64_t[]){ ALIAS_SUM_MAX, 1 }, ids, 2, columns, &sum, scratch), -ERANGE);
 	CHECK_INT(alias_build((uint64_t[]){ UINT64_MAX, UINT64_MAX }, ids, 2, columns, &sum, scratch), -ERANGE);
 	CHECK_INT(alias_build((uint64_t[]){ ALIAS_SUM_MAX }, ids, 1, columns, &sum, scratch), 0);
+}
+
+/* How many numbers of a sorted set are in [first, first + nr). */
+static uint32_t inside(const uint32_t *sorted, uint32_t nr, uint32_t first)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		count += sorted[i] - first < nr;
+	return count;
+}
+
+static int number_cmp(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The numbers are the same ones after it, all that can be are in place, and no other `first` has more. */
+static bool aligned(const uint32_t *ids, uint32_t nr)
+{
+	uint32_t after[40], sorted[40], scratch[40], in_place, first, count = 0;
+
+	memcpy(after, ids, nr * sizeof(*ids));
+	memcpy(sorted, ids, nr * sizeof(*ids));
+	qsort(sorted, nr, sizeof(*sorted), number_cmp);
+	first = alias_align(after, nr, scratch, &in_place);
+	for (uint32_t i = 0; i < nr; i++) {
+		count += after[i] == first + i;
+		if (inside(sorted, nr, sorted[i]) > in_place)
+			return false;
+	}
+	qsort(after, nr, sizeof(*after), number_cmp);
+	return !memcmp(after, sorted, nr * sizeof(*after)) && count == in_place &&
+	       inside(sorted, nr, first) == in_place;
+}
+
+TEST(numbers_in_place)
+{
+	uint32_t ids[40] = { 0 }, scratch[40], in_place;
+	__u64 rng = 2;
+
+	CHECK(aligned((uint32_t[]){ 7 }, 1));
+	CHECK(aligned((uint32_t[]){ 5, 4, 3, 2, 1 }, 5));
+	CHECK(aligned((uint32_t[]){ 100, 7, 9, 2, 8 }, 5));
+	CHECK_INT(alias_align((uint32_t[]){ 12, 10, 11 }, 3, scratch, &in_place), 10);
+	CHECK_INT(in_place, 3);
+	/* One that is there twice is in place once. */
+	alias_align((uint32_t[]){ 1, 1, 3 }, 3, scratch, &in_place);
+	CHECK_INT(in_place, 2);
+	for (unsigned int round = 0; round < 5000; round++) {
+		uint32_t nr = (uint32_t)(mesh_random(&rng) % 40) + 1, at = 1,
+			 gap = (uint32_t)(mesh_random(&rng) % 4) + 1;
+
+		for (uint32_t i = 0; i < nr; i++) {
+			uint32_t other = (uint32_t)(mesh_random(&rng) % (i + 1));
+
+			at += 1 + (mesh_random(&rng) % 8 < gap ? (uint32_t)(mesh_random(&rng) % gap) : 0);
+			ids[i] = ids[other];
+			ids[other] = at;
+		}
+		if (!aligned(ids, nr)) {
+			CHECK_MSG(0, "round %u", round);
+			return;
+		}
+	}
 }

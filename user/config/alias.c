@@ -3,6 +3,8 @@
 #include "config/alias.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 static uint64_t gcd(uint64_t a, uint64_t b)
 {
@@ -70,4 +72,40 @@ int alias_build(const uint64_t *weights, const uint32_t *ids, uint32_t nr, struc
 	}
 	*ret_sum = sum;
 	return 0;
+}
+
+static int number_cmp(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+uint32_t alias_align(uint32_t *ids, uint32_t nr, uint32_t *scratch, uint32_t *ret_nr)
+{
+	uint32_t first = nr ? ids[0] : 0, best = 0;
+
+	memcpy(scratch, ids, nr * sizeof(*ids));
+	qsort(scratch, nr, sizeof(*scratch), number_cmp);
+	for (uint32_t from = 0, to = 0; to < nr; to++) {
+		while (scratch[to] - scratch[from] >= nr)
+			from++;
+		if (to - from + 1 > best) {
+			best = to - from + 1;
+			first = scratch[from];
+		}
+	}
+	/* Each exchange takes one number to its place for good. */
+	for (uint32_t i = 0; i < nr; i++) {
+		for (uint32_t home = ids[i] - first; home < nr && ids[home] != ids[i]; home = ids[i] - first) {
+			uint32_t other = ids[home];
+
+			ids[home] = ids[i];
+			ids[i] = other;
+		}
+	}
+	*ret_nr = 0;
+	for (uint32_t i = 0; i < nr; i++)
+		*ret_nr += ids[i] == first + i;
+	return first;
 }

@@ -26,4 +26,10 @@
 int alias_build(const uint64_t *weights, const uint32_t *ids, uint32_t nr, struct mesh_choice *columns,
 		uint64_t *ret_sum, void *scratch);
 
+/*
+ * Orders numbers so that ids[i] is first + i for as many i as it can be for any `first`, which is returned; *ret_nr is how many.
+ * scratch has room for nr numbers. For entries of equal weights, whose order is nobody's business.
+ */
+uint32_t alias_align(uint32_t *ids, uint32_t nr, uint32_t *scratch, uint32_t *ret_nr);
+
 #endif

@@ -58,6 +58,16 @@ static void take_backend(struct adoption *a, uint32_t slot)
 		backend_hold(a->p, slot);
 }
 
+static bool is_stray(struct plane *p, const struct mesh_cluster *c, uint32_t i)
+{
+	const uint64_t *bits;
+
+	if (!(c->flags & MESH_CLUSTER_STRAYS) || i / 64 >= c->table_nr)
+		return false;
+	bits = marray_at(&p->tables, c->table, c->table_nr);
+	return bits[i / 64] >> i % 64 & 1;
+}
+
 static void take_level(struct adoption *a, uint32_t slot)
 {
 	struct plane *p = a->p;
@@ -88,6 +98,8 @@ static void take_level(struct adoption *a, uint32_t slot)
 	for (uint32_t i = 0; i < c->choice_nr && !a->corrupt; i++) {
 		take_backend(a, columns[i].primary);
 		take_backend(a, columns[i].alias);
+		if (c->first && !is_stray(p, c, i) && columns[i].primary != c->first + i)
+			a->corrupt = "a cluster names other backends than its columns";
 	}
 }
 

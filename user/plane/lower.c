@@ -14,6 +14,8 @@
 
 /* A weighted round robin has at most so many turns, or as many as endpoints. */
 #define TURNS_MAX 4096
+/* The columns of fewer endpoints are few lines of memory, strays or not. */
+#define STRAYS_MIN 64
 
 _Static_assert(sizeof(struct addr) == sizeof(struct mesh_addr), "one address form");
 
@@ -129,6 +131,49 @@ static int run_build(struct lowering *lo, uint32_t nr, uint32_t *ret_at, uint64_
 	return 0;
 }
 
+static bool has_table(const struct mesh_cluster *c)
+{
+	return c->lb == MESH_LB_RING || c->lb == MESH_LB_MAGLEV ||
+	       (c->lb == MESH_LB_ROUND_ROBIN && (c->flags & MESH_CLUSTER_WEIGHTED));
+}
+
+/* Which columns are strays, while most are none. Where no room is left for that, all are read. Who takes turns finds columns one beside another. */
+static void level_strays(struct lowering *lo, uint32_t nr, uint32_t in_place, uint32_t first, struct mesh_cluster *c)
+{
+	uint32_t words = (nr + 63) / 64, at;
+	uint64_t *bits;
+
+	if (c->lb == MESH_LB_ROUND_ROBIN || nr < STRAYS_MIN || in_place < nr / 2 ||
+	    !runs_get(&lo->p->table_runs, words, &at))
+		return;
+	bits = marray_at(&lo->p->tables, at, words);
+	memset(bits, 0, words * sizeof(*bits));
+	for (uint32_t i = 0; i < nr; i++)
+		if (lo->ids[i] != first + i)
+			bits[i / 64] |= 1ull << i % 64;
+	c->first = first;
+	c->flags |= MESH_CLUSTER_STRAYS;
+	c->table = at;
+	c->table_nr = words;
+}
+
+/*
+ * Where endpoints are alike and their backends' numbers follow each other, column i is backend first + i: connect() reads no column then,
+ * which is one line of memory less for it to wait for. Tables of hashes keep the order of the rules, which is the same on every node.
+ */
+static void level_align(struct lowering *lo, uint32_t nr, struct mesh_cluster *c)
+{
+	uint32_t in_place = 0, first;
+
+	if (c->flags & MESH_CLUSTER_WEIGHTED || has_table(c))
+		return;
+	first = alias_align(lo->ids, nr, lo->scratch, &in_place);
+	if (in_place == nr)
+		c->first = first;
+	else
+		level_strays(lo, nr, in_place, first, c);
+}
+
 static void backends_unused(struct lowering *lo, uint32_t nr)
 {
 	for (uint32_t i = 0; i < nr; i++)
@@ -155,6 +200,7 @@ static int level_backends(struct lowering *lo, const struct u_endpoint *e, uint3
 			return full(lo, "endpoints", "max-endpoints", p->max_endpoints);
 		}
 	}
+	level_align(lo, nr, c);
 	err = run_build(lo, nr, &at, &sum);
 	if (err) {
 		backends_unused(lo, nr);
@@ -246,12 +292,6 @@ static uint16_t lb_of(const struct u_traffic *t)
 		return MESH_LB_MAGLEV;
 	}
 	return MESH_LB_LEAST_REQUEST;
-}
-
-static bool has_table(const struct mesh_cluster *c)
-{
-	return c->lb == MESH_LB_RING || c->lb == MESH_LB_MAGLEV ||
-	       (c->lb == MESH_LB_ROUND_ROBIN && (c->flags & MESH_CLUSTER_WEIGHTED));
 }
 
 /* One level, before `next`: its slot is in *ret. */

@@ -53,7 +53,8 @@ static const char *const texts[] = {
 	"route to=a timeout_ms=3000\n",
 	"cluster name=a to=127.0.0.1:1,127.0.0.1:2 max_connections=2 connect_ms=500\n"
 	"cluster name=b to=127.0.0.1:3\n"
-	"route host=a.test to=a:2,b:1\n"
+	"route host=a.test to=a\n"
+	"route to=b\n"
 	"tls\n"
 	"deny port=3\n",
 };
@@ -125,7 +126,7 @@ static struct {
 } script;
 
 static struct http_rules *rules[NR(texts)];
-static struct buf hellos[2]; /* with a name that there is, and with none */
+static struct buf hellos[2]; /* with a name, and with none, whose server denies it */
 static struct workers *workers;
 
 /* ---- what was written ---- */

@@ -290,6 +290,14 @@ static void vs_weights(struct build *b, const struct doc *doc)
 	}
 }
 
+static bool has_tls(const struct m_virtual_service *vs)
+{
+	for (uint32_t i = 0; i < vs->rule_nr; i++)
+		if (vs->rules[i].tls)
+			return true;
+	return false;
+}
+
 static void vs_gateways(struct build *b, const struct doc *doc)
 {
 	const struct strs *list = &doc->vs->gateways;
@@ -314,6 +322,11 @@ static void vs_gateways(struct build *b, const struct doc *doc)
 			report_warning(b, doc, at, field, NO_HINT,
 				       "[IST0132] no host of this VirtualService is a host of gateway \"%.*s\"",
 				       STR_ARG(s));
+		else if (has_tls(doc->vs) && !gateway_passes_tls(b->world, &h, doc))
+			report_warning(
+				b, doc, at, field, NO_HINT,
+				"gateway \"%.*s\" has no server of TLS for these hosts: tls rules have no effect there",
+				STR_ARG(s));
 	}
 }
 

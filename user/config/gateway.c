@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TCP and HTTP servers of Istio Gateways as hosts. There is no gateway process: what a client dials at a gateway's address is balanced at the
+ * Servers of Istio Gateways as hosts: TCP, HTTP, and TLS that is passed on. There is no gateway process: what a client dials at a gateway's address is balanced at the
  * client, or where it enters the node, to where the gateway would have sent it. One host a gateway and server port; its addresses are
  * those of the Services in front of the gateway's pods that have this port (cluster IPs, external addresses, the node port at every
  * address of the node), and the pods' own; when there is neither, the nodes'. Rule selection as in pilot's gateway listeners: the
@@ -8,6 +8,7 @@
  */
 #include "config/route.h"
 
+#include "config/kind_http.h"
 #include "config/validate.h"
 
 static bool gateway_has(const struct host *h, const struct doc *vs, const struct strs *gateways)
@@ -67,6 +68,11 @@ static uint32_t name_add(struct str *v, uint32_t nr, uint32_t max, struct str s)
 	if (nr < max)
 		v[nr++] = s;
 	return nr;
+}
+
+static enum port_class server_class(const struct m_gateway_server *s)
+{
+	return s->http ? PORT_HTTP : s->tls ? PORT_TLS : PORT_TCP;
 }
 
 /* A server that has the host's port and redirects all its requests. */
@@ -132,6 +138,34 @@ uint32_t gateway_names(const struct world *w, struct arena *a, const struct host
 	return nr;
 }
 
+uint32_t gateway_tls_names(struct arena *a, const struct host *h, const struct doc *vs, struct str name,
+			   struct str *ret, uint32_t max)
+{
+	const struct m_istio_gateway *g = h->doc->gateway;
+	struct str dns, both;
+	uint32_t nr = 0;
+
+	for (uint32_t s = 0; s < g->server_nr; s++) {
+		const struct m_gateway_server *server = &g->servers[s];
+
+		for (uint32_t i = 0; i < server->hosts.nr && server->tls && server->port == h->ports->number; i++)
+			if (server_host(h, server->hosts.v[i], vs, &dns) &&
+			    http_names_meet(http_lower(a, dns), name, &both))
+				nr = name_add(ret, nr, max, both);
+	}
+	return nr;
+}
+
+bool gateway_passes_tls(const struct world *w, const struct host *h, const struct doc *vs)
+{
+	const struct m_istio_gateway *g = h->doc->gateway;
+
+	for (uint32_t i = 0; i < g->server_nr; i++)
+		if (g->servers[i].tls && server_takes(w, h, &g->servers[i], vs))
+			return true;
+	return false;
+}
+
 /* Gateways look at port and gateway only: source labels and subnets are of clients inside the mesh. */
 bool gateway_match(const struct host *h, const struct doc *vs, const struct m_l4_match *m, uint16_t port)
 {
@@ -177,6 +211,7 @@ bool gateway_serves(const struct world *w, const struct host *h, struct chosen *
 		return true;
 	}
 	ret->http = port->class == PORT_HTTP;
+	ret->tls = port->class == PORT_TLS;
 	ret->rule = gateway_redirect(h);
 	ret->doc = h->doc;
 	if (ret->rule)
@@ -191,7 +226,8 @@ bool gateway_serves(const struct world *w, const struct host *h, struct chosen *
 			for (uint32_t k = 0; k < h->doc->gateway->server_nr; k++) {
 				const struct m_gateway_server *s = &h->doc->gateway->servers[k];
 
-				takes |= s->port == port->number && s->http == ret->http && server_takes(w, h, s, vs);
+				takes |= s->port == port->number && server_class(s) == port->class &&
+					 server_takes(w, h, s, vs);
 			}
 			ret->doc = vs;
 			ret->rule = takes ? bound_rule(h, vs, port->number) : NULL;
@@ -301,7 +337,7 @@ static void add_gateway(struct world *w, const struct model *m, const struct doc
 	*h->ports = (struct port){ .name = server->port_name,
 				   .number = (uint16_t)server->port,
 				   .proto = MESH_PROTO_TCP,
-				   .class = server->http ? PORT_HTTP : PORT_TCP };
+				   .class = server_class(server) };
 	h->rules = arena_array(&w->arena, w->vs_nr, sizeof(struct doc *));
 	for (uint32_t i = 0; i < w->vs_nr; i++)
 		if (gateway_bound(w, h, w->vss[i]))

@@ -23,6 +23,11 @@ bool http_routes_service(struct table_of *t, const struct chosen *c, const struc
 /* Those of the HTTP listeners of a Gateway that have one port. */
 void http_routes_listener(struct table_of *t, struct h_table *table);
 
+/* http_table.c: what needs no bytes of a match of t->doc holds here. */
+bool table_match(const struct table_of *t, const struct m_l4_match *m, const struct port *port);
+/* More hosts of one VirtualService at one gateway than this are left out. */
+#define HOSTS_MAX 1024
+
 /* tls_table.c: the names that tls: rules of the VirtualServices of a host have at a port. */
 void tls_names(struct table_of *t, const struct port *port, struct h_table *table);
 

@@ -136,8 +136,7 @@ struct matching {
 	bool all;  /* for every request */
 };
 
-/* What needs no bytes of a match holds here. */
-static bool match_here(const struct table_of *t, const struct m_l4_match *m, const struct port *port)
+bool table_match(const struct table_of *t, const struct m_l4_match *m, const struct port *port)
 {
 	if (t->mk->host->kind == HOST_GATEWAY)
 		return gateway_match(t->mk->host, t->doc, m, port->number);
@@ -149,7 +148,7 @@ static struct matching rule_matching(const struct table_of *t, const struct m_ru
 	struct matching m = { .some = !r->match_nr, .all = !r->match_nr };
 
 	for (uint32_t i = 0; i < r->match_nr; i++) {
-		if (!match_here(t, &r->matches[i], port))
+		if (!table_match(t, &r->matches[i], port))
 			continue;
 		m.some = true;
 		m.all |= http_match_any(&r->more->matches[i]);
@@ -177,9 +176,6 @@ static bool vs_is_plain(const struct table_of *t, const struct port *port, bool 
 	}
 	return true;
 }
-
-/* More hosts of one VirtualService at one gateway than this are left out. */
-#define HOSTS_MAX 1024
 
 /* The host of a name, appended when there is none. */
 static struct h_host *host_put(struct h_table *table, struct str name, uint32_t *cap)
@@ -229,7 +225,7 @@ static void vs_routes(struct table_of *t, const struct port *port, struct h_host
 			continue;
 		}
 		for (uint32_t k = 0; k < r->match_nr; k++)
-			if (match_here(t, &r->matches[k], port))
+			if (table_match(t, &r->matches[k], port))
 				vs_route(t, r, &r->more->matches[k], &host->routes[host->route_nr++]);
 	}
 }

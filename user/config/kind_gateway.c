@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Istio Gateway: servers of protocols TCP and HTTP, the latter also such as redirect to https. Everything else is refused by name.
+ * Istio Gateway: servers of protocols TCP, HTTP, also such as redirect to https, and TLS that is passed on. Everything else is refused by name.
  */
 #include <strings.h>
 
 #include "config/kind_http.h"
 
 #define NEEDS_L7 "needs a proxy that reads the bytes"
+#define ENDS_TLS "TLS that ends at the gateway"
 
 struct raw_port {
 	struct str name, protocol;
@@ -16,6 +17,7 @@ struct raw_port {
 
 struct raw_tls {
 	bool redirect;
+	uint32_t mode; /* in `modes`, from 1 on; 0: not given */
 };
 
 struct raw_server {
@@ -45,24 +47,28 @@ static const struct field port_fields[] = {
 };
 static const struct schema port_schema = { .name = "Port", .size = sizeof(struct raw_port), .fields = port_fields };
 
+static const char *const modes[] = { "PASSTHROUGH",  "SIMPLE",		"MUTUAL", "AUTO_PASSTHROUGH",
+				     "ISTIO_MUTUAL", "OPTIONAL_MUTUAL", NULL };
+enum { MODE_PASSTHROUGH = 1 };
+
 static const struct field tls_fields[] = {
 	F_BOOL("httpsRedirect", struct raw_tls, redirect),
-	F_REFUSED("mode", NEEDS_L7),
-	F_REFUSED("serverCertificate", NEEDS_L7),
-	F_REFUSED("privateKey", NEEDS_L7),
-	F_REFUSED("caCertificates", NEEDS_L7),
-	F_REFUSED("caCrl", NEEDS_L7),
-	F_REFUSED("credentialName", NEEDS_L7),
-	F_REFUSED("credentialNames", NEEDS_L7),
-	F_REFUSED("caCertCredentialName", NEEDS_L7),
-	F_REFUSED("tlsCertificates", NEEDS_L7),
-	F_REFUSED("subjectAltNames", NEEDS_L7),
-	F_REFUSED("verifyCertificateSpki", NEEDS_L7),
-	F_REFUSED("verifyCertificateHash", NEEDS_L7),
-	F_REFUSED("minProtocolVersion", NEEDS_L7),
-	F_REFUSED("maxProtocolVersion", NEEDS_L7),
-	F_REFUSED("cipherSuites", NEEDS_L7),
-	F_REFUSED("insecureSkipVerify", NEEDS_L7),
+	F_ENUM("mode", struct raw_tls, mode, modes),
+	F_REFUSED("serverCertificate", ENDS_TLS),
+	F_REFUSED("privateKey", ENDS_TLS),
+	F_REFUSED("caCertificates", ENDS_TLS),
+	F_REFUSED("caCrl", ENDS_TLS),
+	F_REFUSED("credentialName", ENDS_TLS),
+	F_REFUSED("credentialNames", ENDS_TLS),
+	F_REFUSED("caCertCredentialName", ENDS_TLS),
+	F_REFUSED("tlsCertificates", ENDS_TLS),
+	F_REFUSED("subjectAltNames", ENDS_TLS),
+	F_REFUSED("verifyCertificateSpki", ENDS_TLS),
+	F_REFUSED("verifyCertificateHash", ENDS_TLS),
+	F_REFUSED("minProtocolVersion", ENDS_TLS),
+	F_REFUSED("maxProtocolVersion", ENDS_TLS),
+	F_REFUSED("cipherSuites", ENDS_TLS),
+	F_REFUSED("insecureSkipVerify", ENDS_TLS),
 	F_END,
 };
 static const struct schema tls_schema = { .name = "ServerTLSSettings",
@@ -131,13 +137,39 @@ static bool is_http(struct str protocol)
 	return protocol.len == 4 && !strncasecmp(protocol.p, "http", 4);
 }
 
+static bool is_tls(struct str protocol)
+{
+	return app_protocol_parse(protocol) == APP_TLS;
+}
+
+/* Connections of TLS are passed on, or not at all. */
+static void check_mode(const struct check *c, const struct raw_server *r, uint32_t i)
+{
+	bool given = r->tls && r->tls->mode;
+
+	if (!is_tls(r->port.protocol)) {
+		if (given)
+			check_fail(c, STR("is for servers of protocol TLS or HTTPS only"), NULL,
+				   "spec.servers[%u].tls.mode", i);
+	} else if (!r->tls) {
+		check_fail(c, STR("a server of protocol TLS or HTTPS must have tls"), NULL, "spec.servers[%u]", i);
+	} else if (r->tls->redirect) {
+		check_fail(c, STR("is for servers of protocol HTTP only"), NULL, "spec.servers[%u].tls.httpsRedirect",
+			   i);
+	} else if (r->tls->mode != MODE_PASSTHROUGH) {
+		check_fail(c, STR("not enforced yet: " ENDS_TLS), "mode PASSTHROUGH is enforced",
+			   given ? "spec.servers[%u].tls.mode" : "spec.servers[%u].tls", i);
+	}
+}
+
 static void check_protocol(const struct check *c, struct str protocol, uint32_t i)
 {
 	switch (app_protocol_parse(protocol)) {
 	case APP_TCP:
+	case APP_TLS:
 		return;
 	case APP_UDP:
-		check_fail(c, STR("not enforced yet: a server of protocol UDP"), "HTTP and TCP are enforced",
+		check_fail(c, STR("not enforced yet: a server of protocol UDP"), "HTTP, TLS and TCP are enforced",
 			   "spec.servers[%u].port.protocol", i);
 		return;
 	case APP_UNKNOWN:
@@ -149,7 +181,7 @@ static void check_protocol(const struct check *c, struct str protocol, uint32_t 
 		if (is_http(protocol))
 			return;
 		check_fail(c, CHECK_TEXT(c, "not enforced yet: a server of protocol %.*s " NEEDS_L7, STR_ARG(protocol)),
-			   "HTTP and TCP are enforced", "spec.servers[%u].port.protocol", i);
+			   "HTTP, TLS and TCP are enforced", "spec.servers[%u].port.protocol", i);
 	}
 }
 
@@ -197,9 +229,16 @@ bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc
 		const struct raw_server *r = LIST_AT(raw.spec.servers, struct raw_server, i);
 
 		g->servers[i] = (struct m_gateway_server){
-			r->port.number, r->port.name, r->hosts, r->at, is_http(r->port.protocol), redirect_of(&c, r, i)
+			.port = r->port.number,
+			.port_name = r->port.name,
+			.hosts = r->hosts,
+			.at = r->at,
+			.http = is_http(r->port.protocol),
+			.tls = is_tls(r->port.protocol),
+			.redirect = redirect_of(&c, r, i),
 		};
 		check_protocol(&c, r->port.protocol, i);
+		check_mode(&c, r, i);
 		if (r->port.target)
 			check_fail(&c, STR("has no effect on a Gateway"), NULL, "spec.servers[%u].port.targetPort", i);
 		for (uint32_t j = 0; j < r->hosts.nr; j++) {
@@ -208,6 +247,13 @@ bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc
 			if (bad)
 				check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(r->hosts.v[j]), bad), NULL,
 					   "spec.servers[%u].hosts[%u]", i, j);
+		}
+		for (uint32_t j = 0; j < i; j++) {
+			if (g->servers[j].port != g->servers[i].port || g->servers[j].tls == g->servers[i].tls)
+				continue;
+			check_fail(&c, STR("not enforced yet: servers of TLS and of other protocols at one port"), NULL,
+				   "spec.servers[%u].port", i);
+			break;
 		}
 		for (uint32_t j = 0; j < i; j++) {
 			if (!str_eq(r->port.name, g->servers[j].port_name))

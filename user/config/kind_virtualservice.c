@@ -338,15 +338,6 @@ static void fill_names(const struct check *c, const struct strs *hosts, const st
 	}
 }
 
-/* Gateways would need servers of TLS, which are refused too. */
-static void check_tls_gateways(const struct check *c, const struct strs *gateways, const char *base)
-{
-	for (uint32_t i = 0; i < gateways->nr; i++)
-		if (!str_is(gateways->v[i], "mesh"))
-			check_fail(c, STR("not enforced yet: a tls rule at a gateway"), "at the gateway \"mesh\" it is",
-				   "%s.gateways[%u]", base, i);
-}
-
 /* Rules of tcp: or tls:. */
 static void fill_l4(const struct check *c, const struct raw_vs_spec *spec, bool tls, struct m_virtual_service *vs)
 {
@@ -369,8 +360,6 @@ static void fill_l4(const struct check *c, const struct raw_vs_spec *spec, bool 
 		for (uint32_t j = 0; j < rule->match_nr; j++) {
 			snprintf(path, sizeof(path), "%s.match[%u]", base, j);
 			vs_match_fill(c, LIST_AT(r->matches, struct raw_match, j), path, &rule->matches[j]);
-			if (tls)
-				check_tls_gateways(c, &rule->matches[j].gateways, path);
 			if (tls)
 				fill_names(c, &spec->hosts, LIST_AT(r->matches, struct raw_match, j), path,
 					   &rule->matches[j]);
@@ -444,8 +433,6 @@ bool decode_virtual_service(struct decode *d, const struct ynode *root, struct d
 		arena_array(d->arena, (size_t)raw.spec.tcp.nr + raw.spec.tls.nr + raw.spec.http.nr, sizeof(*vs->rules));
 	fill_l4(&c, &raw.spec, false, vs);
 	fill_l4(&c, &raw.spec, true, vs);
-	if (raw.spec.tls.nr)
-		check_tls_gateways(&c, &raw.spec.gateways, "spec");
 	vs_http_fill(&c, &raw.spec.http, vs);
 	return d->errors == before;
 }

@@ -397,7 +397,7 @@ struct m_gateway_server {
 	struct str port_name;
 	struct strs hosts;
 	struct place at;
-	bool http;		       /* protocol HTTP, else TCP */
+	bool http, tls;		       /* protocol HTTP, or TLS that is passed on unopened; else TCP */
 	const struct m_rule *redirect; /* what all its requests get; NULL: what the rules say */
 };
 

@@ -47,6 +47,29 @@ static struct h_route *route_of(struct table_of *t, const struct m_rule *r)
 	return ret;
 }
 
+static void add_name(struct entries *e, struct str name, struct h_route *route)
+{
+	GROW(e->v, e->nr, &e->cap);
+	e->v[e->nr] = (struct entry){ name, route, e->nr };
+	e->nr++;
+}
+
+/* At a gateway, as far as its servers have the name. */
+static void add_names(struct table_of *t, struct str name, struct h_route *route, struct entries *e)
+{
+	const struct host *h = t->mk->host;
+	struct str names[HOSTS_MAX];
+	uint32_t nr;
+
+	if (h->kind != HOST_GATEWAY) {
+		add_name(e, name, route);
+		return;
+	}
+	nr = gateway_tls_names(&t->b->temp, h, t->doc, name, names, HOSTS_MAX);
+	for (uint32_t i = 0; i < nr; i++)
+		add_name(e, names[i], route);
+}
+
 static void add_rule(struct table_of *t, const struct m_rule *r, const struct port *port, struct entries *e)
 {
 	struct h_route *route = NULL;
@@ -54,14 +77,11 @@ static void add_rule(struct table_of *t, const struct m_rule *r, const struct po
 	for (uint32_t i = 0; i < r->match_nr; i++) {
 		const struct m_l4_match *m = &r->matches[i];
 
-		if (!match_l4(m, &t->row->net, port->number, t->who))
+		if (!table_match(t, m, port))
 			continue;
 		route = route ? route : route_of(t, r);
-		for (uint32_t k = 0; k < m->names.nr; k++) {
-			GROW(e->v, e->nr, &e->cap);
-			e->v[e->nr] = (struct entry){ m->names.v[k], route, e->nr };
-			e->nr++;
-		}
+		for (uint32_t k = 0; k < m->names.nr; k++)
+			add_names(t, m->names.v[k], route, e);
 	}
 }
 

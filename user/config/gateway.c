@@ -89,7 +89,7 @@ const struct m_rule *gateway_redirect(const struct host *h)
 	return NULL;
 }
 
-const struct m_rule *gateway_redirect_of(const struct host *h, struct str name)
+const struct m_rule *gateway_redirect_of(struct arena *a, const struct host *h, struct str name)
 {
 	const struct m_istio_gateway *g = h->doc->gateway;
 	struct str dns, both;
@@ -97,13 +97,13 @@ const struct m_rule *gateway_redirect_of(const struct host *h, struct str name)
 	for (uint32_t s = 0; s < g->server_nr; s++)
 		for (uint32_t i = 0; i < g->servers[s].hosts.nr && redirects(h, &g->servers[s]); i++) {
 			server_dns(g->servers[s].hosts.v[i], &dns);
-			if (http_names_meet(dns, name, &both) && str_eq(both, name))
+			if (http_names_meet(http_lower(a, dns), name, &both) && str_eq(both, name))
 				return g->servers[s].redirect;
 		}
 	return NULL;
 }
 
-uint32_t gateway_redirect_names(const struct host *h, struct str *ret, uint32_t max)
+uint32_t gateway_redirect_names(struct arena *a, const struct host *h, struct str *ret, uint32_t max)
 {
 	const struct m_istio_gateway *g = h->doc->gateway;
 	struct str dns;
@@ -112,7 +112,7 @@ uint32_t gateway_redirect_names(const struct host *h, struct str *ret, uint32_t 
 	for (uint32_t s = 0; s < g->server_nr; s++)
 		for (uint32_t i = 0; i < g->servers[s].hosts.nr && redirects(h, &g->servers[s]); i++) {
 			server_dns(g->servers[s].hosts.v[i], &dns);
-			nr = name_add(ret, nr, max, dns);
+			nr = name_add(ret, nr, max, http_lower(a, dns));
 		}
 	return nr;
 }
@@ -132,7 +132,7 @@ uint32_t gateway_names(const struct world *w, struct arena *a, const struct host
 				continue;
 			for (uint32_t k = 0; k < vs->vs->hosts.nr; k++)
 				if (http_names_meet(dns, host_full(a, w, vs->vs->hosts.v[k], vs->meta.ns), &name))
-					nr = name_add(ret, nr, max, name);
+					nr = name_add(ret, nr, max, http_lower(a, name));
 		}
 	}
 	return nr;

@@ -235,12 +235,12 @@ static void server_redirects(struct table_of *t, struct h_table *table, uint32_t
 {
 	const struct host *h = t->mk->host;
 	struct str names[HOSTS_MAX];
-	uint32_t nr = gateway_redirect_names(h, names, HOSTS_MAX);
+	uint32_t nr = gateway_redirect_names(&t->b->temp, h, names, HOSTS_MAX);
 
 	for (uint32_t i = 0; i < nr; i++)
 		host_put(table, names[i], cap);
 	for (uint32_t i = 0; i < table->host_nr; i++) {
-		const struct m_rule *r = gateway_redirect_of(h, table->hosts[i].name);
+		const struct m_rule *r = gateway_redirect_of(&t->b->temp, h, table->hosts[i].name);
 		struct h_route *route;
 
 		if (!r)

@@ -48,7 +48,8 @@ bool route_is(const struct doc *doc, enum route_kind kind, const struct host *h,
 
 /* The conditions of a match that need no bytes, at a server of an Istio Gateway with this port. */
 bool gateway_match(const struct host *h, const struct doc *vs, const struct m_l4_match *m, uint16_t port);
-/* The names that a VirtualService and the gateway's servers of protocol HTTP at its port have in common; their number. Texts are in `a`. */
+/* The names that a VirtualService and the gateway's servers of protocol HTTP at its port have in common, in lower case; their number.
+ * Texts are in `a`. */
 uint32_t gateway_names(const struct world *w, struct arena *a, const struct host *h, const struct doc *vs,
 		       struct str *ret, uint32_t max);
 
@@ -61,8 +62,8 @@ bool gateway_passes_tls(const struct world *w, const struct host *h, const struc
 /* What all requests get at a server of an Istio Gateway that has the host's port and redirects; NULL: no such server. */
 const struct m_rule *gateway_redirect(const struct host *h);
 /* The same of the server that has a name, and the names of all such servers; their number. */
-const struct m_rule *gateway_redirect_of(const struct host *h, struct str name);
-uint32_t gateway_redirect_names(const struct host *h, struct str *ret, uint32_t max);
+const struct m_rule *gateway_redirect_of(struct arena *a, const struct host *h, struct str name);
+uint32_t gateway_redirect_names(struct arena *a, const struct host *h, struct str *ret, uint32_t max);
 
 /* ---- Gateways of the Gateway API (gwapi.c) ---- */
 

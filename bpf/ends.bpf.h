@@ -21,7 +21,8 @@
 
 #define EOPNOTSUPP_ 95
 
-/* What is known of the other end. */
+/* What is known of the other end: of its record, what is before the threads. */
+#define READ_OF_OTHER __builtin_offsetof(struct mesh_end, reader)
 struct other {
 	struct mesh_end end;
 	__u32 copied_seq;
@@ -30,15 +31,28 @@ struct other {
 	__u8 state;
 };
 
-#define READ_AT(dst, type, at, field)                \
+/*
+ * Reads what may be gone. As through a pointer (Linux 6.2) that takes an instruction, which gives 0 where nothing is, instead of a call. Only
+ * the object that says READ_BY_POINTER does: libbpf 1.1 does not link two that name the same function of the kernel.
+ */
+#define READ_BY_CALL(dst, type, at, field)           \
 	bpf_probe_read_kernel((dst), sizeof(*(dst)), \
 			      (const char *)(unsigned long)(at) + bpf_core_field_offset(type, field))
+#ifdef READ_BY_POINTER
+extern void *bpf_rdonly_cast(const void *at, __u32 type) __ksym __weak;
+#define POINTER(type, at) ((type *)bpf_rdonly_cast((const void *)(unsigned long)(at), bpf_core_type_id_kernel(type)))
+#define READ_AT(dst, type, at, field)                                                 \
+	(bpf_rdonly_cast ? (*(dst) = (__typeof__(*(dst)))POINTER(type, at)->field, 0) \
+			 : READ_BY_CALL(dst, type, at, field))
+#else
+#define READ_AT READ_BY_CALL
+#endif
 
 static __always_inline int sock_is(__u64 sk, __u64 cookie)
 {
 	__u64 now = 0;
 
-	return cookie && !READ_AT(&now, struct sock, sk, __sk_common.skc_cookie) && now == cookie;
+	return cookie && !READ_AT(&now, struct sock, sk, __sk_common.skc_cookie.counter) && now == cookie;
 }
 
 /* Reads the other end. 0: it is gone, or does not know of this one. */
@@ -46,7 +60,7 @@ static __always_inline int other_read(const struct mesh_end *end, struct other *
 {
 	__u64 sk = end->peer_sk;
 
-	if (bpf_probe_read_kernel(&ret->end, sizeof(ret->end), (const void *)(unsigned long)end->peer_self) ||
+	if (bpf_probe_read_kernel(&ret->end, READ_OF_OTHER, (const void *)(unsigned long)end->peer_self) ||
 	    READ_AT(&ret->copied_seq, struct tcp_sock, sk, copied_seq) ||
 	    READ_AT(&ret->rcvlowat, struct sock, sk, sk_rcvlowat) ||
 	    READ_AT(&ret->owned, struct sock, sk, sk_lock.owned) ||

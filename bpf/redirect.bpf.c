@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * The way past TCP: what a socket in mesh_sockets sends goes straight into the other end's queue, where that changes nothing that a program
- * could see, and by TCP otherwise. It never drops: one SK_DROP makes every later send of that socket fail.
+ * could see, and by TCP otherwise. It never drops: one SK_DROP makes every later send of that socket fail. And the tracepoints of all calls
+ * that send and receive, which show whose sockets are fit for it.
  */
+#define READ_BY_POINTER 1
+
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
 #include "observe.bpf.h"
+#include "udp.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -123,6 +128,32 @@ int mesh_redirect(struct sk_msg_md *msg)
 	}
 	mesh_count(MESH_HOOK_REDIRECT, reason);
 	return SK_PASS;
+}
+
+/* Of every socket of the host. */
+static __always_inline void called(struct sock *sk, int len, int flags, __u32 hook)
+{
+	if (!sk)
+		return;
+	if (sk->sk_protocol == MESH_PROTO_TCP)
+		return observe(sk, len, flags, hook);
+	if (sk->sk_protocol == MESH_PROTO_UDP)
+		return count_udp(sk, len, flags & (MSG_PEEK_ | MSG_ERRQUEUE_), hook);
+	mesh_count(hook, MESH_REASON_NOT_HANDLED);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(mesh_send, struct sock *sk, int ret, int flags)
+{
+	called(sk, ret, flags, MESH_HOOK_SEND);
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(mesh_recv, struct sock *sk, int ret, int flags)
+{
+	called(sk, ret, flags, MESH_HOOK_RECV);
+	return 0;
 }
 
 /* Steps of ends whose packets do not pass tc, or that send none. Writes a byte for each that stays on its way. */

@@ -1,17 +1,14 @@
-// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Bytes of UDP flows. TCP keeps its own counters in the socket; UDP has none, so its sends and receives are counted at
  * the socket layer's tracepoints (6.3+). Packet hooks of the cgroup would do the same at several times the price, and for every
- * TCP segment. These programs see every socket of the host: what has not dialled a service is left at the first test.
+ * TCP segment. What has not dialled a service is left at the first test.
  */
-#include "vmlinux.h"
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_tracing.h>
+#ifndef BPF_UDP_H
+#define BPF_UDP_H
+
 #include "ctx.bpf.h"
 #include "maps.bpf.h"
-#include "observe.bpf.h"
-
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* connect() binds a UDP socket after its hook ran, so the flow learns the local end from the first datagram. */
 static __always_inline void learn_local(struct mesh_dial *dial, const struct sock *sk)
@@ -58,22 +55,14 @@ static __always_inline void count_peer(struct mesh_peer *e, int len, __u32 hook)
 	e->answered = 1;
 }
 
-static __always_inline void count(struct sock *sk, int len, int flags, __u32 hook)
+/* nothing: the call took nothing away, whatever it returned. */
+static __always_inline void count_udp(struct sock *sk, int len, int nothing, __u32 hook)
 {
-	struct mesh_peers *peers;
-	struct mesh_peer *e;
-	struct mesh_dial *dial;
+	struct mesh_dial *dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
+	struct mesh_peers *peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
+	struct mesh_peer *e = peers ? noted(peers) : NULL;
 
-	if (!sk)
-		return;
-	if (sk->sk_protocol == MESH_PROTO_TCP)
-		return observe(sk, len, flags, hook);
-	if (sk->sk_protocol != MESH_PROTO_UDP)
-		return mesh_count(hook, MESH_REASON_NOT_HANDLED);
-	dial = bpf_sk_storage_get(&mesh_dials, sk, 0, 0);
-	peers = bpf_sk_storage_get(&mesh_peers, sk, 0, 0);
-	e = peers ? noted(peers) : NULL;
-	if ((!e && (!dial || !dial->cookie)) || len <= 0 || (flags & (MSG_PEEK_ | MSG_ERRQUEUE_)))
+	if ((!e && (!dial || !dial->cookie)) || len <= 0 || nothing)
 		return mesh_count(hook, MESH_REASON_NOT_TRACKED);
 	if (e)
 		count_peer(e, len, hook);
@@ -82,16 +71,4 @@ static __always_inline void count(struct sock *sk, int len, int flags, __u32 hoo
 	mesh_count(hook, MESH_REASON_TRACKED);
 }
 
-SEC("tp_btf/sock_send_length")
-int BPF_PROG(mesh_send, struct sock *sk, int ret, int flags)
-{
-	count(sk, ret, flags, MESH_HOOK_SEND);
-	return 0;
-}
-
-SEC("tp_btf/sock_recv_length")
-int BPF_PROG(mesh_recv, struct sock *sk, int ret, int flags)
-{
-	count(sk, ret, flags, MESH_HOOK_RECV);
-	return 0;
-}
+#endif

@@ -62,6 +62,17 @@ static __always_inline __u16 other_bars(struct mesh_end *end, const struct tcp_s
 	return end->held + cost > ctl->limits.held ? MESH_REASON_HELD : MESH_REASON_NONE;
 }
 
+/* Netfilter of the node has not seen a byte of it for so long that it is to see some again, should it have come to forbid them. What stays
+ * inside a pod it sees none of anyway. */
+static __always_inline int lease_over(struct mesh_end *end)
+{
+	__u16 now = MESH_END_TICK(bpf_ktime_get_coarse_ns());
+
+	if (!end->by_tcp)
+		end->by_tcp = now;
+	return !end->loopback && (__u16)(now - end->by_tcp) >= MESH_END_LEASE;
+}
+
 /* Says how much it is about to send, and looks once more whether the other end takes it: that one looks at how much it was once it has said
  * that it takes no more, so that one of the two sees the other. */
 static __always_inline int announce(struct mesh_end *end, __u32 size)
@@ -97,6 +108,8 @@ static __always_inline __u16 redirect(struct sk_msg_md *msg, struct mesh_end *en
 	reason = other_bars(end, tp, &o, cost);
 	if (reason != MESH_REASON_NONE)
 		return reason;
+	if (lease_over(end))
+		return MESH_REASON_LONG_WAY;
 	if (!announce(end, size))
 		return MESH_REASON_NOT_MATCHED;
 	if (bpf_msg_redirect_hash(msg, &mesh_sockets, &key, BPF_F_INGRESS) != SK_PASS) {
@@ -124,7 +137,9 @@ int mesh_redirect(struct sk_msg_md *msg)
 		if (end->redirecting != (reason == MESH_REASON_REDIRECTED))
 			mesh_count(MESH_HOOK_REDIRECT, MESH_REASON_SWITCHED);
 		end->redirecting = reason == MESH_REASON_REDIRECTED;
-		end->bulk = reason == MESH_REASON_BULK;
+		end->bulk = reason == MESH_REASON_BULK || reason == MESH_REASON_LONG_WAY;
+		if (!end->redirecting)
+			end->by_tcp = MESH_END_TICK(bpf_ktime_get_coarse_ns());
 	}
 	mesh_count(MESH_HOOK_REDIRECT, reason);
 	return SK_PASS;

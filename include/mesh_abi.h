@@ -391,7 +391,8 @@ enum mesh_control_flag {
 	X(NO_PARSER,       "no_parser",         "the parser of HTTP is down, and the rules have it refused then") \
 	X(LEG_UNBOUND,     "leg_unbound",       "the parser speaks for a client that has no connection to it") \
 	X(LEG_TAKEN,       "leg_taken",         "the parser's source port is one that the client itself uses") \
-	X(SWITCHED,        "switched",          "the other way than what the socket sent before: past TCP, or by TCP")
+	X(SWITCHED,        "switched",          "the other way than what the socket sent before: past TCP, or by TCP") \
+	X(LONG_WAY,        "long_way",          "by TCP, for the node's netfilter to see some again")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \

@@ -88,12 +88,16 @@ struct mesh_end {
 	__u8 seen;	  /* enum mesh_why, 0: what would speak against it in `auto` */
 	__u8 times;	  /* that it was taken out for bulk */
 	__u8 loopback;
-	__u8 bulk;	/* what goes by TCP does so as too much */
+	__u8 bulk;	/* what goes by TCP takes both ends out: it is too much, or netfilter is to see it */
 	__u32 counted;	/* 1: in mesh_pod_ends */
 	__u8 no_splice; /* its pod's programs are known not to */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 by_tcp; /* when it last sent something by TCP, in MESH_END_TICKs; 0: not since it was put among those that go past it */
 };
 _Static_assert(sizeof(struct mesh_end) == 144, "mesh_end");
+#define MESH_END_TICK(ns) ((__u16)((ns) >> 30))
+/* For so long it goes past TCP alone: longer than packets take shortcuts, so that what it sends then takes the node's own way. */
+#define MESH_END_LEASE (MESH_SHORTCUT_LEASE_S + 1)
 
 /*
  * A program that a pod runs, whatever its processes: its file as the kernel has it. Key of mesh_exes; value: enum mesh_census. Asked about

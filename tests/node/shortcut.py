@@ -10,6 +10,8 @@ import re
 import subprocess
 import time
 
+import accel # first: it finds tests/lib
+import pairs
 from labs import TC_ONLY, Lab
 from suite import Skip, check, main, test
 
@@ -275,26 +277,111 @@ def they_stay_valid_without_the_mesh():
             check(not invalid(lab), f"{shape}: netfilter calls {invalid(lab)} packets invalid")
 
 
+def hold_each(lab, what):
+    """A connection whose packets go straight, as nothing goes past TCP between namespaces, and in each family one that goes past TCP."""
+    lab.fresh()
+    held = [pairs.hold(lab, pod, six=six, port=8080) for pod, six in (("stranger", False), ("client", False), ("client", True))]
+
+    def go_on():
+        for child in held:
+            pairs.exchange(child, what, 200)
+        return all(f["packets_shortcut"] > 200 if lab.mode == "auto" and f["client"]["pod"] == "stranger" else f["bytes_redirected"] > 20000
+                   for f in lab.flows_to("server"))
+    until(f"{what}: one goes straight, two past TCP", go_on)
+    return held
+
+
 @test
 def what_netfilter_forbids_stays_forbidden():
-    """From the start, and by a rule that comes when the connection goes straight already, which takes its time."""
+    """From the start, and by a rule that comes when a connection goes straight already, or another past TCP, which takes its time."""
+    if TC_ONLY:
+        raise Skip("there are no shortcuts with the programs at the links alone")
     for shape in SHAPES if LONG else SHAPES[1:]:
-        with node(shape) as lab:
+        with accel.Node("auto", shape=shape) as lab:
             track(lab, shape, "tcp dport 8080 counter drop")
             with Talk(lab) as talk:
-                got = talk.order("open", *ways(lab)[0])
+                pairs.serve(lab, 8080)
+                got = talk.order("open", lab.to("server"), 8080)
                 check(got == "TimeoutError", f"{shape}: a connection that netfilter forbids: {got}")
                 check(not straight(lab), "nothing went straight")
             lab.exec("@node", "nft", "flush", "ruleset")
             track(lab, shape)
-            with Talk(lab) as talk:
-                talk.opens(*ways(lab)[0])
-                talks_straight(lab, talk)
-                nft(lab, "insert rule inet n f tcp dport 8080 drop")
-                begun = time.monotonic()
-                while talk.order("talk", 0, 100) == "talked 100":
-                    check(time.monotonic() < begun + 30, f"{shape}: what netfilter comes to forbid stops")
-                check(time.monotonic() < begun + 10 + 4 + 2, "ten seconds later, and what the client takes to notice")
+            held = hold_each(lab, shape)
+            nft(lab, "insert rule inet n f tcp dport 8080 drop")
+            begun = time.monotonic()
+            while held:
+                held = [child for child in held if pairs.order(child, 20, seconds=2)]
+                check(time.monotonic() < begun + 12 + 3 * 2 + 2, f"{shape}: of what netfilter comes to forbid goes on: {lab.flows_to('server')}")
+
+
+# ---- shortcuts and redirect at once ----
+
+# One connection from each port of a range. Of every eighth, the messages are as many as take it past TCP. Arguments: address, port, first
+# port, how many.
+MANY = r"""
+import select, socket, sys
+to, first, count = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
+message = b"e" + b"x" * 63 # as tests/node/pair.c has it
+for port in range(first, first + count):
+    with socket.socket() as s:
+        s.bind(("", port))
+        s.connect(to)
+        s.setblocking(False)
+        p = select.poll()
+        p.register(s, select.POLLIN)
+        for _ in range(1 if port % 8 else 100):
+            s.sendall(message)
+            got = b""
+            while len(got) < len(message):
+                assert p.poll(10000)
+                got += s.recv(len(message))
+            assert got == message
+"""
+
+
+def leaves(lab, address, first, nr):
+    """So many connections one after another, and the seconds that entries of theirs have yet to live."""
+    for port in range(first, first + nr, 1000):
+        server = pairs.serve(lab, 8080) # which has room for so many
+        lab.run("client", "python3", "-c", MANY, address, "8080", str(port), str(min(1000, first + nr - port)))
+        server.kill()
+        server.wait()
+    return [left for _, left, port in entries(lab) if first <= port < first + nr]
+
+
+def both_ways(shape, mode, nr):
+    what = f"{shape}, {mode}"
+    with accel.Node(mode, shape=shape) as lab:
+        track(lab, shape)
+        # No entry may go while the last connections are made.
+        lab.exec("@node", "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=600")
+        with_mesh = leaves(lab, lab.to("server"), 10000, nr)
+        check(accel.redirected(lab.flows_to("server")) > nr // 8 * 100 * 64, f"{what}: too little went past TCP")
+        server = pairs.serve(lab, 8080)
+        held = hold_each(lab, what)
+        lab.tool("unmesh", "--unload")
+        for child in held:
+            pairs.exchange(child, f"{what}, after the mesh is gone")
+            child.stdin.close()
+            check(child.wait(10) == 0, f"{what}: it ends well")
+        server.kill()
+        server.wait()
+        until(f"{what}: netfilter takes notice of the ends: {entries(lab)}", lambda: all(left <= 600 for _, left, _ in entries(lab)))
+        without = leaves(lab, accel.IPS["server"][0], 20000, nr)
+        check(0 < len(with_mesh) <= len(without), f"{what}: {len(with_mesh)} entries, without a mesh {len(without)}")
+        check(max(with_mesh) <= 600, f"{what}: one stays for {max(with_mesh)} seconds")
+        check(not invalid(lab), f"{what}: netfilter calls {invalid(lab)} packets invalid")
+
+
+@test
+def both_ways_keep_to_netfilter():
+    """Connections whose ends netfilter sees, of which it keeps no more entries than without a mesh; and such as go on after the mesh is gone,
+    in the middle."""
+    if TC_ONLY:
+        raise Skip("there are no shortcuts with the programs at the links alone")
+    for shape in SHAPES if LONG else SHAPES[1:]:
+        for mode in ("auto", "on") if LONG else ("auto", ):
+            both_ways(shape, mode, 10000 if LONG else 1000)
 
 
 # Segments of TCP under any addresses, over the node's routes. Arguments: source, port, destination, port, flags, count.

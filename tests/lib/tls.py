@@ -31,10 +31,12 @@ def client(version=None):
     return context
 
 
-def hello(name, version=None):
+def hello(name, version=None, protocols=()):
     """The first message of this machine's OpenSSL, in one record."""
     out = ssl.MemoryBIO()
-    tls = client(version).wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
+    context = client(version)
+    context.set_alpn_protocols(list(protocols))
+    tls = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
     try:
         tls.do_handshake()
     except ssl.SSLWantReadError:

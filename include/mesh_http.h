@@ -12,7 +12,7 @@
 #include "mesh_abi.h"
 
 #define MESH_HTTP_MAGIC 0x314c5448u /* "HTL1" */
-#define MESH_HTTP_VERSION 1
+#define MESH_HTTP_VERSION 2
 
 /* `nr` elements (of text: bytes, no NUL) at `at`. {0, 0}: none. */
 struct mesh_ref {
@@ -260,6 +260,7 @@ struct mesh_http_cluster {
 	__u32 consecutive_5xx, consecutive_gateway;		       /* 0: off */
 	__u32 consecutive_local; /* connect failures counted apart; 0: they are among the 5xx */
 	__u32 interval_ms, base_ejection_ms, max_ejection_ms;
+	__u32 tcp_idle_ms, max_duration_ms; /* of connections of TLS; 0: 1 h, any time */
 	__u32 pad2;
 };
 

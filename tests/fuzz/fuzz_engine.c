@@ -51,12 +51,12 @@ static const char *const texts[] = {
 	"route path=/m to=c mirror=a timeout_ms=50\n"
 	"route path=/r to=c retries=9 on=1 backoff_ms=200\n"
 	"route to=a timeout_ms=3000\n",
-	"cluster name=a to=127.0.0.1:1,127.0.0.1:2 max_connections=2 connect_ms=500\n"
-	"cluster name=b to=127.0.0.1:3\n"
+	"cluster name=a to=127.0.0.1:1,127.0.0.1:2 max_connections=2 connect_ms=500 tcp_idle_ms=2000\n"
+	"cluster name=b to=127.0.0.1:3 duration_ms=3000\n"
 	"route host=a.test to=a\n"
 	"route to=b\n"
 	"tls\n"
-	"deny port=3\n",
+	"deny port=4\n",
 };
 
 static const char *const requests[] = {
@@ -126,7 +126,7 @@ static struct {
 } script;
 
 static struct http_rules *rules[NR(texts)];
-static struct buf hellos[2]; /* with a name, and with none, whose server denies it */
+static struct buf hellos[2]; /* with a name, and with none */
 static struct workers *workers;
 
 /* ---- what was written ---- */

@@ -94,7 +94,9 @@ static bool add_cluster(struct making *m, struct str line)
 					 .max_retries = number(line, "max_retries", UINT32_MAX),
 					 .max_requests_per_connection = number(line, "per_connection", 0),
 					 .connect_timeout_ms = number(line, "connect_ms", 0),
-					 .idle_timeout_ms = number(line, "idle_ms", 0) };
+					 .idle_timeout_ms = number(line, "idle_ms", 0),
+					 .tcp_idle_ms = number(line, "tcp_idle_ms", 0),
+					 .max_duration_ms = number(line, "duration_ms", 0) };
 	if (value(line, "cookie", to)) {
 		c->hash = MESH_HASH_COOKIE;
 		c->hash_has_ttl = 1;

@@ -3,7 +3,7 @@
  * Compiled HTTP rules out of a few lines of text, for tests and benches of meshl7's engine: one table for everybody who dials the port.
  *
  *	cluster name=a to=127.0.0.1:9001,127.0.0.1:9002 [max_connections= max_pending= max_requests= max_retries= per_connection=
- *		connect_ms= idle_ms= lb= table= cookie=NAME]
+ *		connect_ms= idle_ms= tcp_idle_ms= duration_ms= lb= table= cookie=NAME]
  *	route [host=] [path=PREFIX] to=a:80,b:20 [timeout_ms= retries= on= try_ms= backoff_ms= statuses=503 delay_ms= abort= mirror=b
  *		path_to= name=]
  *	route [host=] [path=PREFIX] direct=200 [body=TEXT] | redirect=301 to_host=TEXT

@@ -8,6 +8,7 @@ import ssl
 import struct
 import subprocess
 import tempfile
+import time
 
 import tls
 from hands import WAIT, Client, Hand, Origin, cluster, free_port, until
@@ -159,6 +160,25 @@ def a_server_that_breaks():
             check(False, "a reset that looks like an end")
         except ConnectionResetError:
             pass
+
+
+@test
+def times():
+    with secure("a") as a:
+        for limit in ("tcp_idle_ms=100", "duration_ms=100"):
+            with Hand(f"{cluster('a', a, more=limit)}\ntls\nroute to=a") as h:
+                with socket.create_connection(("127.0.0.1", h.port), WAIT) as s, tls.client().wrap_socket(s) as t, t.makefile("rb") as reader:
+                    check(reader.readline() == b"a\n", "it talks")
+                    begin = time.monotonic()
+                    try:
+                        t.sendall(b"x")
+                        while reader.read(1) and limit.startswith("duration"):
+                            t.sendall(b"x")
+                        check(not reader.read(1), "it ends")
+                    except (ssl.SSLEOFError, ConnectionError):
+                        pass
+                    check(time.monotonic() - begin >= 0.09, f"{limit}: too soon")
+                until(lambda: not h.counts()["open"] and not h.counts()["upstream_open"], "and nothing is left") # pylint: disable=cell-var-from-loop
 
 
 @test

@@ -365,6 +365,8 @@ static void fill_cluster(struct buf *b, const struct unit *u, const struct u_clu
 	out->max_connections = t->max_connections;
 	out->max_pending = out->max_requests = out->max_retries = UINT32_MAX;
 	out->connect_timeout_ms = t->connect_timeout_ms;
+	out->tcp_idle_ms = t->idle_timeout_ms;
+	out->max_duration_ms = t->max_duration_ms;
 	if (s->balance)
 		fill_requests(b, s->balance, out);
 	if (!t->outlier)

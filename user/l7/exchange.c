@@ -489,7 +489,9 @@ void exchange_waited(struct exchange *x)
 
 void exchange_expired(struct exchange *x)
 {
-	if (x->answer == ANSWER_NONE)
+	if (x->tls)
+		exchange_abort(x, MESH_FLAG_DURATION_TIMEOUT, "max_duration_timeout");
+	else if (x->answer == ANSWER_NONE)
 		exchange_own(x, 504, MESH_FLAG_UPSTREAM_TIMEOUT, "response_timeout", STR("upstream request timeout"));
 	else
 		exchange_abort(x, MESH_FLAG_UPSTREAM_TIMEOUT, "response_timeout");

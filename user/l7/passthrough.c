@@ -103,6 +103,8 @@ void tls_connected(struct exchange *x)
 {
 	struct worker *w = worker_of(x);
 
+	if (x->choice.cluster->max_duration_ms)
+		wait_timer(w, &x->total, x->choice.cluster->max_duration_ms);
 	attempt_result(x, 200, false);
 	stats_add(&w->counts->tls, 1);
 	x->detail = "via_upstream";

@@ -26,6 +26,7 @@ void tunnel_run(struct exchange *x)
 {
 	struct worker *w = worker_of(x);
 	struct sock *client = &x->c->s, *server = &x->u->s;
+	uint32_t own = x->tls ? x->choice.cluster->tcp_idle_ms : 0;
 
 	if (!way(x->c, client, &x->rb, server) || !way(x->c, server, &x->ab, client)) {
 		exchange_abort(x, client->bad ? MESH_FLAG_DOWNSTREAM_TERMINATION : MESH_FLAG_UPSTREAM_TERMINATION,
@@ -38,5 +39,5 @@ void tunnel_run(struct exchange *x)
 		attempt_end(x, false);
 		return;
 	}
-	wait_timer(w, &x->c->timer, w->idle_ms);
+	wait_timer(w, &x->c->timer, own ? own : w->idle_ms);
 }

@@ -77,6 +77,19 @@ __noinline int tc_to_parser(struct __sk_buff *skb)
 	return bpf_redirect_peer(ifindex, 0);
 }
 
+/* A packet of what has been forbidden meanwhile. Of a server it tells the parser, which may be waiting for an answer; the next one is refused. */
+__noinline int tc_cut(struct __sk_buff *skb)
+{
+	struct work *w = work_get();
+
+	if (!w)
+		return TC_ACT_SHOT_;
+	if (!w->conn_reply || (w->conn_flags & (MESH_CONN_LEG | MESH_CONN_HAIRPIN | MESH_CONN_MASQ)) != MESH_CONN_LEG ||
+	    w->conn_state == MESH_CONN_CLOSED || w->kind != PKT_L4)
+		return tc_refuse(skb, MESH_REASON_CUT);
+	return pkt_reset(skb, &w->p, 1) ? drop(w->hook, MESH_REASON_CUT) : tc_to_parser(skb);
+}
+
 /* An older connection with the same ends is no way for packets of this one. */
 static __always_inline void no_shortcut(const struct work *w)
 {

@@ -296,22 +296,31 @@ static __always_inline __u64 sum_words(const __be32 *words, int nr)
 }
 
 /*
- * Makes the TCP segment a reset that answers it (RFC 9293 3.5.2), ends swapped, and nothing behind the TCP header. Only for packets
- * without IP options. 0 or -1.
+ * Makes the TCP segment a reset that answers it (RFC 9293 3.5.2), ends swapped, and nothing behind the TCP header; or, `on`, one in its own
+ * place. Only for packets without IP options. 0 or -1.
  */
-static __noinline int pkt_reset(struct __sk_buff *skb, struct pkt *p)
+static __noinline int pkt_reset(struct __sk_buff *skb, struct pkt *p, int on)
 {
 	__u32 ip = p->v6 ? 40 : 20, partial;
-	struct mesh_tuple back = { .client = p->t.server, .server = p->t.client };
+	struct mesh_tuple back = { .client = p->t.server,
+				   .server = p->t.client,
+				   .client_port_be = p->t.server_port_be,
+				   .server_port_be = p->t.client_port_be };
 	__be32 tcp[5] = {}, pseudo[2] = { 0, bpf_htonl(20) };
 	__u64 sum;
 	__u16 folded;
 
 	if (p->l4 != p->l3 + ip)
 		return -1;
-	((__be16 *)tcp)[0] = p->t.server_port_be;
-	((__be16 *)tcp)[1] = p->t.client_port_be;
-	if (p->tcp_flags & TCP_ACK) {
+	if (on)
+		back = p->t;
+	((__be16 *)tcp)[0] = back.client_port_be;
+	((__be16 *)tcp)[1] = back.server_port_be;
+	if (on) {
+		tcp[1] = bpf_htonl(p->seq);
+		tcp[2] = bpf_htonl(p->ack);
+		tcp[3] = bpf_htonl(5u << 28 | (__u32)(TCP_RST | TCP_ACK) << 16);
+	} else if (p->tcp_flags & TCP_ACK) {
 		tcp[1] = bpf_htonl(p->ack);
 		tcp[3] = bpf_htonl(5u << 28 | (__u32)TCP_RST << 16);
 	} else {
@@ -353,7 +362,8 @@ static __noinline int pkt_reset(struct __sk_buff *skb, struct pkt *p)
 		if (bpf_skb_store_bytes(skb, p->l3, v4, sizeof(v4), 0))
 			return -1;
 	}
-	pkt_swap_macs(skb);
+	if (!on)
+		pkt_swap_macs(skb);
 	p->t.client = back.client;
 	p->t.server = back.server;
 	return 0;

@@ -152,7 +152,7 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 	if (!w->conn_reply && (w->conn_flags & MESH_CONN_LEG))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+		return tc_cut(skb);
 	if (!w->conn_reply && (w->conn_flags & MESH_CONN_L7))
 		return tc_to_parser(skb);
 	if (!(w->conn_flags & MESH_CONN_NAT))
@@ -376,7 +376,7 @@ static __always_inline int to_pod_l4(struct __sk_buff *skb, struct work *w)
 	if (!w->conn_reply && !(w->conn_flags & MESH_CONN_ASKED) && !tc_admit())
 		return TC_ACT_SHOT_;
 	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+		return tc_cut(skb);
 	if (leg_answered(w))
 		return tc_to_parser(skb);
 	if (w->conn_view != MESH_TUPLE_WIRE || !w->conn_reply || !(w->conn_flags & MESH_CONN_NAT) ||
@@ -480,7 +480,7 @@ static __always_inline int from_node_l4(struct __sk_buff *skb, struct work *w)
 	if (w->conn_reply || (w->conn_view != MESH_TUPLE_DIALLED && !(w->conn_flags & MESH_CONN_L7)))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+		return tc_cut(skb);
 	if (w->conn_flags & MESH_CONN_L7)
 		return tc_to_parser(skb);
 	aim(w, &w->wire, 0);
@@ -565,7 +565,7 @@ static __always_inline int to_node_l4(struct __sk_buff *skb, struct work *w, con
 	    !(w->conn_flags & (MESH_CONN_NAT | MESH_CONN_L7 | MESH_CONN_LEG)))
 		return pass(w->hook, MESH_REASON_TRACKED);
 	if (!tc_take())
-		return tc_refuse(skb, MESH_REASON_CUT);
+		return tc_cut(skb);
 	if (leg_answered(w))
 		return tc_to_parser(skb);
 	if (!(w->conn_flags & MESH_CONN_NAT))
@@ -612,7 +612,7 @@ static __always_inline int from_parser_tcp(struct __sk_buff *skb, struct work *w
 	}
 	if (!(w->conn_flags & MESH_CONN_LEG))
 		return work_begins(w) ? tc_refuse(skb, MESH_REASON_LEG_TAKEN) : drop(w->hook, MESH_REASON_LEG_TAKEN);
-	return leg_take(skb, w) ? tc_leg(skb) : tc_refuse(skb, MESH_REASON_CUT);
+	return leg_take(skb, w) ? tc_leg(skb) : tc_cut(skb);
 }
 
 SEC("tc")

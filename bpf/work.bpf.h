@@ -133,7 +133,7 @@ __noinline int tc_refuse(struct __sk_buff *skb, __u32 reason)
 		return TC_ACT_SHOT_;
 	if (reason == MESH_REASON_NO_LOCAL && w->hook == MESH_HOOK_FROM_NODE)
 		return TC_ACT_SHOT_;
-	if (pkt_reset(skb, &w->p))
+	if (pkt_reset(skb, &w->p, 0))
 		return TC_ACT_SHOT_;
 	return bpf_redirect(w->ifindex,
 			    w->hook == MESH_HOOK_TO_POD || w->hook == MESH_HOOK_TO_NODE ? BPF_F_INGRESS : 0);

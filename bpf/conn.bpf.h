@@ -489,10 +489,9 @@ static __always_inline void conn_acked(struct mesh_conn *conn, const struct pkt 
 			bytes--;
 	}
 	conn->acked[other & 1] = p->ack;
-	if (other)
-		conn->flow.bytes_received += bytes;
-	else
-		conn->flow.bytes_sent += bytes;
+	/* Whoever counts what goes past TCP (legs.bpf.h) may be on another CPU. */
+	if (bytes)
+		__sync_fetch_and_add(other ? &conn->flow.bytes_received : &conn->flow.bytes_sent, bytes);
 }
 
 /* A reset counts when its number is one that the other end would take: not before what it acknowledged, nor far beyond. */

@@ -100,7 +100,7 @@ static __always_inline void end_leave(struct mesh_end *end, __u8 why)
 	end_shift(end, MESH_END_WATCHED, MESH_END_LEFT);
 }
 
-/* Each pod has room for so many. 0: it is taken. */
+/* Each pod has room for so many; the parser for those of all. 0: it is taken. */
 static __always_inline int end_count(struct mesh_end *end)
 {
 	struct mesh_control *ctl = mesh_control_get();
@@ -111,7 +111,7 @@ static __always_inline int end_count(struct mesh_end *end)
 		bpf_map_update_elem(&mesh_pod_ends, &cookie, &none, BPF_NOEXIST);
 		nr = bpf_map_lookup_elem(&mesh_pod_ends, &cookie);
 	}
-	if (!nr || !ctl || __sync_fetch_and_add(nr, 1) >= ctl->limits.pod_ends) {
+	if (!nr || !ctl || (__sync_fetch_and_add(nr, 1) >= ctl->limits.pod_ends && cookie != ctl->limits.parser)) {
 		if (nr)
 			__sync_fetch_and_add(nr, -1);
 		return 0;
@@ -217,6 +217,7 @@ static __always_inline void offer_key(const struct sock *sk, const struct mesh_e
 		sock_remote(sk, &ret->remote, &ret->remote_port_be);
 	}
 	ret->netns_cookie = end->loopback ? end->netns_cookie : 0;
+	ret->parser = end->parser;
 }
 
 #endif

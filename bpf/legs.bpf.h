@@ -53,6 +53,32 @@ static __always_inline void client_seen(struct __sk_buff *skb, struct work *w)
 		relay_take(conn);
 }
 
+/* What a client of the parser has sent and read past TCP, into the record of its connection: no packet told of it. */
+__noinline int tc_past(struct __sk_buff *skb)
+{
+	struct mesh_control *ctl = mesh_control_get();
+	struct work *w = work_get();
+	struct bpf_sock *sk = skb->sk;
+	__u64 redirected, past;
+	struct mesh_conn *conn;
+	struct mesh_end *end;
+
+	sk = sk && ctl && (ctl->flags & MESH_CONTROL_ACCELERATE) ? bpf_sk_fullsock(sk) : NULL;
+	end = sk ? bpf_sk_storage_get(&mesh_ends, sk, 0, 0) : NULL;
+	conn = end && w ? conn_get(&w->wire) : NULL;
+	if (!end || !conn || conn->ifindex != w->ifindex)
+		return 0;
+	/* Of several packets at once one may tell too much and the next one less than nothing: the sum is right. */
+	redirected = end->redirected;
+	redirected -= __sync_lock_test_and_set(&end->told_redirected, redirected);
+	past = end->past;
+	past -= __sync_lock_test_and_set(&end->told_past, past);
+	__sync_fetch_and_add(&conn->flow.bytes_sent, redirected);
+	__sync_fetch_and_add(&conn->flow.bytes_received, past);
+	__sync_fetch_and_add(&conn->flow.bytes_redirected, redirected + past);
+	return 0;
+}
+
 /* Into the parser's namespace: of a client's connection what comes from the client, of a leg what comes from its server. */
 __noinline int tc_to_parser(struct __sk_buff *skb)
 {

@@ -36,26 +36,78 @@ static __always_inline int has_option(struct tcp_sock *tp)
 	       BPF_CORE_READ_BITFIELD(tp, recvmsg_inq) || BPF_CORE_READ_BITFIELD(tp, repair);
 }
 
+/* Whoever is in the parser's network namespace. */
+static const struct mesh_pod parser_pod = { .accelerate = MESH_ACCELERATE_ON, .flags = MESH_POD_NO_SPLICE };
+
+static __always_inline const struct mesh_pod *pod_of(const struct sock *sk, __u64 live)
+{
+	struct mesh_control *ctl = mesh_control_get();
+	__u64 netns = sk->__sk_common.skc_net.net->net_cookie;
+
+	return ctl && netns == ctl->limits.parser ? &parser_pod : pod_find(netns, live);
+}
+
+/* The links know the connection as a client's to the parser, or as one of the parser's to a server. */
+static __noinline int with_parser(const struct mesh_addr *local, const struct mesh_addr *remote, __u32 local_port_be,
+				  __u32 remote_port_be)
+{
+	struct mesh_tuple t = { .proto = MESH_PROTO_TCP, .kind = MESH_TUPLE_WIRE };
+	struct mesh_conn_slot *slot;
+
+	if (!local || !remote)
+		return 0;
+	t.client = *local;
+	t.server = *remote;
+	t.client_port_be = local_port_be;
+	t.server_port_be = remote_port_be;
+	slot = bpf_map_lookup_elem(&mesh_conns, &t);
+	if (slot)
+		return (slot->conn.flags & (MESH_CONN_L7 | MESH_CONN_CUT)) == MESH_CONN_L7;
+	t.client = *remote;
+	t.server = *local;
+	t.client_port_be = remote_port_be;
+	t.server_port_be = local_port_be;
+	slot = bpf_map_lookup_elem(&mesh_conns, &t);
+	return slot && (slot->conn.flags & (MESH_CONN_LEG | MESH_CONN_CUT)) == MESH_CONN_LEG;
+}
+
 /* What speaks against it whatever the calls are: whose socket, and where the other end is. */
 static __always_inline __u8 judge_place(struct mesh_end *end, const struct sock *sk, const struct mesh_pod *pod,
 					__u64 live)
 {
 	struct mesh_control *ctl = mesh_control_get();
 	struct mesh_addr local, remote;
+	__be16 local_port_be, remote_port_be;
 	struct mesh_workload *w;
-	__be16 port_be;
 
-	sock_local(sk, &local, &port_be);
-	sock_remote(sk, &remote, &port_be);
+	sock_local(sk, &local, &local_port_be);
+	sock_remote(sk, &remote, &remote_port_be);
 	if (!ctl || pod->accelerate < MESH_ACCELERATE_AUTO)
 		return MESH_WHY_OFF;
 	end->loopback = mesh_addr_eq(&local, &remote) || mesh_addr_special(&remote);
 	if (end->loopback)
 		return ctl->limits.loopback || (pod->flags & MESH_POD_TRIAL) ? MESH_WHY_NONE : MESH_WHY_LOOPBACK;
+	end->parser = pod == &parser_pod ||
+		      (ctl->limits.parser && with_parser(&local, &remote, local_port_be, remote_port_be));
+	if (pod == &parser_pod)
+		return MESH_WHY_NONE;
+	if (end->parser && !mesh_pod_owns(pod, &local))
+		return MESH_WHY_ELSEWHERE;
+	/* It sends under the reader's lock, as everybody does past TCP, and has others waiting. */
+	if (end->parser)
+		return pod->accelerate == MESH_ACCELERATE_ON ? MESH_WHY_NONE : MESH_WHY_PARSER;
 	w = workload_find(&remote, live);
 	if (!w || !(w->flags & MESH_WORKLOAD_LOCAL) || !mesh_pod_owns(pod, &local))
 		return MESH_WHY_ELSEWHERE;
 	return MESH_WHY_NONE;
+}
+
+/* As if that had been when something last went by TCP. */
+static __always_inline __u16 lease_ended(void)
+{
+	__u16 then = MESH_END_TICK(bpf_ktime_get_ns()) - MESH_END_LEASE;
+
+	return then ? then : (__u16)-1;
 }
 
 /* Judges an end under the live rules; one that was out may come in again, one that is in may have to go. */
@@ -73,7 +125,11 @@ static __always_inline void judge(struct mesh_end *end, struct tcp_sock *tp, con
 		end_shift(end, MESH_END_NONE, MESH_END_LEFT);
 		return;
 	}
-	if (before >= MESH_WHY_BLOCKING && before != MESH_WHY_FULL && end->state == MESH_END_LEFT)
+	/* Policies are asked about packets: by TCP goes what is sent next. */
+	if (end->parser)
+		end->by_tcp = lease_ended();
+	if (before >= MESH_WHY_BLOCKING && before != MESH_WHY_PARSER && before != MESH_WHY_FULL &&
+	    end->state == MESH_END_LEFT)
 		return;
 	if (end->state == MESH_END_LEFT)
 		end->copied = tp->copied_seq;
@@ -85,11 +141,11 @@ static __always_inline void judge(struct mesh_end *end, struct tcp_sock *tp, con
 /* The same of an end that has a record, whenever the rules have changed. */
 static __always_inline void judge_again(struct mesh_end *end, struct tcp_sock *tp, __u64 live)
 {
-	struct mesh_pod *pod;
+	const struct mesh_pod *pod;
 
 	if (end->epoch == live)
 		return;
-	pod = pod_find(end->netns_cookie, live);
+	pod = pod_of((struct sock *)tp, live);
 	if (pod)
 		judge(end, tp, pod, live);
 	else
@@ -101,8 +157,8 @@ static __always_inline struct mesh_end *end_of(struct sock *sk, struct tcp_sock 
 {
 	struct mesh_end *end = bpf_sk_storage_get(&mesh_ends, sk, 0, 0);
 	struct mesh_control *ctl = mesh_control_get();
-	struct mesh_pod *pod;
-	__u64 netns, live;
+	const struct mesh_pod *pod;
+	__u64 live;
 
 	if (!ctl || (!end && (tp->data_segs_in < SEGMENTS_MIN || !(ctl->flags & MESH_CONTROL_ACCELERATE))))
 		return NULL;
@@ -113,8 +169,7 @@ static __always_inline struct mesh_end *end_of(struct sock *sk, struct tcp_sock 
 		judge_again(end, tp, live);
 		return before == MESH_END_LEFT ? NULL : end;
 	}
-	netns = sk->__sk_common.skc_net.net->net_cookie;
-	pod = pod_find(netns, live);
+	pod = pod_of(sk, live);
 	if (pod && (ctl->flags & MESH_CONTROL_TRIAL) && !(pod->flags & MESH_POD_TRIAL))
 		return NULL;
 	end = pod ? bpf_sk_storage_get(&mesh_ends, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
@@ -124,7 +179,7 @@ static __always_inline struct mesh_end *end_of(struct sock *sk, struct tcp_sock 
 	end->cookie = bpf_get_socket_cookie(sk);
 	end->sk = (__u64)(unsigned long)sk;
 	end->self = (__u64)(unsigned long)end;
-	end->netns_cookie = netns;
+	end->netns_cookie = sk->__sk_common.skc_net.net->net_cookie;
 	judge(end, tp, pod, live);
 	return NULL; /* what this call has read is not counted any more */
 }

@@ -38,6 +38,9 @@ static __always_inline __u16 self_bars(const struct mesh_end *end, const struct 
 		return MESH_REASON_CLOSED;
 	if (sk->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY) & 1)
 		return MESH_REASON_OPTION;
+	/* Rules have changed: links ask them, about packets. */
+	if (end->parser && end->epoch != *(volatile __u64 *)&ctl->live)
+		return MESH_REASON_LONG_WAY;
 	if (end->run + size > ctl->limits.message)
 		return MESH_REASON_BULK;
 	return pressure(sk) ? MESH_REASON_PRESSURE : MESH_REASON_NONE;

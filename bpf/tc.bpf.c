@@ -151,6 +151,8 @@ static __always_inline int from_pod_l4(struct __sk_buff *skb, struct work *w)
 	/* It comes from the parser. */
 	if (!w->conn_reply && (w->conn_flags & MESH_CONN_LEG))
 		return pass(w->hook, MESH_REASON_TRACKED);
+	if (!w->conn_reply && (w->conn_flags & MESH_CONN_L7))
+		tc_past(skb);
 	if (!tc_take())
 		return tc_cut(skb);
 	if (!w->conn_reply && (w->conn_flags & MESH_CONN_L7))
@@ -624,6 +626,8 @@ int mesh_from_parser(struct __sk_buff *skb)
 
 	if (!w || !ctl)
 		return TC_ACT_SHOT_;
+	if (ctl->flags & MESH_CONTROL_ACCELERATE)
+		step_end(skb);
 	work_begin(w, MESH_HOOK_FROM_PARSER, skb->ifindex);
 	w->live = *(volatile __u64 *)&ctl->live;
 	if (read_ip(skb, w, &ret) || w->kind != PKT_L4 || w->p.t.proto != MESH_PROTO_TCP)

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Layout of every map below; a pinned map of another version is never adopted silently. */
-#define MESH_LAYOUT 6
+#define MESH_LAYOUT 7
 
 #define MESH_PROTO_TCP 6
 #define MESH_PROTO_UDP 17
@@ -299,7 +299,7 @@ struct mesh_control {
 	__u32 parser_ifindex;	   /* the node's end of the parser's link; 0: there is none */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_control) == 80, "mesh_control");
+_Static_assert(sizeof(struct mesh_control) == 88, "mesh_control");
 enum mesh_control_flag {
 	MESH_CONTROL_SOCKETS = 1, /* the socket hooks are attached: flows of this node's pods are theirs */
 	MESH_CONTROL_CUT = 2, /* connections that a policy comes to forbid are cut: all that are guarded are tracked */
@@ -392,7 +392,7 @@ enum mesh_control_flag {
 	X(LEG_UNBOUND,     "leg_unbound",       "the parser speaks for a client that has no connection to it") \
 	X(LEG_TAKEN,       "leg_taken",         "the parser's source port is one that the client itself uses") \
 	X(SWITCHED,        "switched",          "the other way than what the socket sent before: past TCP, or by TCP") \
-	X(LONG_WAY,        "long_way",          "by TCP, for the node's netfilter to see some again")
+	X(LONG_WAY,        "long_way",          "by TCP, for the node's netfilter and policies to see some again")
 
 /* One hook a row: X(name, label). Counters are kept per hook and reason. */
 #define MESH_HOOKS(X)                      \

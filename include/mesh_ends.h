@@ -13,8 +13,9 @@ struct mesh_limits {
 	__u32 loopback; /* 1: connections inside of pods, too */
 	__u32 waiting;	/* how many ends only the iterator could bring a step further, ever; written by the programs */
 	__u32 pad;
+	__u64 parser; /* cookie of the parser's network namespace; 0: its connections stay on TCP */
 };
-_Static_assert(sizeof(struct mesh_limits) == 24, "mesh_limits");
+_Static_assert(sizeof(struct mesh_limits) == 32, "mesh_limits");
 
 /* clang-format off */
 
@@ -37,7 +38,8 @@ _Static_assert(sizeof(struct mesh_limits) == 24, "mesh_limits");
 	X(EDGES,     "edges",     "epoll tells its program of it by edges, which reads past where bytes of one way end") \
 	X(ENDING,    "ending",    "one side has shut it down, or has begun to")                                \
 	X(CENSUS,    "census",    "its program is still to be looked at")                                      \
-	X(SPLICES,   "splices",   "its program may splice, or cannot be told not to")
+	X(SPLICES,   "splices",   "its program may splice, or cannot be told not to")                           \
+	X(PARSER,    "parser",    "with meshl7, which takes accelerate: on")
 #define X(name, ...) MESH_WHY_##name,
 enum mesh_why { MESH_WHYS(X) MESH_WHY_NR };
 #undef X
@@ -91,10 +93,11 @@ struct mesh_end {
 	__u8 bulk;	/* what goes by TCP takes both ends out: it is too much, or netfilter is to see it */
 	__u32 counted;	/* 1: in mesh_pod_ends */
 	__u8 no_splice; /* its pod's programs are known not to */
-	__u8 pad;
+	__u8 parser;	/* it is, or speaks with, the parser */
 	__u16 by_tcp; /* when it last sent something by TCP, in MESH_END_TICKs; 0: not since it was put among those that go past it */
+	__u64 told_redirected, told_past; /* of a client of the parser: what the record of its connection has of them */
 };
-_Static_assert(sizeof(struct mesh_end) == 144, "mesh_end");
+_Static_assert(sizeof(struct mesh_end) == 160, "mesh_end");
 #define MESH_END_TICK(ns) ((__u16)((ns) >> 30))
 /* For so long it goes past TCP alone: longer than packets take shortcuts, so that what it sends then takes the node's own way. */
 #define MESH_END_LEASE (MESH_SHORTCUT_LEASE_S + 1)
@@ -124,7 +127,7 @@ _Static_assert(sizeof(struct mesh_ask) == 48, "mesh_ask");
 struct mesh_suitor_key {
 	struct mesh_addr local, remote;
 	__be16 local_port_be, remote_port_be;
-	__u32 pad;
+	__u32 parser;	    /* 1: one of them is the parser */
 	__u64 netns_cookie; /* of connections inside a pod; 0 otherwise */
 };
 _Static_assert(sizeof(struct mesh_suitor_key) == 48, "mesh_suitor_key");

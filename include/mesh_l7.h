@@ -31,6 +31,8 @@ enum mesh_l7_type {
 
 enum mesh_l7_listen {
 	MESH_L7_BIND_CLIENT = 1 << 16, /* sockets to endpoints get the client's address */
+	MESH_L7_PAST_TCP =
+		1 << 17, /* what comes may do so past TCP: a read may give less than there is, and splice() nothing */
 };
 
 enum mesh_l7_log { MESH_L7_LOG_TEXT, MESH_L7_LOG_JSON };

@@ -182,6 +182,7 @@ static int take_listeners(struct meshl7 *m, const int *fds, uint32_t nr, uint64_
 		return -EPROTO;
 	m->listener_nr = nr;
 	m->shared.bind_client = arg & MESH_L7_BIND_CLIENT;
+	m->shared.past_tcp = arg & MESH_L7_PAST_TCP;
 	for (uint32_t i = 0; i < nr; i++)
 		m->listeners[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
 	return 0;

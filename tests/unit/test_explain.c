@@ -220,6 +220,35 @@ TEST(acceleration_across_namespaces_takes_on)
 	compiled_release(&c);
 }
 
+TEST(acceleration_with_the_parser_takes_on)
+{
+	struct explain_node node = { .accelerate = ACCELERATE_AUTO, .pod = pod_at };
+	struct compiled c = compiled_from(POD("cli", "default", "10.1.0.1", "app: cli") POD(
+		"echo", "default", "10.1.0.2", "app: echo") POD("away", "default", "10.1.0.3", "app: echo")
+						  SERVICE("echo", "default", "10.96.0.4", "http",
+							  "80") "apiVersion: networking.istio.io/v1\nkind: "
+								"VirtualService\nmetadata: {name: echo}\n"
+								"spec: {hosts: [echo], http: [{route: [{destination: "
+								"{host: echo}}], timeout: 1s}]}\n");
+	const char *text;
+
+	CHECK_INT(c.rc, 0);
+	asked_node = &node;
+	CHECK_HAS(ask(&c, "cli", "echo", 80, 0, false), "past TCP: no: meshl7 is between the client and the server");
+	node.parser = true;
+	CHECK_HAS(ask(&c, "cli", "echo", 80, 0, false), "past TCP: no: with meshl7, which takes accelerate: on");
+	node.accelerate = ACCELERATE_ON;
+	text = ask(&c, "cli", "echo", 80, 0, false);
+	CHECK_HAS(text, "to 10.1.0.2:80: possible: between the client and meshl7, and from there to the server");
+	CHECK_HAS(text, "to 10.1.0.3:80: possible: between the client and meshl7 (");
+	CHECK_HAS(ask(&c, "away", "10.96.0.4", 80, 0, false),
+		  "to 10.1.0.2:80: possible: between meshl7 and the server (");
+	node.no_acceleration = "the self-test failed";
+	CHECK_HAS(ask(&c, "cli", "echo", 80, 0, false), "past TCP: no: the self-test failed");
+	asked_node = NULL;
+	compiled_release(&c);
+}
+
 TEST(from_outside)
 {
 	struct compiled c = compiled_from(

@@ -17,7 +17,7 @@ struct explain_pod {
 /* What a node knows that no rule says: how its settings and its kernel have connections between its pods carried. */
 struct explain_node {
 	enum accelerate accelerate;  /* of pods that nothing else is said of */
-	bool loopback;		     /* inside of pods, too */
+	bool loopback, parser;	     /* inside of pods, and with meshl7, too */
 	const char *no_acceleration; /* why nothing is accelerated here, or not yet; NULL: it is */
 	const char *no_shortcut;     /* the same of shortcuts */
 	void (*pod)(void *data, const struct client *c, struct explain_pod *ret);

@@ -75,11 +75,31 @@ static bool splices(const struct side *s, struct arena *a, struct str *why)
 	return all;
 }
 
+/* Each of the two connections is for itself: the client's with meshl7, and the one from there. */
+static struct way parser_way(const struct asking *q, const struct side *client, const struct side *server,
+			     struct str place)
+{
+	bool from = client->pod.here && mode_of(q, client->c) == ACCELERATE_ON;
+	bool to = server->pod.here && mode_of(q, server->c) == ACCELERATE_ON;
+
+	if (!q->node->parser)
+		return (struct way){ .why = place };
+	if (!from && !to)
+		return (struct way){ .why = STR("with meshl7, which takes accelerate: on") };
+	if (q->node->no_acceleration)
+		return (struct way){ .why = str_of(q->node->no_acceleration) };
+	return (struct way){ true, from && to ? STR("between the client and meshl7, and from there to the server")
+				   : from     ? STR("between the client and meshl7")
+					      : STR("between meshl7 and the server") };
+}
+
 static struct way past_way(const struct asking *q, const struct side *client, const struct side *server,
-			   const struct ways *w, struct str place, struct arena *a)
+			   const struct ways *w, struct str place, const struct u_row *r, struct arena *a)
 {
 	struct str why = { 0 };
 
+	if (r && r->l7)
+		return parser_way(q, client, server, place);
 	if (place.len)
 		return (struct way){ .why = place };
 	if (w->mode == ACCELERATE_OFF)
@@ -123,7 +143,7 @@ static struct ways find_ways(const struct asking *q, const struct side *client, 
 	if (server.c && mode_of(q, server.c) < mode_of(q, client->c))
 		says = server.c;
 	w = (struct ways){ .mode = mode_of(q, says), .by = mode_by(says, a) };
-	w.past = past_way(q, client, &server, &w, place, a);
+	w.past = past_way(q, client, &server, &w, place, r, a);
 	w.straight = straight_way(q, client, &server, place);
 	return w;
 }

@@ -282,7 +282,7 @@ void body_close(const struct body *b, struct buf *out);
 
 /* splice.c */
 /* More of the body may be moved without being looked at: it is long, or there is much of it. */
-bool splice_fits(const struct sock *from, const struct body *b);
+bool splice_fits(const struct worker *w, const struct sock *from, const struct body *b);
 /* Moves some, to a socket that has nothing waiting. false: nothing was moved, and reading tells why. */
 bool splice_some(struct worker *w, struct sock *from, struct body *b, struct sock *to, enum relay *ret);
 void splice_release(struct worker *w);

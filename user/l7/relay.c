@@ -174,7 +174,7 @@ enum relay relay(struct worker *w, struct sock *from, struct body *b, struct soc
 		int got = 1;
 		bool sent;
 
-		if (!prefix.len && !keeps(copy) && splice_fits(from, b) && splice_some(w, from, b, to, &spliced)) {
+		if (!prefix.len && !keeps(copy) && splice_fits(w, from, b) && splice_some(w, from, b, to, &spliced)) {
 			if (spliced != RELAY_AGAIN)
 				return spliced;
 			continue;

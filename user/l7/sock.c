@@ -23,8 +23,8 @@ int sock_read(struct worker *w, struct sock *s)
 	if (n > 0) {
 		b->end += (uint32_t)n;
 		s->big = (uint32_t)n == room;
-		/* There was no more at that moment; what comes then is told of. */
-		if (!s->big && !s->hup)
+		/* There was no more at that moment; what comes then is told of. Past TCP a read ends where bytes of one way do. */
+		if (!s->big && !s->hup && !w->shared->past_tcp)
 			s->rd = false;
 		return (int)n;
 	}

@@ -23,9 +23,9 @@ void splice_release(struct worker *w)
 	}
 }
 
-bool splice_fits(const struct sock *from, const struct body *b)
+bool splice_fits(const struct worker *w, const struct sock *from, const struct body *b)
 {
-	if (b->done || b->framed || from->in || !from->rd)
+	if (w->shared->past_tcp || b->done || b->framed || from->in || !from->rd)
 		return false;
 	if (b->kind == HEAD_BODY_LENGTH)
 		return b->bytes + b->left >= LONG;

@@ -15,6 +15,7 @@ struct worker_shared {
 	struct mesh_l7_stats *stats; /* NULL: nobody counts */
 	struct access_sink log;
 	bool bind_client; /* sockets to endpoints get the client's address */
+	bool past_tcp;	  /* bytes may come past TCP */
 	/* Waits in milliseconds; 0: 60 s, 300 s, 1 h */
 	uint32_t head_ms; /* from the first byte of a request to the end of its head */
 	uint32_t body_ms; /* for the next bytes of a body, or for room for them */

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "plane/census.h"
+#include "plane/parser.h"
 #include "plane/plane_int.h"
 
 uint32_t accel_mode(const struct plane *p, const struct client *c)
@@ -32,6 +33,7 @@ void accel_init(struct plane *p)
 	l->held = p->accel.flow;
 	l->pod_ends = p->accel.pod / p->accel.flow;
 	l->loopback = p->accel.loopback;
+	l->parser = 0;
 	p->accel.waiting = l->waiting;
 	p->accel.due = true;
 }
@@ -47,7 +49,7 @@ static void forget_pods(struct plane *p)
 	while (more) {
 		key = next;
 		more = !bpf_map_get_next_key(fd, &key, &next);
-		if (bpf_map_lookup_elem(p->map_fd[PLANE_MAP_NETNS], &key, &slot))
+		if (key != p->parser.cookie && bpf_map_lookup_elem(p->map_fd[PLANE_MAP_NETNS], &key, &slot))
 			bpf_map_delete_elem(fd, &key);
 	}
 }
@@ -65,6 +67,14 @@ static void set_flag(struct plane *p, uint32_t flag, bool on)
 		__atomic_and_fetch(&p->control->flags, ~flag, __ATOMIC_RELEASE);
 }
 
+/* Of processes that are not this meshd's nobody knows whether they read as they must. */
+static void let_parser(struct plane *p)
+{
+	bool may = p->accel.parser && p->parser.netns_fd >= 0 && parser_is_own(p->meshl7);
+
+	__atomic_store_n(&p->control->limits.parser, may ? p->parser.cookie : 0, __ATOMIC_RELEASE);
+}
+
 void accel_sync(struct plane *p)
 {
 	struct buf err = { 0 };
@@ -80,6 +90,7 @@ void accel_sync(struct plane *p)
 	/* Until the self-test is over, connections of pods stay what they are. */
 	set_flag(p, MESH_CONTROL_TRIAL, !selftest_over(p));
 	set_flag(p, MESH_CONTROL_ACCELERATE, wanted);
+	let_parser(p);
 	p->accel.due = true;
 	forget_pods(p);
 	census_forget(p);
@@ -112,7 +123,8 @@ void accel_idle(struct plane *p)
 	p->accel.due = false;
 	p->accel.waiting = waiting;
 	if (due)
-		podsocks_run(p, &(struct podsocks){ .ids = ids, .id_nr = 1, .wrote = still_waits, .data = p });
+		podsocks_run(p, &(struct podsocks){
+					.ids = ids, .id_nr = 1, .parser = true, .wrote = still_waits, .data = p });
 }
 
 /* What the ends of one pod's connections are like. */
@@ -221,6 +233,14 @@ static void counts_json(struct json *j, const char *key, const char *const *labe
 	json_object_end(j);
 }
 
+static void tally_json(struct json *j, const struct tally *t)
+{
+	json_kuint(j, "accelerated", t->states[MESH_END_ENROLLED] + t->states[MESH_END_READY]);
+	json_kuint(j, "bytes_redirected", t->redirected);
+	counts_json(j, "connections", state_labels, t->states, MESH_END_STATE_NR);
+	counts_json(j, "why", why_labels, t->whys, MESH_WHY_NR);
+}
+
 static void workload_json(struct json *j, const struct plane *p, const struct client *c, const struct tally *t)
 {
 	json_object(j);
@@ -228,24 +248,33 @@ static void workload_json(struct json *j, const struct plane *p, const struct cl
 	json_kstr(j, "pod", c->name);
 	json_kstr(j, "accelerate", str_of(accelerate_text(c->accelerate ? c->accelerate : p->accel.mode)));
 	json_kstr(j, "by", c->accelerate ? c->accelerate_by : STR("mesh"));
-	json_kuint(j, "accelerated", t->states[MESH_END_ENROLLED] + t->states[MESH_END_READY]);
-	json_kuint(j, "bytes_redirected", t->redirected);
-	counts_json(j, "connections", state_labels, t->states, MESH_END_STATE_NR);
-	counts_json(j, "why", why_labels, t->whys, MESH_WHY_NR);
+	tally_json(j, t);
 	json_key(j, "programs");
 	census_json(j, p, t->cookie);
+	json_object_end(j);
+}
+
+/* Of connections with meshl7: its ends. */
+static void parser_past_json(struct json *j, const struct plane *p, const struct tally *t)
+{
+	json_key(j, "parser");
+	json_object(j);
+	json_kbool(j, "accelerate", p->accel.parser);
+	tally_json(j, t);
 	json_object_end(j);
 }
 
 void accel_json(struct json *j, struct plane *p)
 {
 	static const enum plane_iter_id ids[] = { PLANE_ITER_SHOW_ENDS };
-	struct tallies t = { xcalloc(p->pods.nr + 1, sizeof(*t.items)), p->pods.nr };
+	struct tallies t = { xcalloc((size_t)p->pods.nr + 1, sizeof(*t.items)), p->pods.nr + 1 };
 
 	for (uint32_t i = 0; i < p->pods.nr; i++)
 		t.items[i].cookie = p->pods.items[i].cookie;
+	t.items[p->pods.nr].cookie = p->parser.cookie;
 	if (p->control->flags & MESH_CONTROL_ACCELERATE)
-		podsocks_run(p, &(struct podsocks){ .ids = ids, .id_nr = 1, .wrote = count_ends, .data = &t });
+		podsocks_run(p, &(struct podsocks){
+					.ids = ids, .id_nr = 1, .parser = true, .wrote = count_ends, .data = &t });
 	json_key(j, "acceleration");
 	json_object(j);
 	json_kstr(j, "accelerate", str_of(accelerate_text(p->accel.mode)));
@@ -257,6 +286,7 @@ void accel_json(struct json *j, struct plane *p)
 		if (pod_enrols(&p->pods, i, p->snapshot))
 			workload_json(j, p, &p->snapshot->clients[p->pods.items[i].client - 1], &t.items[i]);
 	json_array_end(j);
+	parser_past_json(j, p, &t.items[p->pods.nr]);
 	json_object_end(j);
 	free(t.items);
 }

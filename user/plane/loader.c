@@ -456,6 +456,7 @@ static struct plane *plane_new(const struct settings *s)
 	p->sock_diag = s->sock_diag;
 	p->accel.mode = s->accelerate;
 	p->accel.loopback = s->accelerate_loopback;
+	p->accel.parser = s->accelerate_parser;
 	p->accel.message = s->accelerate_message;
 	p->accel.flow = s->accelerate_flow;
 	p->accel.pod = s->accelerate_pod;

@@ -168,6 +168,7 @@ void parser_ready(struct parser_proc *c)
 	left_drain(p);
 	c->state = PROC_SERVING;
 	p->given_up = false;
+	accel_sync(p->plane);
 }
 
 static void print_end(struct buf *out, int status)
@@ -237,6 +238,11 @@ int parser_restart(struct parser *p, struct buf *err)
 	}
 	p->restart_nr++;
 	return 0;
+}
+
+bool parser_is_own(const struct parser *p)
+{
+	return p && !p->left;
 }
 
 /* ---- rules ---- */

@@ -19,6 +19,8 @@ int parser_new(struct loop *l, const struct settings *s, struct plane *p, struct
 /* Forgets it; what runs goes on. NULL is fine, here and below. */
 void parser_free(struct parser *p);
 
+/* Every process of it that there is was started by this meshd. */
+bool parser_is_own(const struct parser *p);
 /* A child of meshd has ended, maybe one of these. */
 void parser_child(struct parser *p, pid_t pid, int wait_status);
 /* A new process takes over, and the old one drains. 0; or -errno with a sentence, and all stays as it was. */

@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "plane/parser_int.h"
+#include "plane/plane_int.h"
 
 #define UNLOAD_MS 5000
 
@@ -84,6 +85,7 @@ static void on_end(void *data, int fd, uint32_t events)
 	log_info("meshl7 of an earlier meshd has ended pid=%d", l->pid);
 	remove_left(l);
 	left_note(p);
+	accel_sync(p->plane);
 }
 
 /* Calls fn for each that lives, with a pidfd that is fn's. */

@@ -345,11 +345,14 @@ static int link_use(struct plane *p, uint32_t ifindex)
 static int make(struct plane *p, int netns_fd)
 {
 	int sock = netns_call(p->pods.own_netns_fd, netns_fd, settle, NULL), rc;
+	socklen_t len = sizeof(p->parser.cookie);
 	uint32_t ifindex = 0;
 
 	if (sock < 0)
 		return sock;
-	rc = link_make(p, netns_fd, &ifindex);
+	rc = getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &p->parser.cookie, &len) ? -errno : 0;
+	if (!rc)
+		rc = link_make(p, netns_fd, &ifindex);
 	p->parser.ifindex = ifindex;
 	if (!rc)
 		rc = routes_make(sock);
@@ -389,6 +392,7 @@ int parser_net_adopt(struct plane *p, int netns_fd)
 	rc = netns_query(p->pods.own_netns_fd, netns_fd, &facts);
 	for (uint32_t i = 0; i < facts.link_nr && !rc; i++)
 		there |= facts.links[i].host == known;
+	p->parser.cookie = facts.cookie;
 	netns_facts_release(&facts);
 	if (!rc && !there)
 		rc = -ENODEV;

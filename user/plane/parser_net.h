@@ -19,6 +19,7 @@ struct parser_net {
 	int netns_fd;	  /* -1: there is none */
 	uint32_t ifindex; /* the node's end of its link; 0: there is none */
 	uint32_t mtu;
+	uint64_t cookie; /* of the namespace */
 };
 
 /*

@@ -254,7 +254,8 @@ static int spawn(struct parser *p, int link, pid_t *ret)
 static int tell_all(struct parser_proc *c, int stats_fd)
 {
 	struct parser *p = c->parser;
-	int rc = say(c, MESH_L7_LISTENERS, MESH_L7_PROTOCOL | MESH_L7_BIND_CLIENT, p->listeners, p->worker_nr);
+	uint64_t how = MESH_L7_PROTOCOL | MESH_L7_BIND_CLIENT | (p->settings->accelerate_parser ? MESH_L7_PAST_TCP : 0);
+	int rc = say(c, MESH_L7_LISTENERS, how, p->listeners, p->worker_nr);
 
 	if (!rc)
 		rc = say(c, MESH_L7_STATS, 0, &stats_fd, 1);

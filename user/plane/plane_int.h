@@ -272,7 +272,7 @@ struct plane {
 	struct parser *meshl7; /* NULL: nobody looks into HTTP */
 	struct {
 		enum accelerate mode; /* of pods that nothing else is said of */
-		bool loopback;
+		bool loopback, parser;
 		uint32_t message, flow, pod, max; /* as in settings.h */
 		uint32_t waiting;		  /* control->waiting when ends were last looked after */
 		bool due;			  /* there is, or may be, more to do */
@@ -464,6 +464,7 @@ struct podsocks {
 	const enum plane_iter_id *ids;
 	uint32_t id_nr;
 	bool (*wants)(void *data, uint64_t netns_cookie); /* NULL: all */
+	bool parser;					  /* where the parser is, too */
 	/* What one iterator has written in one pod, when it is through: 0 or -errno. NULL: they write nothing. */
 	int (*wrote)(void *data, int netns_fd, const char *out, size_t len);
 	void *data;

@@ -4,6 +4,7 @@
  * for it: a millisecond or two, whoever is in there. Knows nothing of what the programs do, or write.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -59,14 +60,15 @@ int podsocks_run(struct plane *p, const struct podsocks *what)
 
 	for (uint32_t i = 0; i < s->nr; i++)
 		fds[i] = !what->wants || what->wants(what->data, s->items[i].cookie) ? podscan_netns(p, i) : -1;
+	fds[s->nr] = what->parser && p->parser.netns_fd >= 0 ? fcntl(p->parser.netns_fd, F_DUPFD_CLOEXEC, 3) : -1;
 	for (uint32_t k = 0; k < what->id_nr; k++) {
-		for (uint32_t i = 0; i < s->nr && p->iter_fd[what->ids[k]] >= 0; i++) {
+		for (uint32_t i = 0; i <= s->nr && p->iter_fd[what->ids[k]] >= 0; i++) {
 			int one = fds[i] >= 0 ? run(what, p, fds[i], p->iter_fd[what->ids[k]]) : 0;
 
 			rc = one ? one : rc;
 		}
 	}
-	for (uint32_t i = 0; i < s->nr; i++)
+	for (uint32_t i = 0; i <= s->nr; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(fds);

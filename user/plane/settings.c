@@ -109,6 +109,8 @@ static const struct option_row options[] = {
 	  "auto, on or off: whether bytes between two pods of this node may go from socket to socket, past TCP", 0, 0, false },
 	{ "accelerate-loopback", OPTION_SWITCH, AT(accelerate_loopback), "off", "on or off: the same inside a pod, over its loopback", 0, 0,
 	  false },
+	{ "accelerate-parser", OPTION_SWITCH, AT(accelerate_parser), "off", "on or off: the same with meshl7, of pods with accelerate: on", 0, 0,
+	  false },
 	{ "accelerate-message", OPTION_NUMBER, AT(accelerate_message), "65536",
 	  "bytes that may go one way before the other side answers; more is bulk, which TCP moves better", 1024, 1048576, false },
 	{ "accelerate-flow-bytes", OPTION_NUMBER, AT(accelerate_flow), "131072",

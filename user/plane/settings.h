@@ -39,6 +39,7 @@ struct settings {
 	bool tc;		      /* programs at the links of pods and node: on */
 	enum accelerate accelerate;   /* connections between pods of the node past TCP: off */
 	bool accelerate_loopback;     /* and inside of pods: off */
+	bool accelerate_parser;	      /* and with the parser: off */
 	uint32_t accelerate_message;  /* bytes one way until the other side answers: 65536 */
 	uint32_t accelerate_flow;     /* accelerate-flow-bytes: of a direction that wait for their reader: 131072 */
 	uint32_t accelerate_pod;      /* accelerate-pod-bytes: of all connections of a pod: 67108864 */

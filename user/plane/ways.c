@@ -53,6 +53,7 @@ void plane_explain(struct plane *p, struct explain_node *ret, struct buf *text)
 	*ret = (struct explain_node){
 		.accelerate = p->accel.mode,
 		.loopback = p->accel.loopback,
+		.parser = p->accel.parser,
 		.no_acceleration = no_acceleration(p, text),
 		.no_shortcut = p->shortcut ? NULL : "shortcut, tc or socket-hooks is off",
 		.pod = find_pod,

@@ -33,6 +33,7 @@ ROUNDS, CONNECTIONS = (2, (16, )) if table.QUICK else (11, (1, 16, 128))
 IDLE = 10000
 ROUTES = 1000
 A, B = 19101, 19102
+LOOPBACK = ("127.0.0.1", f"127.0.0.1:{A}", f"127.0.0.1:{B}") # where a proxy listens, and what is behind it
 PORTS = {"meshl7": 19200, "nginx": 19300, "haproxy": 19400, "envoy": 19500, "meshl7, 1,000 routes": 19600}
 
 
@@ -43,10 +44,10 @@ def write(folder, name, text):
     return path
 
 
-def servers(folder):
+def servers(folder, name, *addresses):
     body = "x" * 1024
-    listen = "".join(f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 '{body}'; }} }}\n" for port in (A, B))
-    return ["nginx", "-e", "/dev/null", "-c", write(folder, "servers.conf", f"""daemon off; master_process off; pid {folder}/s.pid;
+    listen = "".join(f"server {{ listen {address} backlog=4096; location / {{ return 200 '{body}'; }} }}\n" for address in addresses)
+    return ["nginx", "-e", "/dev/null", "-c", write(folder, f"{name}.conf", f"""daemon off; master_process off; pid {folder}/{name}.pid;
         error_log /dev/null; events {{ worker_connections 4000; }}
         http {{ access_log off; keepalive_requests 1000000000; {listen} }}""")]
 
@@ -58,18 +59,18 @@ def meshl7(folder, name, routes):
     return [os.path.join(labs.BUILD, "tests", "l7", "hand"), str(PORTS[name]), path, "--meshl7", MESHL7]
 
 
-def nginx(folder):
+def nginx(folder, here, a, b):
     return ["nginx", "-e", "/dev/null", "-c", write(folder, "nginx.conf", f"""daemon off; master_process off; pid {folder}/n.pid;
         error_log /dev/null; events {{ worker_connections 14000; }}
         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;
-        upstream a {{ server 127.0.0.1:{A}; keepalive 256; keepalive_requests 1000000000; }}
-        upstream b {{ server 127.0.0.1:{B}; keepalive 256; keepalive_requests 1000000000; }}
+        upstream a {{ server {a}; keepalive 256; keepalive_requests 1000000000; }}
+        upstream b {{ server {b}; keepalive 256; keepalive_requests 1000000000; }}
         split_clients $request_id $to {{ 80% a; * b; }}
-        server {{ listen 127.0.0.1:{PORTS["nginx"]} backlog=4096; location / {{ proxy_pass http://$to; proxy_http_version 1.1;
+        server {{ listen {here}:{PORTS["nginx"]} backlog=4096; location / {{ proxy_pass http://$to; proxy_http_version 1.1;
         proxy_set_header Connection ""; proxy_set_header Host $host; }} }} }}""")]
 
 
-def haproxy(folder):
+def haproxy(folder, here, a, b):
     return ["haproxy", "-q", "-f", write(folder, "haproxy.cfg", f"""global
  maxconn 14000
  no strict-limits
@@ -81,25 +82,25 @@ defaults
  timeout server 1h
  http-reuse always
 frontend f
- bind 127.0.0.1:{PORTS["haproxy"]} backlog 4096
+ bind {here}:{PORTS["haproxy"]} backlog 4096
  use_backend b if {{ rand(100) lt 20 }}
  default_backend a
 backend a
- server s 127.0.0.1:{A}
+ server s {a}
 backend b
- server s 127.0.0.1:{B}
+ server s {b}
 """)]
 
 
-def envoy(folder):
+def envoy(folder, here, a, b):
     cluster = ("{{name: {0}, type: STATIC, connect_timeout: 5s, load_assignment: {{cluster_name: {0}, endpoints: [{{lb_endpoints: [{{endpoint: "
-               "{{address: {{socket_address: {{address: 127.0.0.1, port_value: {1}}}}}}}}}]}}]}}}}")
+               "{{address: {{socket_address: {{address: {1}, port_value: {2}}}}}}}}}]}}]}}}}")
     manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     router = "envoy.extensions.filters.http.router.v3.Router"
     return [envoys.program(), "--concurrency", "1", "-l", "off", "--use-dynamic-base-id", "-c", write(folder, "envoy.yaml", f"""
 static_resources:
   listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {PORTS["envoy"]}}}}}
+  - address: {{socket_address: {{address: {here}, port_value: {PORTS["envoy"]}}}}}
     filter_chains:
     - filters:
       - name: m
@@ -109,7 +110,7 @@ static_resources:
           route_config: {{virtual_hosts: [{{name: v, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{weighted_clusters: {{clusters:
             [{{name: a, weight: 80}}, {{name: b, weight: 20}}]}}}}}}]}}]}}
           http_filters: [{{name: r, typed_config: {{"@type": type.googleapis.com/{router}}}}}]
-  clusters: [{cluster.format("a", A)}, {cluster.format("b", B)}]
+  clusters: [{cluster.format("a", *a.split(":"))}, {cluster.format("b", *b.split(":"))}]
 """)]
 
 
@@ -142,13 +143,15 @@ class Proxy:
         with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
 
+    def wrk(self, connections):
+        return [*FIRST, *TURN, "taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", "-d2", "--latency", f"http://127.0.0.1:{self.port}/"]
+
     def load(self, connections):
         """(requests per CPU second, p50 in us, p99 in us)"""
         before = self.cpu_ns()
         if FIRST:
             time.sleep(1)
-        done = subprocess.run([*FIRST, *TURN, "taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", "-d2", "--latency",
-                               f"http://127.0.0.1:{self.port}/"], capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(self.wrk(connections), capture_output=True, text=True, check=True, timeout=60)
         spent = self.cpu_ns() - before
         if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
             raise RuntimeError(f"{self.name}: {done.stdout}")
@@ -233,11 +236,11 @@ def measure():
     with own_network(), tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder:
         started = []
         try:
-            started.append(Proxy("servers", servers(folder), 1))
-            known = {"meshl7": meshl7(folder, "meshl7", 1), "nginx": nginx(folder), "haproxy": haproxy(folder),
+            started.append(Proxy("servers", servers(folder, "servers", *LOOPBACK[1:]), 1))
+            known = {"meshl7": meshl7(folder, "meshl7", 1), "nginx": nginx(folder, *LOOPBACK), "haproxy": haproxy(folder, *LOOPBACK),
                      "meshl7, 1,000 routes": meshl7(folder, "meshl7, 1,000 routes", ROUTES)}
             if envoys.installed():
-                known["envoy"] = envoy(folder)
+                known["envoy"] = envoy(folder, *LOOPBACK)
             else:
                 row("envoy", "req/CPUs", None, note="not installed")
             for name, command in known.items():

@@ -67,7 +67,7 @@ def endpoints_are_replaced(lab):
     for gone in range(90, 100), range(0, 100, 20):
         weights = [int(i not in gone) for i in range(100)]
         lab.apply(texts=[peers.text(alike(weights))])
-        fits(lab, VIPS[0].format(ALIKE_AT), weights, CONNECTIONS)
+        fits(lab, VIPS[0].format(ALIKE_AT), weights, 3000)
 
 
 @test

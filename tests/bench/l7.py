@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """meshl7 beside nginx, haproxy and Envoy, one worker each: an 80/20 route over two clusters, answers of 1 KB, kept connections on both sides, no
-access log; meshl7 with its sandbox and its counters. All in a network namespace of the bench's own; the proxy is on the first CPU, who drives
+access log; meshl7 with its sandbox and its counters; and a relay that does nothing but copy (relay.c), which no proxy can undercut. All in a network namespace of the bench's own; the proxy is on the first CPU, who drives
 the load and who answers it on the other. They take turns, after one each that does not count.
 
 CPU time is what the scheduler has for the proxy's threads: its system calls, and the packets that loopback delivers within these. What the
@@ -26,6 +26,7 @@ import table
 from table import row
 
 MESHL7 = os.path.join(labs.BUILD, "meshl7")
+RELAY = os.path.join(labs.BUILD, "tests", "bench", "relay")
 CLONE_NEWNET = 0x40000000
 FIRST = ["chrt", "-f", "1"] if os.environ.get("TULLE_BENCH_FIRST") else []
 TURN = ["timeout", "--preserve-status", "--signal=INT", "0.85"]
@@ -34,7 +35,8 @@ IDLE = 10000
 ROUTES = 1000
 A, B = 19101, 19102
 LOOPBACK = ("127.0.0.1", f"127.0.0.1:{A}", f"127.0.0.1:{B}") # where a proxy listens, and what is behind it
-PORTS = {"meshl7": 19200, "nginx": 19300, "haproxy": 19400, "envoy": 19500, "meshl7, 1,000 routes": 19600}
+PORTS = {"meshl7": 19200, "nginx": 19300, "haproxy": 19400, "envoy": 19500, "meshl7, 1,000 routes": 19600,
+         "relay that looks at nothing": 19700}
 
 
 def write(folder, name, text):
@@ -238,7 +240,8 @@ def measure():
         try:
             started.append(Proxy("servers", servers(folder, "servers", *LOOPBACK[1:]), 1))
             known = {"meshl7": meshl7(folder, "meshl7", 1), "nginx": nginx(folder, *LOOPBACK), "haproxy": haproxy(folder, *LOOPBACK),
-                     "meshl7, 1,000 routes": meshl7(folder, "meshl7, 1,000 routes", ROUTES)}
+                     "meshl7, 1,000 routes": meshl7(folder, "meshl7, 1,000 routes", ROUTES),
+                     "relay that looks at nothing": [RELAY, str(PORTS["relay that looks at nothing"]), str(A)]}
             if envoys.installed():
                 known["envoy"] = envoy(folder, *LOOPBACK)
             else:

@@ -170,6 +170,7 @@ static __always_inline void end_refused(struct mesh_end *end, long err, __u32 ho
 		__u64 key_ = (end)->cookie;                                                            \
 		if (end_shift(end, MESH_END_MATCHED, MESH_END_ENTERING)) {                             \
 			long err_ = -1;                                                                \
+			(end)->bulk = 0; /* of the last time that it was in */                         \
 			if (end_count(end))                                                            \
 				err_ = bpf_map_update_elem(&mesh_sockets, &key_, sk_ptr, BPF_NOEXIST); \
 			if (err_)                                                                      \

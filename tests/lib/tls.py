@@ -5,12 +5,13 @@ import ssl
 import subprocess
 import tempfile
 
-FOLDER = tempfile.TemporaryDirectory(prefix="tulle-tls-")
+OWN = None if "TULLE_TEST_TLS" in os.environ else tempfile.TemporaryDirectory(prefix="tulle-tls-")
+FOLDER = os.environ.setdefault("TULLE_TEST_TLS", OWN.name if OWN else "") # of the test's servers too, which are killed
 
 
 def certificate(name):
     """Paths of a certificate for this name, signed by itself, and of its key."""
-    cert, key = (os.path.join(FOLDER.name, f"{name}.{end}") for end in ("crt", "key"))
+    cert, key = (os.path.join(FOLDER, f"{name}.{end}") for end in ("crt", "key"))
     if not os.path.exists(cert):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                         "-subj", f"/CN={name}", "-keyout", key, "-out", cert], check=True, capture_output=True)

@@ -131,7 +131,7 @@ class Shop:
 def shop():
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab(texts=[PODS + SERVICES], shape=SHAPE))
-        path = os.path.join(tls.FOLDER.name, "all")
+        path = os.path.join(tls.FOLDER, "all")
         with open(path, "w", encoding="ascii") as whole:
             for name in ("blue", "green"):
                 pair = tls.certificate(name)

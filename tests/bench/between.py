@@ -6,6 +6,7 @@ import shutil
 import statistics
 import subprocess
 import time
+import types
 
 import accel
 import labs
@@ -13,7 +14,8 @@ import peers
 from table import QUICK, Clients, row
 
 RTT = os.path.join(labs.BUILD, "tests", "bench", "rtt")
-DIRECT, MESH, UNIX, OUTSIDE_DIRECT, OUTSIDE_MESH = "direct", "mesh", "AF_UNIX", "direct to outside", "mesh to outside"
+DIRECT, MESH, UNIX, ALONE = "direct", "mesh", "AF_UNIX", "a redirect alone"
+OUTSIDE_DIRECT, OUTSIDE_MESH = "direct to outside", "mesh to outside"
 ROUNDS, ROUND_MS = (3, 100) if QUICK else (9, 200)
 IPS = {"client": "10.244.1.1", "server": "10.244.1.2", "bare-client": "10.244.1.3", "bare-server": "10.244.1.4", "bare-proxy": "10.244.1.5"}
 VIP, OUTSIDE_VIP, OUTSIDE = "10.96.0.1", "10.96.0.2", "172.31.0.250"
@@ -51,6 +53,11 @@ class Turns:
 
     def client(self, pod, cpu, verb, target):
         return self.lab.spawn(self.argv(pod, cpu, RTT, verb, target))
+
+    def alone(self, cpu):
+        """Both ends of a connection past TCP that nobody watches, on a CPU: client and server."""
+        child = self.lab.spawn(self.argv("bare-client", cpu, RTT, "alone"))
+        return [child, types.SimpleNamespace(pid=int(child.stdout.readline()))]
 
     def end(self):
         for child in self.lab.children:
@@ -136,6 +143,8 @@ def requests(turns, cpus, name):
     ends = {DIRECT: [turns.client("bare-client", here, "ask", peers.target(IPS["bare-server"], ECHO)), servers[DIRECT]],
             MESH: [turns.client("client", here, "ask", peers.target(VIP, ECHO)), servers[MESH]],
             UNIX: [turns.client("bare-client", here, "ask", path), servers[UNIX]]}
+    if here == there:
+        ends[ALONE] = turns.alone(here)
     for label, (port, proxy) in proxies(turns, there).items():
         ends[label] = [turns.client("bare-client", here, "ask", peers.target(IPS["bare-proxy"], port)), proxy, servers[DIRECT]]
 
@@ -150,9 +159,10 @@ def requests(turns, cpus, name):
         for key, unit in (("p50", "us"), ("p99", "us"), ("cpu", "us CPU")):
             rows(f"request/response {size} B, {name}, {key}", unit, seen, key, against)
         if size == 64:
-            ratios = [r[MESH]["p50"] / r[UNIX]["p50"] for r in seen]
-            row(f"request/response 64 B, {name}, mesh against AF_UNIX", "us", statistics.median(r[MESH]["p50"] for r in seen), None,
-                f"request/response 64 B, {name}, p50, {UNIX}", statistics.median(ratios))
+            for label in (MESH, ALONE) if ALONE in ends else (MESH, ):
+                ratios = [r[label]["p50"] / r[UNIX]["p50"] for r in seen]
+                row(f"request/response 64 B, {name}, {label} against AF_UNIX", "us", statistics.median(r[label]["p50"] for r in seen), None,
+                    f"request/response 64 B, {name}, p50, {UNIX}", statistics.median(ratios))
     turns.end()
 
 

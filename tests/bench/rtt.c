@@ -7,6 +7,8 @@
  *   rtt sink PORT             reads all there is to read, and closes behind the client
  *   rtt ask TARGET|PATH       for each line "SIZE MILLISECONDS" on standard input: exchanges messages for so long, after some to warm
  *                             up; prints "<messages> <nanoseconds> <p50> <p99>"
+ *   rtt alone                 as `ask`, of a server of its own, past TCP by a program that asks nothing: what a redirect takes at least. Says
+ *                             the server's process first
  *   rtt pour TARGET           for each line "SIZE MILLISECONDS": writes for so long over a new connection; prints "<bytes> <nanoseconds>"
  * Servers say "ready".
  */
@@ -15,6 +17,8 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/un.h>
+
+#include <bpf/bpf.h>
 
 #include "../node/peer.h"
 
@@ -121,19 +125,27 @@ static bool swallow(struct conn *c)
 	return recv(c->fd, data, sizeof(data), 0) > 0;
 }
 
-static _Noreturn void serve(const char *where, bool (*take)(struct conn *c))
+static void take_in(int ep, int fd)
 {
-	int l = listen_at(where), ep = epoll_create1(EPOLL_CLOEXEC), on = 1;
-	struct epoll_event events[64], e = { .events = EPOLLIN };
+	struct conn *c = calloc(1, sizeof(*c));
+	int on = 1;
 
-	must(!epoll_ctl(ep, EPOLL_CTL_ADD, l, &e), "epoll_ctl");
-	puts("ready");
-	fflush(stdout);
+	c->data = malloc(SIZE_MOST);
+	c->fd = fd;
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	watch(ep, c, EPOLLIN);
+}
+
+static _Noreturn void serve(int l, int ep, bool (*take)(struct conn *c))
+{
+	struct epoll_event events[64];
+
 	for (;;) {
 		int n = epoll_wait(ep, events, 64, -1);
 
 		for (int i = 0; i < n; i++) {
 			struct conn *c = events[i].data.ptr;
+			int fd;
 
 			if (c && take(c)) {
 				watch(ep, c, c->size && c->have == c->size ? EPOLLOUT : EPOLLIN);
@@ -145,14 +157,21 @@ static _Noreturn void serve(const char *where, bool (*take)(struct conn *c))
 				free(c);
 				continue;
 			}
-			c = calloc(1, sizeof(*c));
-			c->data = malloc(SIZE_MOST);
-			c->fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-			must(c->fd >= 0, "accept");
-			setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-			watch(ep, c, EPOLLIN);
+			must((fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0, "accept");
+			take_in(ep, fd);
 		}
 	}
+}
+
+static _Noreturn void serve_at(const char *where, bool (*take)(struct conn *c))
+{
+	int l = listen_at(where), ep = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event e = { .events = EPOLLIN };
+
+	must(!epoll_ctl(ep, EPOLL_CTL_ADD, l, &e), "epoll_ctl");
+	puts("ready");
+	fflush(stdout);
+	serve(l, ep, take);
 }
 
 /* ---- clients ---- */
@@ -193,10 +212,10 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int ask(const char *target)
+static int ask(int fd)
 {
 	static uint32_t took[SAMPLES];
-	struct conn c = { .fd = dial(target) };
+	struct conn c = { .fd = fd };
 	int ep = epoll_create1(EPOLL_CLOEXEC);
 	uint32_t size, ms;
 
@@ -220,6 +239,74 @@ static int ask(const char *target)
 		fflush(stdout);
 	}
 	return 0;
+}
+
+/* ---- a redirect alone ---- */
+
+#define INSN(op, dst, src, o, k) \
+	((struct bpf_insn){ .code = (op), .dst_reg = (dst), .src_reg = (src), .off = (o), .imm = (k) })
+
+/* A map of sockets, each under the port of the other end as a program sees it, and the program that has what one sends go to the other. */
+static int sockets(void)
+{
+	int map = bpf_map_create(BPF_MAP_TYPE_SOCKHASH, "alone", sizeof(uint32_t), sizeof(uint64_t), 2, NULL), prog;
+	struct bpf_insn insns[] = {
+		INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1, offsetof(struct sk_msg_md, remote_port), 0),
+		INSN(BPF_STX | BPF_MEM | BPF_W, BPF_REG_10, BPF_REG_2, -4, 0),
+		INSN(BPF_LD | BPF_IMM | BPF_DW, BPF_REG_2, BPF_PSEUDO_MAP_FD, 0, map),
+		INSN(0, 0, 0, 0, 0),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_3, BPF_REG_10, 0, 0),
+		INSN(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_3, 0, 0, -4),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_4, 0, 0, BPF_F_INGRESS),
+		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_msg_redirect_hash),
+		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+	};
+
+	must(map >= 0, "BPF_MAP_CREATE");
+	prog = bpf_prog_load(BPF_PROG_TYPE_SK_MSG, "alone", "GPL", insns, sizeof(insns) / sizeof(*insns), NULL);
+	must(prog >= 0 && !bpf_prog_attach(prog, map, BPF_SK_MSG_VERDICT, 0), "a program for sk_msg");
+	return map;
+}
+
+static void put_in(int map, int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	uint64_t value = (uint64_t)fd;
+	uint32_t key;
+
+	must(!getsockname(fd, (struct sockaddr *)&sa, &len), "getsockname");
+	key = htonl(peer_port(&sa));
+	must(!bpf_map_update_elem(map, &key, &value, BPF_NOEXIST), "a socket of the map");
+}
+
+static int alone(void)
+{
+	int l = peer_listen(0), ep = epoll_create1(EPOLL_CLOEXEC), map = sockets(), here, there;
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	char target[32];
+	pid_t pid;
+
+	must(!getsockname(l, (struct sockaddr *)&sa, &len), "getsockname");
+	snprintf(target, sizeof(target), "127.0.0.1:%u", peer_port(&sa));
+	here = dial(target);
+	there = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	must(there >= 0, "accept");
+	put_in(map, here);
+	put_in(map, there);
+	pid = fork();
+	must(pid >= 0, "fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(here);
+		take_in(ep, there);
+		serve(l, ep, echo);
+	}
+	close(there);
+	printf("%d\n", pid);
+	fflush(stdout);
+	return ask(here);
 }
 
 static int pour(const char *target)
@@ -257,13 +344,16 @@ int main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 3 && !strcmp(argv[1], "serve"))
-		serve(argv[2], echo);
+		serve_at(argv[2], echo);
 	if (argc == 3 && !strcmp(argv[1], "sink"))
-		serve(argv[2], swallow);
+		serve_at(argv[2], swallow);
 	if (argc == 3 && !strcmp(argv[1], "ask"))
-		return ask(argv[2]);
+		return ask(dial(argv[2]));
+	if (argc == 2 && !strcmp(argv[1], "alone"))
+		return alone();
 	if (argc == 3 && !strcmp(argv[1], "pour"))
 		return pour(argv[2]);
-	fprintf(stderr, "usage: rtt serve PORT|PATH | rtt sink PORT | rtt ask TARGET|PATH | rtt pour TARGET\n");
+	fprintf(stderr,
+		"usage: rtt serve PORT|PATH | rtt sink PORT | rtt ask TARGET|PATH | rtt alone | rtt pour TARGET\n");
 	return 2;
 }

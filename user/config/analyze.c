@@ -573,7 +573,7 @@ static void conflict(struct build *b, const struct host *h)
 		const struct host *first = at ? &w->hosts[w->claims.entries[at - 1].value] : h;
 		char text[ADDR_TEXT_MAX];
 
-		/* A Service in front of a gateway is no rival of it, and Istio Gateways of one address are one gateway. */
+		/* A Service in front of a gateway is no rival of it; Istio Gateways have a word of their own. */
 		if (first == h || first->doc == h->doc ||
 		    (first->kind == HOST_GATEWAY && h->doc->kind != KIND_GATEWAY) ||
 		    (!f->outer && !exported_to_all(first->export_to) && !exported_to_all(h->export_to) &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is wrong between Istio Gateways and what stands behind and beside them. All of it is warnings, with the codes of
- * istioctl analyze: nothing of it keeps a rule from being what it says.
+ * What is wrong between Istio Gateways and what stands behind and beside them. What keeps no rule from being what it says is a warning with
+ * the code of istioctl analyze; rules at a gateway whose address and port are another's already would never be asked, so they are refused.
  */
 #include "config/resolve.h"
 #include "config/validate.h"
@@ -130,6 +130,40 @@ static void conflict(struct build *b, const struct server *servers, const struct
 	}
 }
 
+/* Who else has one of a gateway's addresses at its port, and comes first; NULL: nobody. */
+static const struct host *comes_first(const struct world *w, const struct host *h)
+{
+	for (uint32_t i = 0; i < h->front_nr; i++) {
+		for (index_each(&w->claims, claim_hash(h, &h->fronts[i]), at, n)) {
+			const struct host *o = &w->hosts[n];
+
+			if (o >= h)
+				break;
+			for (uint32_t k = 0; k < o->front_nr; k++)
+				if (o->fronts[k].number == h->fronts[i].number &&
+				    !addr_cmp(&o->fronts[k].net.addr, &h->fronts[i].net.addr))
+					return o;
+		}
+	}
+	return NULL;
+}
+
+static void shared(struct build *b, const struct host *h)
+{
+	const struct m_istio_gateway *g = h->doc->gateway;
+	const struct host *first = comes_first(b->world, h);
+	uint32_t s = 0;
+
+	if (!first)
+		return;
+	while (g->servers[s].port != h->ports->number)
+		s++;
+	report_error(b, h->doc, g->servers[s].at, arena_printf(&b->temp, "spec.servers[%u].port", s),
+		     STR("put the servers of a port into one Gateway"),
+		     "Gateway %.*s/%.*s has port %u at the same address already; merging them is not enforced yet",
+		     STR_ARG(first->ns), STR_ARG(first->doc->meta.name), h->ports->number);
+}
+
 void gateways_analyze(struct build *b)
 {
 	uint32_t nr, server_nr = 0;
@@ -148,4 +182,10 @@ void gateways_analyze(struct build *b)
 	index_seal(&by_place, &b->temp);
 	for (uint32_t i = 0; i < server_nr; i++)
 		conflict(b, servers, &by_place, i);
+	for (uint32_t i = b->world->gateway_at; i < b->world->host_nr; i++) {
+		const struct host *h = &b->world->hosts[i];
+
+		if (h->contended && h->doc->kind == KIND_ISTIO_GATEWAY)
+			shared(b, h);
+	}
 }

@@ -208,6 +208,28 @@ static const struct m_rule *redirect_of(const struct check *c, const struct raw_
 	return rule;
 }
 
+/*
+ * Servers of one port speak one protocol. TLS and others are told apart by the first bytes of each connection, which is not done yet; of HTTP
+ * and TCP nobody could say whose a connection is, so that the first would take them all.
+ */
+static void check_neighbours(const struct check *c, const struct m_istio_gateway *g, uint32_t i)
+{
+	const struct m_gateway_server *s = &g->servers[i];
+
+	const struct m_gateway_server *o = g->servers;
+
+	while (o->port != s->port)
+		o++;
+	if (o->tls != s->tls)
+		check_fail(c, STR("not enforced yet: servers of TLS and of other protocols at one port"), NULL,
+			   "spec.servers[%u].port", i);
+	else if (o->http != s->http)
+		check_fail(c,
+			   CHECK_TEXT(c, "conflicts with spec.servers[%u], which has the port for %s",
+				      (uint32_t)(o - g->servers), o->http ? "HTTP" : "TCP"),
+			   "servers of HTTP and of TCP need a port each", "spec.servers[%u].port", i);
+}
+
 bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc *doc)
 {
 	struct raw_gateway raw = { 0 };
@@ -248,13 +270,7 @@ bool decode_istio_gateway(struct decode *d, const struct ynode *root, struct doc
 				check_fail(&c, CHECK_TEXT(&c, "\"%.*s\" %s", STR_ARG(r->hosts.v[j]), bad), NULL,
 					   "spec.servers[%u].hosts[%u]", i, j);
 		}
-		for (uint32_t j = 0; j < i; j++) {
-			if (g->servers[j].port != g->servers[i].port || g->servers[j].tls == g->servers[i].tls)
-				continue;
-			check_fail(&c, STR("not enforced yet: servers of TLS and of other protocols at one port"), NULL,
-				   "spec.servers[%u].port", i);
-			break;
-		}
+		check_neighbours(&c, g, i);
 		for (uint32_t j = 0; j < i; j++) {
 			if (!str_eq(r->port.name, g->servers[j].port_name))
 				continue;

@@ -241,7 +241,7 @@ def measure():
             started.append(Proxy("servers", servers(folder, "servers", *LOOPBACK[1:]), 1))
             known = {"meshl7": meshl7(folder, "meshl7", 1), "nginx": nginx(folder, *LOOPBACK), "haproxy": haproxy(folder, *LOOPBACK),
                      "meshl7, 1,000 routes": meshl7(folder, "meshl7, 1,000 routes", ROUTES),
-                     "relay that looks at nothing": [RELAY, str(PORTS["relay that looks at nothing"]), str(A)]}
+                     "relay that looks at nothing": [RELAY, str(PORTS["relay that looks at nothing"]), LOOPBACK[1]]}
             if envoys.installed():
                 known["envoy"] = envoy(folder, *LOOPBACK)
             else:

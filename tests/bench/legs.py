@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """meshl7 between pods of a node, by TCP and past it (accelerate-parser), beside nginx, haproxy and Envoy in a pod between pods that the mesh has
-no program at: an 80/20 route over two clusters, answers of 1 KB, kept connections on both sides, one worker each. The proxy is on the first CPU,
-who drives the load and who answers it on the other. They take turns, after one each that does not count."""
+no program at, and a relay in a pod, past TCP on both sides, that does nothing but copy: an 80/20 route over two clusters, answers of 1 KB, kept
+connections on both sides, one worker each. The proxy is on the first CPU, who drives the load and who answers it on the other. They take turns,
+after one each that does not count."""
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import peers
 from table import Clients, row
 
 # Pods of the mesh: who asks and who answers, by TCP and past it; and what is compared.
-PODS = ["tcp-client", "tcp-a", "tcp-b", "past-client", "past-a", "past-b", "bare-client", "bare-a", "bare-b", "bare-proxy"]
+PODS = ["tcp-client", "tcp-a", "tcp-b", "past-client", "past-a", "past-b", "past-relay", "bare-client", "bare-a", "bare-b", "bare-proxy"]
 IPS = {name: f"10.244.1.{i + 1}" for i, name in enumerate(PODS)}
 VIPS = {"tcp": "10.96.0.1", "past": "10.96.0.2"}
 PORT = 8080
@@ -69,6 +70,16 @@ def compared(lab, clients):
         yield Between(name, child.pid, clients.outside("bare-client"), f"http://{here}:{l7.PORTS[name]}/")
 
 
+def relay(lab):
+    """What no proxy can undercut, past TCP on both sides."""
+    name = "relay that looks at nothing"
+    port = l7.PORTS[name]
+    argv = lab.in_pod("past-relay", *l7.FIRST, "taskset", "-c", "0", l7.RELAY, str(port), f"{IPS['past-a']}:{PORT}")
+    child = lab.spawn(argv, stderr=subprocess.DEVNULL)
+    await_listener(lab.in_pod("past-relay"), port)
+    return Between(f"{name}, past TCP", child.pid, lab.in_pod("past-client"), f"http://{IPS['past-relay']}:{port}/")
+
+
 def measure(leave_out):
     missing = [p for p in ("nginx", "haproxy", "wrk", "taskset") if not shutil.which(p)]
     if missing:
@@ -89,7 +100,7 @@ def measure(leave_out):
                 for way, vip in VIPS.items()}
         for p in ways.values():
             labs.run(*p.client, "curl", "-sf", "-o", "/dev/null", p.url)
-        l7.take_turns([ways["past"], ways["tcp"], *compared(lab, clients)])
+        l7.take_turns([ways["past"], ways["tcp"], relay(lab), *compared(lab, clients)])
         past = [f for f in lab.flows() if f["client"]["pod"] == "past-client"]
         row("past TCP, of the bytes of clients that were to", "", sum(f["bytes_redirected"] for f in past) /
             sum(f["bytes_sent"] + f["bytes_received"] for f in past))

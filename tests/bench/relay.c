@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * relay PORT TO_PORT: what any proxy costs that reads each message once and writes it once: bytes of each client of the loopback go to a
- * connection of its own to TO_PORT, and back, without a look at them. Sleeps in epoll_wait() only. Messages are to have room in one read.
+ * relay PORT TARGET: what any proxy costs that reads each message once and writes it once: bytes of each client go to a connection of its
+ * own to TARGET, and back, without a look at them. Sleeps in epoll_wait() only. Messages are to have room in one read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,14 +28,14 @@ static void watch(struct half *h)
 		die("epoll_ctl");
 }
 
-static void accept_one(int listener, const struct sockaddr_in *to)
+static void accept_one(int listener, const struct sockaddr_storage *to, socklen_t len)
 {
 	struct half *pair = calloc(2, sizeof(*pair));
 	int one = 1;
 
 	pair[0] = (struct half){ .fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK), .other = pair + 1 };
-	pair[1] = (struct half){ .fd = socket(AF_INET, SOCK_STREAM, 0), .other = pair };
-	if (pair[0].fd < 0 || pair[1].fd < 0 || connect(pair[1].fd, (const struct sockaddr *)to, sizeof(*to)) ||
+	pair[1] = (struct half){ .fd = socket(to->ss_family, SOCK_STREAM, 0), .other = pair };
+	if (pair[0].fd < 0 || pair[1].fd < 0 || connect(pair[1].fd, (const struct sockaddr *)to, len) ||
 	    fcntl(pair[1].fd, F_SETFL, O_NONBLOCK))
 		die("connect");
 	for (int i = 0; i < 2; i++) {
@@ -62,13 +62,14 @@ static void carry(struct half *h)
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_storage to;
 	struct epoll_event events[EVENTS];
 	struct half listener = { 0 };
+	socklen_t len;
 
 	if (argc != 3)
-		die("usage: relay PORT TO_PORT");
-	to.sin_port = htons((uint16_t)atoi(argv[2]));
+		die("usage: relay PORT TARGET");
+	len = peer_parse(argv[2], &to);
 	epoll = epoll_create1(0);
 	listener.fd = peer_listen((uint16_t)atoi(argv[1]));
 	watch(&listener);
@@ -79,7 +80,7 @@ int main(int argc, char **argv)
 			struct half *h = events[i].data.ptr;
 
 			if (h == &listener)
-				accept_one(listener.fd, &to);
+				accept_one(listener.fd, &to, len);
 			else if (h->fd >= 0)
 				carry(h);
 		}

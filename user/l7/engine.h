@@ -43,6 +43,8 @@ struct sock {
 	bool bad;     /* reset */
 	bool big;     /* the last read filled its buffer */
 	bool shut;    /* SHUT_WR was done */
+	bool level;   /* what there is to read is told of until it is read */
+	bool edges;   /* that was no good: it is watched by edges for good */
 	struct iobuf *in, *out;
 };
 
@@ -229,6 +231,8 @@ bool sock_send(struct worker *w, struct sock *s, struct iovec *v, uint32_t nr);
 bool sock_flush(struct worker *w, struct sock *s);
 void sock_end_writing(struct sock *s);
 void sock_events(struct sock *s, uint32_t events);
+/* What events have led to is done. */
+void sock_seen(struct worker *w, struct sock *s);
 bool sock_watch(struct worker *w, struct sock *s);
 /* What there is to read is told of once more when others had their turn. */
 void sock_again(struct worker *w, struct sock *s);

@@ -6,6 +6,43 @@
 
 #include "l7/engine.h"
 
+static bool watch(struct worker *w, struct sock *s, int op)
+{
+	uint32_t how = s->level ? 0 : EPOLLOUT | EPOLLET;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | how, .data.ptr = s };
+
+	return !epoll_ctl(w->epoll, op, s->fd, &ev);
+}
+
+bool sock_watch(struct worker *w, struct sock *s)
+{
+	return watch(w, s, EPOLL_CTL_ADD);
+}
+
+void sock_again(struct worker *w, struct sock *s)
+{
+	watch(w, s, EPOLL_CTL_MOD);
+}
+
+/*
+ * Past TCP a read ends where bytes of one way do, so that by edges one has to read until there is nothing. By level that is told, at less
+ * than a read costs; for as long as all is read and sent at once.
+ */
+static void by_level(struct worker *w, struct sock *s)
+{
+	if (!w->shared->past_tcp || s->level || s->edges || !s->wr || s->out || s->hup)
+		return;
+	s->level = true;
+	watch(w, s, EPOLL_CTL_MOD);
+}
+
+static void by_edges(struct worker *w, struct sock *s)
+{
+	s->level = false;
+	s->edges = true;
+	watch(w, s, EPOLL_CTL_MOD);
+}
+
 int sock_read(struct worker *w, struct sock *s)
 {
 	struct iobuf *b = s->in;
@@ -23,8 +60,8 @@ int sock_read(struct worker *w, struct sock *s)
 	if (n > 0) {
 		b->end += (uint32_t)n;
 		s->big = (uint32_t)n == room;
-		/* There was no more at that moment; what comes then is told of. Past TCP a read ends where bytes of one way do. */
-		if (!s->big && !s->hup && !w->shared->past_tcp)
+		/* There was no more at that moment, or it is told of; so is what comes then. */
+		if (!s->big && !s->hup && (!w->shared->past_tcp || s->level))
 			s->rd = false;
 		return (int)n;
 	}
@@ -36,6 +73,7 @@ int sock_read(struct worker *w, struct sock *s)
 	}
 	if (errno == EAGAIN || errno == EINTR) {
 		s->rd = errno == EINTR;
+		by_level(w, s);
 		return SOCK_NOTHING;
 	}
 	s->bad = true;
@@ -43,7 +81,7 @@ int sock_read(struct worker *w, struct sock *s)
 }
 
 /* Bytes that were taken, or -1. */
-static ssize_t push(struct sock *s, struct iovec *v, uint32_t nr, size_t total)
+static ssize_t push(struct worker *w, struct sock *s, struct iovec *v, uint32_t nr, size_t total)
 {
 	ssize_t n;
 
@@ -53,22 +91,19 @@ static ssize_t push(struct sock *s, struct iovec *v, uint32_t nr, size_t total)
 		n = send(s->fd, v->iov_base, v->iov_len, MSG_NOSIGNAL);
 	else
 		n = sendmsg(s->fd, &(struct msghdr){ .msg_iov = v, .msg_iovlen = nr }, MSG_NOSIGNAL);
-	if (n >= 0) {
-		if ((size_t)n < total)
-			s->wr = false;
-		return n;
-	}
-	if (errno != EAGAIN && errno != EINTR)
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		return -1;
-	s->wr = errno == EINTR;
-	return 0;
+	s->wr = n < 0 ? errno == EINTR : (size_t)n == total;
+	if (!s->wr && s->level)
+		by_edges(w, s);
+	return n < 0 ? 0 : n;
 }
 
 bool sock_flush(struct worker *w, struct sock *s)
 {
 	while (s->out && s->wr) {
 		struct iovec v = { s->out->data + s->out->at, iobuf_len(s->out) };
-		ssize_t n = push(s, &v, 1, v.iov_len);
+		ssize_t n = push(w, s, &v, 1, v.iov_len);
 
 		if (n < 0)
 			return false;
@@ -88,7 +123,7 @@ bool sock_send(struct worker *w, struct sock *s, struct iovec *v, uint32_t nr)
 	if (s->out && !sock_flush(w, s))
 		return false;
 	if (!s->out) {
-		ssize_t n = push(s, v, nr, total);
+		ssize_t n = push(w, s, v, nr, total);
 
 		if (n < 0)
 			return false;
@@ -125,21 +160,10 @@ void sock_events(struct sock *s, uint32_t events)
 		s->bad = true;
 }
 
-static bool watch(struct worker *w, struct sock *s, int op)
+void sock_seen(struct worker *w, struct sock *s)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s };
-
-	return !epoll_ctl(w->epoll, op, s->fd, &ev);
-}
-
-bool sock_watch(struct worker *w, struct sock *s)
-{
-	return watch(w, s, EPOLL_CTL_ADD);
-}
-
-void sock_again(struct worker *w, struct sock *s)
-{
-	watch(w, s, EPOLL_CTL_MOD);
+	if (s->level && s->kind != SOCK_DEAD && (s->rd || s->hup))
+		by_edges(w, s);
 }
 
 void sock_close(struct worker *w, struct sock *s)

@@ -152,9 +152,11 @@ static void event(struct worker *w, struct sock *s, uint32_t events)
 	} else if (s->kind == SOCK_CLIENT) {
 		sock_events(s, events);
 		conn_run((struct conn *)s);
+		sock_seen(w, s);
 	} else if (s->kind == SOCK_UP) {
 		sock_events(s, events);
 		up_event((struct up *)s);
+		sock_seen(w, s);
 	}
 }
 

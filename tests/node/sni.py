@@ -51,7 +51,13 @@ GATEWAY = """
 apiVersion: v1
 kind: Service
 metadata: {name: ingress}
-spec: {clusterIP: 10.96.8.9, selector: {istio: ingress}, ports: [{name: tls, port: 443}]}
+spec:
+  selector: {istio: ingress}
+  ipFamilyPolicy: RequireDualStack
+  clusterIP: 10.96.8.9
+  clusterIPs: [10.96.8.9, "fd00:10:96::8:9"]
+  externalIPs: [192.0.2.40, "2001:db8:ffff::40"]
+  ports: [{name: tls, port: 443}]
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -80,6 +86,8 @@ spec:
   rules: [{from: [{source: {ipBlocks: ["%s"]}}]}]
 """
 ADDRESSES = ("10.96.8.1", "fd00:10:96::8:1")
+GATEWAYS = ("10.96.8.9", "fd00:10:96::8:9")
+OUTER = ("192.0.2.40", "2001:db8:ffff::40")
 # As a server: `SCRIPT serve CERTIFICATE KEY`. As a client: `SCRIPT ask ADDRESS/NAME...`, a line for each.
 
 
@@ -169,8 +177,19 @@ def by_name():
         said = lab.ctl("explain", "client", "blue:443")
         check("connections of TLS that ask for the name *.shop.example" in said and "every other connection is closed" in said, said)
         lab.apply(texts=[RULES, GATEWAY])
-        seen = s.who("10.96.8.9", "one.shop.example", "both.example")
-        check(seen[0] == "green" and "UNRECOGNIZED_NAME" in seen[1], f"at a gateway that has one of the names: {seen}")
+        lab.serving()
+        # Pods, and a client that no pod is and no mesh has.
+        for pod, addresses in (("client", GATEWAYS), ("@outside", OUTER)):
+            for address in addresses:
+                seen = s.ask(address, "one.shop.example", "both.example", "", pod=pod)
+                check(seen[0][0] == "green" and all("UNRECOGNIZED_NAME" in why for why, _ in seen[1:]),
+                      f"{pod} at a gateway that has one of the names: {address}: {seen}")
+        for address in OUTER:
+            literal = f"[{address}]" if ":" in address else address
+            out = lab.exec("@outside", "curl", "-s", "-m", "10", f"http://{literal}:443/", ok=(52, 56))
+            check(out == "", f"plain text from outside is answered: {out}")
+        metrics = lab.ctl("metrics")
+        check("\ntulle_parser_tls_unrouted_total 14\n" in metrics and "\ntulle_parser_refused_total 3\n" in metrics, metrics)
         # The server's own policies see the client, not who passes it on.
         lab.apply(texts=[RULES, DENY % lab.pod("client")["ips"][0]])
         seen = s.who(ADDRESSES[0], "blue.shop.example", "x.shop.example")

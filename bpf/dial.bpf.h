@@ -146,6 +146,8 @@ static __always_inline __u16 flow_policy(const struct dial *d, struct mesh_flow 
 	if (b && b->open_epoch == (__u32)since)
 		return MESH_REASON_NONE;
 	found = mesh_workload_find(&flow->chosen, d->live);
+	if (found == ROW_RACED)
+		return MESH_REASON_ROW_RACED;
 	server = workload_at(found);
 	if (server && !flow->server_id)
 		flow->server_id = server->workload_id;
@@ -230,10 +232,14 @@ static __always_inline int dial_answers(const struct bpf_sock_addr *ctx, const s
 /* No service: the address itself. Nothing is recorded but a refusal. A pod's own address is never off the pod. */
 static __always_inline int dial_direct(struct bpf_sock_addr *ctx, struct dial *d, __u16 *ret_reason)
 {
-	struct mesh_workload *server = workload_find(&d->key.addr, d->live);
+	int found = mesh_workload_find(&d->key.addr, d->live);
+	struct mesh_workload *server = workload_at(found);
 	__u32 policy_id = 0;
 	__u16 reason;
 
+	*ret_reason = MESH_REASON_ROW_RACED;
+	if (found == ROW_RACED)
+		return refuse();
 	*ret_reason = MESH_REASON_NOT_SERVICE;
 	if (server ? !(server->policy | server->shadow) : !(d->pod->flags & MESH_POD_REGISTRY_ONLY))
 		return ALLOW;

@@ -184,17 +184,21 @@ static __always_inline int member_live(__u32 at, const struct mesh_addr *addr, _
 	return w->workload_id ? (int)at : 0;
 }
 
-/* Number of the row of the workload that has this address, in the live epoch; 0: none, or ROW_RACED. */
+/* Number of the row of the workload that has this address, in the live epoch, after a race the newest; 0: none, or ROW_RACED. */
 __weak __noinline int mesh_workload_find(const struct mesh_addr *addr, __u64 live)
 {
+	struct mesh_control *ctl = mesh_control_get();
 	int i, found = ROW_RACED;
 
-	for (i = 0; addr && i < ROW_TRIES && found == ROW_RACED; i++) {
+	for (i = 0; ctl && addr && i < ROW_TRIES; i++) {
 		__u32 *slot = bpf_map_lookup_elem(&mesh_members, addr);
 
 		if (!slot)
 			return 0;
 		found = member_live(*(volatile __u32 *)slot, addr, live);
+		if (found != ROW_RACED)
+			break;
+		live = *(const volatile __u64 *)&ctl->live;
 	}
 	return found;
 }

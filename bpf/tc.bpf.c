@@ -308,7 +308,7 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 	struct mesh_workload *source, *guard;
 	const struct mesh_addr *own;
 	struct work *w = work_get();
-	int foreign, guarded, reason;
+	int foreign, guarded, reason, found;
 
 	if (!w)
 		return TC_ACT_SHOT_;
@@ -316,7 +316,10 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 		return pass(w->hook, MESH_REASON_NOT_TRACKED);
 	own = w->p.v6 == !mesh_addr_v4(&w->own[0]) ? &w->own[0] : &w->own[1];
 	source = workload_find(&w->p.t.client, w->live);
-	guard = workload_find(own, w->live);
+	found = mesh_workload_find(own, w->live);
+	if (found == ROW_RACED)
+		return drop(w->hook, MESH_REASON_ROW_RACED);
+	guard = workload_at(found);
 	foreign = !source || !(source->flags & MESH_WORKLOAD_LOCAL);
 	guarded = guard && (guard->policy | guard->shadow);
 	if (!guarded && (!foreign || w->kind != PKT_L4))

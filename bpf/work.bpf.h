@@ -175,10 +175,14 @@ __noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const stru
 	struct policy_run run = {};
 	struct mesh_workload *guard;
 	__u16 reason;
+	int found;
 
 	if (!w || !source || !server)
 		return MESH_REASON_CORRUPT;
-	guard = workload_find(server, w->live);
+	found = mesh_workload_find(server, w->live);
+	if (found == ROW_RACED)
+		return MESH_REASON_ROW_RACED;
+	guard = workload_at(found);
 	w->policy_id = 0;
 	if (guard)
 		w->server_id = guard->workload_id;

@@ -10,6 +10,7 @@
 #define ASKED 100 /* connections a rule set */
 #define FRAME_MAX 128
 enum { SYN = 2, ACK = 16 };
+enum { PASS = -1, SHOT = 2, REDIRECT = 7 }; /* TCX_NEXT, TC_ACT_ */
 
 /* A connection that was let in. */
 struct open {
@@ -74,22 +75,31 @@ static uint32_t segment(uint8_t *out, const struct question *q, uint16_t port, u
 	return (uint32_t)(tcp + 20 - out);
 }
 
-/* Whether the program at the server's link lets the packet pass; otherwise it is a reset. */
-static bool passes(struct plane *p, const struct question *q, uint16_t port, uint8_t flags)
+/* What the program at the server's link says of the packet, and the packet then. */
+static int run(struct plane *p, const struct question *q, uint16_t port, uint8_t flags, uint8_t *out)
 {
-	uint8_t in[FRAME_MAX], out[FRAME_MAX];
+	uint8_t in[FRAME_MAX];
 	uint32_t len = segment(in, q, port, flags);
 	struct __sk_buff ctx = { .ifindex = 100 + (uint32_t)(q->server - pods), .ingress_ifindex = 1 };
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in, .data_size_in = len, .data_out = out,
-		    .data_size_out = sizeof(out), .ctx_in = &ctx, .ctx_size_in = sizeof(ctx), .repeat = 1);
+		    .data_size_out = FRAME_MAX, .ctx_in = &ctx, .ctx_size_in = sizeof(ctx), .repeat = 1);
 
 	if (bpf_prog_test_run_opts(p->tc_fd[PLANE_TC_TO_POD], &opts))
 		die("BPF_PROG_TEST_RUN");
-	if ((int)opts.retval == -1)
-		return true;
-	CHECK_MSG(opts.retval == 7 && opts.data_size_out == len && (out[len - 20 + 13] & 4),
-		  "verdict %u of a refused packet, flags %#x", opts.retval, out[len - 20 + 13]);
-	return false;
+	if (opts.retval == REDIRECT)
+		CHECK_MSG(opts.data_size_out == len && (out[len - 20 + 13] & 4), "a refused packet is no reset: %#x",
+			  out[len - 20 + 13]);
+	return (int)opts.retval;
+}
+
+/* Whether it lets the packet pass; otherwise it is a reset. */
+static bool passes(struct plane *p, const struct question *q, uint16_t port, uint8_t flags)
+{
+	uint8_t out[FRAME_MAX];
+	int verdict = run(p, q, port, flags, out);
+
+	CHECK_MSG(verdict == PASS || verdict == REDIRECT, "verdict %d", verdict);
+	return verdict == PASS;
 }
 
 static void check_verdict(struct plane *p, const struct world_of_words *w, struct question *q, uint16_t port,
@@ -170,6 +180,40 @@ TEST(kernel_verdicts_are_those_of_the_words)
 		  (unsigned long long)cut);
 	printf("%llu cases, %llu denied, %llu of these when they were open\n", (unsigned long long)cases,
 	       (unsigned long long)denied, (unsigned long long)cut);
+	buf_release(&text);
+	unload(p);
+}
+
+/* As a reader finds it that has been overtaken, when what it holds has become another's: nobody may pass without being asked about. */
+TEST(whoever_finds_the_workload_of_another_address_is_dropped)
+{
+	struct plane *p = plane_start();
+	struct question q = { .server = &pods[0], .port = probes[0] };
+	uint32_t own, other = p->map_max[PLANE_MAP_WORKLOADS] - 1;
+	struct mesh_workload wrong_one = { .workload_id = 1, .epoch = 1 };
+	struct addr addr, elsewhere;
+	uint8_t out[FRAME_MAX];
+	struct buf text = { 0 };
+	struct snapshot *s;
+
+	for (uint32_t i = 0; i < NR(pods); i++)
+		if (&pods[i] != q.server && !strchr(pods[i].ip, ':') == !strchr(q.server->ip, ':'))
+			q.client = &pods[i];
+	q.source = q.client->ip;
+	links_make(p);
+	make_words(&(struct world_of_words){ 0 }, &text);
+	s = compile(&text, p->snapshot);
+	apply(p, s);
+	CHECK(run(p, &q, 1024, SYN, out) != SHOT);
+	CHECK(addr_parse(str_of(q.server->ip), &addr) && addr_parse(STR("198.51.100.1"), &elsewhere));
+	memcpy(&wrong_one.addr, &elsewhere, sizeof(elsewhere));
+	CHECK(!bpf_map_lookup_elem(p->map_fd[PLANE_MAP_MEMBERS], &addr, &own));
+	CHECK(!bpf_map_update_elem(p->map_fd[PLANE_MAP_WORKLOADS], &other, &wrong_one, BPF_ANY));
+	CHECK(!bpf_map_update_elem(p->map_fd[PLANE_MAP_MEMBERS], &addr, &other, BPF_ANY));
+	CHECK_INT(run(p, &q, 1025, SYN, out), SHOT);
+	CHECK(!bpf_map_update_elem(p->map_fd[PLANE_MAP_MEMBERS], &addr, &own, BPF_ANY));
+	CHECK(run(p, &q, 1026, SYN, out) != SHOT);
+	snapshot_unref(s);
 	buf_release(&text);
 	unload(p);
 }

@@ -290,12 +290,27 @@ static void vs_weights(struct build *b, const struct doc *doc)
 	}
 }
 
-static bool has_tls(const struct m_virtual_service *vs)
+/* Rules of a kind that no server of the gateway takes. */
+static void vs_servers(struct build *b, const struct doc *doc, const struct host *gateway, uint32_t i)
 {
-	for (uint32_t i = 0; i < vs->rule_nr; i++)
-		if (vs->rules[i].tls)
-			return true;
-	return false;
+	static const struct {
+		enum port_class class;
+		const char *servers, *rules;
+	} kinds[] = { { PORT_HTTP, "HTTP", "http" }, { PORT_TLS, "TLS", "tls" }, { PORT_TCP, "TCP", "tcp" } };
+	const struct strs *list = &doc->vs->gateways;
+
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+		bool some = false;
+
+		for (uint32_t r = 0; r < doc->vs->rule_nr; r++)
+			some |= rule_class(&doc->vs->rules[r]) == kinds[k].class;
+		if (some && !gateway_takes(b->world, gateway, doc, kinds[k].class))
+			report_warning(
+				b, doc, list->at ? list->at[i] : (struct place){ 0 }, FIELD(b, "spec.gateways[%u]", i),
+				NO_HINT,
+				"gateway \"%.*s\" has no server of %s for these hosts: %s rules have no effect there",
+				STR_ARG(list->v[i]), kinds[k].servers, kinds[k].rules);
+	}
 }
 
 static void vs_gateways(struct build *b, const struct doc *doc)
@@ -322,11 +337,8 @@ static void vs_gateways(struct build *b, const struct doc *doc)
 			report_warning(b, doc, at, field, NO_HINT,
 				       "[IST0132] no host of this VirtualService is a host of gateway \"%.*s\"",
 				       STR_ARG(s));
-		else if (has_tls(doc->vs) && !gateway_passes_tls(b->world, &h, doc))
-			report_warning(
-				b, doc, at, field, NO_HINT,
-				"gateway \"%.*s\" has no server of TLS for these hosts: tls rules have no effect there",
-				STR_ARG(s));
+		else
+			vs_servers(b, doc, &h, i);
 	}
 }
 

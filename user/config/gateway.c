@@ -156,12 +156,12 @@ uint32_t gateway_tls_names(struct arena *a, const struct host *h, const struct d
 	return nr;
 }
 
-bool gateway_passes_tls(const struct world *w, const struct host *h, const struct doc *vs)
+bool gateway_takes(const struct world *w, const struct host *h, const struct doc *vs, enum port_class class)
 {
 	const struct m_istio_gateway *g = h->doc->gateway;
 
 	for (uint32_t i = 0; i < g->server_nr; i++)
-		if (g->servers[i].tls && server_takes(w, h, &g->servers[i], vs))
+		if (server_class(&g->servers[i]) == class && server_takes(w, h, &g->servers[i], vs))
 			return true;
 	return false;
 }

@@ -56,8 +56,8 @@ uint32_t gateway_names(const struct world *w, struct arena *a, const struct host
 /* The names that the gateway's servers of TLS at its port and this one, in lower case, have in common; their number. Texts are in `a`. */
 uint32_t gateway_tls_names(struct arena *a, const struct host *h, const struct doc *vs, struct str name,
 			   struct str *ret, uint32_t max);
-/* Some server of TLS has one of the VirtualService's hosts. */
-bool gateway_passes_tls(const struct world *w, const struct host *h, const struct doc *vs);
+/* Some server of this protocol has one of the VirtualService's hosts. */
+bool gateway_takes(const struct world *w, const struct host *h, const struct doc *vs, enum port_class class);
 
 /* What all requests get at a server of an Istio Gateway that has the host's port and redirects; NULL: no such server. */
 const struct m_rule *gateway_redirect(const struct host *h);

@@ -230,6 +230,17 @@ static void vs_routes(struct table_of *t, const struct port *port, struct h_host
 	}
 }
 
+/* One that says nothing here does not keep requests from those with a wildcard for its hosts. */
+static bool vs_speaks(const struct table_of *t, const struct port *port)
+{
+	const struct m_virtual_service *vs = t->doc->vs;
+
+	for (uint32_t i = 0; i < vs->rule_nr; i++)
+		if (vs->rules[i].http && rule_matching(t, &vs->rules[i], port).some)
+			return true;
+	return false;
+}
+
 /* Hosts of servers that redirect have nothing else. */
 static void server_redirects(struct table_of *t, struct h_table *table, uint32_t *cap)
 {
@@ -273,7 +284,7 @@ static void vs_servers(struct table_of *t, const struct port *port, struct h_tab
 			if (rule_rank(t->b->world, h->rules[i], h, t->who) != order)
 				continue;
 			t->doc = h->rules[i];
-			for (uint32_t k = 0; k < nr; k++)
+			for (uint32_t k = 0; k < nr && vs_speaks(t, port); k++)
 				vs_routes(t, port, host_put(table, names[k], &cap));
 		}
 	}

@@ -100,6 +100,17 @@ def nothing_is_accelerated_where_it_cannot_be_measured():
 
 
 @test
+def it_is_over_where_messages_are_to_be_small():
+    need_sockets()
+    with accel.Node("auto", "--accelerate-message", "1024", "--accelerate-flow-bytes", "4096") as node:
+        check(accel.self_test(node)["state"] == "passed", f"{accel.self_test(node)}")
+        pairs.serve(node)
+        talk = pairs.hold(node, "client")
+        pairs.exchange(talk, "of 64 bytes")
+        accel.check_redirected(node.flows_to("server"), pairs.WARM, "small messages")
+
+
+@test
 def it_is_not_run_for_nobody():
     with accel.Node("off") as node:
         check(accel.self_test(node)["state"] == "waits" and not accel.self_test(node)["semantics"], f"{accel.self_test(node)}")

@@ -205,13 +205,19 @@ def told():
             refused(h.port, "b.test")
             with Client(h) as c:
                 c.send("GET / HTTP/1.1\r\n\r\n").reader.rest()
+            # What is no name gets no line of its own, and no quote, where others read.
+            for bad in (b"\n", b'"', b"\0"):
+                with socket.create_connection(("127.0.0.1", h.port), WAIT) as s:
+                    s.sendall(tls.hello("evil.test").replace(b"evil.", b"evil" + bad))
+                    check(s.recv(1) == b"", "it is refused")
         log.seek(0)
         lines = log.read().splitlines()
-    check(len(lines) == 3 and all('"- - -" 0 ' in line for line in lines), f"{lines}")
+    check(len(lines) == 6 and all('"- - -" 0 ' in line for line in lines), f"{lines}")
     by_flag = {line.split('"- - -" 0 ')[1].split()[0]: line for line in lines}
     check(set(by_flag) == {"-", "NR", "DPE"}, f"{lines}")
     check(" via_upstream " in by_flag["-"] and by_flag["-"].endswith(" a.test r"), by_flag["-"])
     check(f'"127.0.0.1:{a.port}" a ' in by_flag["-"], by_flag["-"])
+    check(all(line.endswith(" - -") for line in lines if " DPE " in line), f"{lines}")
     check(" filter_chain_not_found " in by_flag["NR"] and by_flag["NR"].endswith(" b.test -"), by_flag["NR"])
 
 

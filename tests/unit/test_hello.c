@@ -108,6 +108,7 @@ TEST(names)
 		usual(&e, str_of(rows[i].name));
 		make(&b, &e, HELLO_MAX);
 		CHECK_MSG(read_by(&b, 64) == (rows[i].taken ? HELLO_WHOLE : HELLO_BAD), "%s", rows[i].name);
+		CHECK_MSG(!hello.name_len == !rows[i].taken, "%s", rows[i].name);
 	}
 	usual(&e, (struct str){ "a\0b", 3 });
 	make(&b, &e, HELLO_MAX);

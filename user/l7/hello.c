@@ -108,12 +108,17 @@ static bool field_end(struct hello *h)
 	return false;
 }
 
+/* false: no name has it; what came of this one is nobody's, neither a rule's nor a log's. */
 static bool name_byte(struct hello *h, uint8_t c)
 {
 	if (c >= 'A' && c <= 'Z')
 		c |= 0x20;
+	if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_')) {
+		h->name_len = 0;
+		return false;
+	}
 	h->name[h->name_len++] = (char)c;
-	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+	return true;
 }
 
 static bool message_byte(struct hello *h, uint8_t c)

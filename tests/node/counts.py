@@ -9,8 +9,6 @@ import itertools
 import json
 import os
 import random
-import select
-import signal
 import time
 
 import peers # first: it finds tests/lib
@@ -121,12 +119,7 @@ class Churn:
         self.start_server(name)
 
     def kill_meshd(self):
-        fd = os.pidfd_open(self.lab.mesh_pid())
-        try:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-            check(select.select([fd], [], [], 30)[0], "meshd did not die")
-        finally:
-            os.close(fd)
+        self.lab.kill_mesh()
         self.lab.mesh()
 
     def change_rules(self):

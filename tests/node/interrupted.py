@@ -5,7 +5,6 @@ byte is checked. And what the node's firewall forbids stays forbidden, whatever 
 import json
 import os
 import re
-import signal
 import time
 
 import accel # first: it finds tests/lib
@@ -16,10 +15,6 @@ from suite import check, main, test
 SOAK = os.path.join(peers.PROGRAMS, "soak")
 BYTES = 5_000_000_000 if accel.LONG else 500_000_000
 KILLS = 50 if accel.LONG else 4
-
-
-def kill(node):
-    os.kill(node.mesh_pid(), signal.SIGKILL)
 
 
 def again(node):
@@ -51,7 +46,7 @@ def no_byte_is_lost_when_meshd_is_killed():
                 if child.poll() is not None:
                     end_soak(child, mode)
                     child = start_soak(node)
-                kill(node)
+                node.kill_mesh()
                 again(node)
             end_soak(child, mode)
             pairs.check_moved(node, mode)
@@ -79,7 +74,7 @@ def flows_go_on_without_meshd_and_are_adopted():
             seen = []
             for step in ("before", "killed", "adopted"):
                 if step == "killed":
-                    kill(node)
+                    node.kill_mesh()
                 for child in held:
                     pairs.exchange(child, f"{mode}, {step}", 2000)
                 if step == "killed":

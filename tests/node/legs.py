@@ -4,7 +4,6 @@
 again; and whoever dies or is replaced meanwhile is not noticed."""
 import json
 import os
-import signal
 import time
 
 import accel # first: it finds tests/lib
@@ -156,7 +155,7 @@ def whoever_dies_is_not_noticed(node):
     for turn in range(3):
         check(child.stdout.readline().strip().isdigit(), "no answer")
         if turn == 1:
-            os.kill(node.mesh_pid(), signal.SIGKILL)
+            node.kill_mesh()
             node.mesh(*accel.accelerate("on"), *OPTIONS)
         else:
             node.ctl("parser", "restart")

@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the kernel counts of endpoints and clusters: limits that hold to the connection, slots that come back however a connect ends,
 and endpoints that are put out of service, with and without a meshd that lives."""
-import os
 import json
-import signal
 import time
 
 import peers # first: it finds tests/lib
@@ -160,7 +158,7 @@ def slots_come_back_however_it_ends():
         lab.load("client", [peers.target(VIPS["few"], 80)], "--count", "200")
         child, got = storm(lab, VIPS["few"], 4, 1)
         check(got["held"] == 4, f"{got}")
-        os.kill(lab.mesh_pid(), signal.SIGKILL)
+        lab.kill_mesh()
         child.kill()
         child.wait()
         settle(lab)
@@ -170,7 +168,7 @@ def slots_come_back_however_it_ends():
 def who_refuses_is_out_while_no_meshd_lives():
     with peers.PeerLab(PODS) as lab:
         prepare(lab)
-        os.kill(lab.mesh_pid(), signal.SIGKILL)
+        lab.kill_mesh()
         began = time.monotonic()
         child, got = storm(lab, VIPS["half"], 1, 100)
         took = time.monotonic() - began

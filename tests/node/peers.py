@@ -4,6 +4,8 @@ words of tools/lab, meshctl and peer only."""
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 
@@ -118,3 +120,12 @@ class PeerLab(labs.Lab):
     def mesh_pid(self):
         with open(self.path("meshd.pid"), encoding="ascii") as f:
             return int(re.match(r"\d+", f.read())[0])
+
+    def kill_mesh(self):
+        """It may be in the kernel for a while yet."""
+        fd = os.pidfd_open(self.mesh_pid())
+        try:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            check(select.select([fd], [], [], 30)[0], "meshd did not die")
+        finally:
+            os.close(fd)

@@ -366,7 +366,7 @@ def no_byte_is_lost_when_meshd_dies_and_comes_again():
         talk = Talk(node)
         talk("rr", 200, 1000)
         talk.begin("rr", 5000, 1000)
-        os.kill(node.mesh_pid(), signal.SIGKILL)
+        node.kill_mesh()
         talk.end()
         node.mesh("--accelerate", "auto")
         check(workload(node)["accelerated"] == 1, f"{workload(node)}")

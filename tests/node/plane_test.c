@@ -446,6 +446,77 @@ TEST(columns_of_endpoints_that_follow_each_other_need_no_reading)
 	snapshot_unref(t);
 }
 
+/* Service a with so many endpoints, which are ejected when they fail, or not. */
+static struct snapshot *judged(uint32_t nr, bool outlier)
+{
+	struct buf b = { 0 };
+
+	add_pods(&b);
+	add_service(&b, "a", 1, 0, nr);
+	if (outlier)
+		buf_printf(&b, "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\n"
+			       "spec: {host: a, trafficPolicy: {outlierDetection: {baseEjectionTime: 1h}}}\n");
+	return compile(&b, NULL);
+}
+
+/* The endpoint at PORT + n. */
+static struct mesh_backend *backend_n(struct plane *p, uint32_t n)
+{
+	for (uint32_t i = 1; i < p->map_max[PLANE_MAP_BACKENDS]; i++)
+		if (slots_used(&p->backend_slots, i) && backend_at(p, i)->port_be == htons((uint16_t)(PORT + n)))
+			return backend_at(p, i);
+	die("no such endpoint");
+	return NULL;
+}
+
+/* As the kernel does. */
+static struct mesh_pool *eject_n(struct plane *p, uint32_t n)
+{
+	struct mesh_backend *b = backend_n(p, n);
+
+	b->ejected_until_ns = UINT64_MAX;
+	pool_at(p, b->pool)->ejected++;
+	return pool_at(p, b->pool);
+}
+
+TEST(ejections_end_with_the_rule_that_asked_for_them)
+{
+	struct snapshot *s = judged(2, true), *t = judged(2, false);
+	struct plane *p = plane_start();
+	struct mesh_pool *pool;
+
+	apply(p, s);
+	pool = eject_n(p, 0);
+	CHECK_INT(pool->ejected, 1);
+	apply(p, t);
+	CHECK_INT(pool->ejected, 0);
+	CHECK_INT(backend_n(p, 0)->ejected_until_ns, 0);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+}
+
+TEST(who_was_ejected_and_left_is_not_counted_after_a_kill)
+{
+	struct snapshot *s = judged(2, true), *t = judged(1, true);
+	struct plane *p = plane_start();
+	struct mesh_backend *b;
+
+	apply(p, s);
+	eject_n(p, 1);
+	apply(p, t);
+	/* Its grace period is not over. */
+	plane_close(p);
+	p = plane_start();
+	apply(p, t);
+	b = backend_n(p, 0);
+	CHECK_INT(pool_at(p, b->pool)->endpoint_nr, 1);
+	CHECK_INT(pool_at(p, b->pool)->ejected, 0);
+	unload(p);
+	snapshot_unref(s);
+	snapshot_unref(t);
+}
+
 TEST(an_apply_that_was_never_committed_is_rolled_back)
 {
 	struct snapshot *s = two_services(false), *t = two_services(true);

@@ -170,6 +170,34 @@ static uint32_t endpoints_of(const struct unit *u, struct str name)
 	return nr[0] + nr[1];
 }
 
+/* Ends an ejection without regard to its time. */
+static void eject_end(struct plane *p, uint32_t slot)
+{
+	if (__atomic_exchange_n(&backend_at(p, slot)->ejected_until_ns, 0, __ATOMIC_ACQ_REL))
+		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->ejected, 1, __ATOMIC_ACQ_REL);
+}
+
+/* It does not count among the endpoints of its pool that fail. */
+static void fail_end(struct plane *p, uint32_t slot)
+{
+	uint16_t was = __atomic_fetch_and(&backend_at(p, slot)->flags, (__u16)~MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
+
+	if (was & MESH_HEALTH_FAILS)
+		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->unhealthy, 1, __ATOMIC_ACQ_REL);
+}
+
+/* Nothing ejects any more what this cluster has: who was ejected is no longer. */
+static void ejections_end(struct plane *p, const struct unit *u, const struct u_cluster *c, uint32_t pool)
+{
+	for (uint32_t i = 0; i < c->endpoint_nr && pool_at(p, pool)->ejected; i++) {
+		const struct u_endpoint *e = &u->endpoints[c->endpoint + i];
+		uint32_t slot = backend_find(p, pool, &e->addr, e->port, MESH_PROTO_TCP);
+
+		if (slot)
+			eject_end(p, slot);
+	}
+}
+
 void pools_commit(struct plane *p, const struct unit *u)
 {
 	for (uint32_t i = 0; i < u->cluster_nr; i++) {
@@ -179,6 +207,8 @@ void pools_commit(struct plane *p, const struct unit *u)
 			continue;
 		pool_write(p, slot, &u->clusters[i].traffic);
 		pool_at(p, slot)->endpoint_nr = endpoints_of(u, u->clusters[i].name);
+		if (!u->clusters[i].traffic.outlier)
+			ejections_end(p, u, &u->clusters[i], slot);
 	}
 }
 
@@ -249,22 +279,6 @@ bool backend_adopt(struct plane *p, uint32_t slot)
 	return true;
 }
 
-/* Ends an ejection without regard to its time. */
-static void eject_end(struct plane *p, uint32_t slot)
-{
-	if (__atomic_exchange_n(&backend_at(p, slot)->ejected_until_ns, 0, __ATOMIC_ACQ_REL))
-		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->ejected, 1, __ATOMIC_ACQ_REL);
-}
-
-/* It does not count among the endpoints of its pool that fail. */
-static void fail_end(struct plane *p, uint32_t slot)
-{
-	uint16_t was = __atomic_fetch_and(&backend_at(p, slot)->flags, (__u16)~MESH_HEALTH_FAILS, __ATOMIC_ACQ_REL);
-
-	if (was & MESH_HEALTH_FAILS)
-		__atomic_fetch_sub(&pool_at(p, backend_at(p, slot)->pool)->unhealthy, 1, __ATOMIC_ACQ_REL);
-}
-
 static void backend_free(struct plane *p, uint32_t slot)
 {
 	struct mesh_backend *b = backend_at(p, slot);
@@ -330,6 +344,16 @@ void backends_reap(struct plane *p)
 	p->parked_nr = nr;
 }
 
+/* `was` is nobody's: an earlier meshd ended before it had taken it from the ejected and failing ones of its pool, if it is one. */
+static void backend_abandon(struct plane *p, uint32_t slot, const struct mesh_backend *was)
+{
+	if (was->pool >= p->map_max[PLANE_MAP_POOLS] || (!was->used && !was->ejected_until_ns && !was->flags))
+		return;
+	__atomic_store_n(&backend_at(p, slot)->used, 0, __ATOMIC_RELEASE);
+	eject_end(p, slot);
+	fail_end(p, slot);
+}
+
 /* Connections that an earlier meshd's rules led to backends which no rule has any more. Their counts go on. */
 int backends_adopt_left(struct plane *p)
 {
@@ -343,8 +367,12 @@ int backends_adopt_left(struct plane *p)
 		rc = plane_errno(bpf_map_lookup_batch(p->map_fd[PLANE_MAP_BACKENDS], first ? NULL : &in, &out, keys,
 						      all, &nr, NULL));
 		for (uint32_t i = 0; i < nr && (!rc || rc == -ENOENT); i++) {
-			if (!all[i].active || slots_used(&p->backend_slots, keys[i]) || !backend_adopt(p, keys[i]))
+			if (slots_used(&p->backend_slots, keys[i]))
 				continue;
+			if (!all[i].active || !backend_adopt(p, keys[i])) {
+				backend_abandon(p, keys[i], &all[i]);
+				continue;
+			}
 			p->backend_tags[keys[i]] = ++p->backend_tag;
 			__atomic_store_n(&backend_at(p, keys[i])->used, 0, __ATOMIC_RELEASE);
 			backend_park(p, keys[i], p->backend_tag);

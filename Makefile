@@ -154,7 +154,7 @@ $(O)/tests/unit/test_rules: $(patsubst %,$(O)/user/plane/%.o,rules rules_files r
 $(O)/tests/node/%: $(O)/tests/node/%.o $(LIBPLANE) $(LIBMESH)
 	$(link)
 # Of what plane_test has around it, it needs a part.
-$(O)/tests/packets/packets.o $(O)/tests/node/verdicts_test.o: ALL_CFLAGS += -Wno-unused-function
+$(O)/tests/packets/packets.o $(O)/tests/node/verdicts_test.o $(O)/tests/node/endpoints_test.o: ALL_CFLAGS += -Wno-unused-function
 $(PACKETSBIN): $(call obj,$(PACKETS_SRC)) $(LIBPLANE) $(LIBMESH)
 	$(link)
 $(TRANSPBIN): $(call obj,$(TRANSP_SRC))

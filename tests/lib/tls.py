@@ -5,8 +5,10 @@ import ssl
 import subprocess
 import tempfile
 
-OWN = None if "TULLE_TEST_TLS" in os.environ else tempfile.TemporaryDirectory(prefix="tulle-tls-")
-FOLDER = os.environ.setdefault("TULLE_TEST_TLS", OWN.name if OWN else "") # of the test's servers too, which are killed
+if "TULLE_TEST_TLS" not in os.environ: # whoever a test starts shares its folder, and may be killed
+    OWN = tempfile.TemporaryDirectory(prefix="tulle-tls-")
+    os.environ["TULLE_TEST_TLS"] = OWN.name
+FOLDER = os.environ["TULLE_TEST_TLS"]
 
 
 def certificate(name):

@@ -281,10 +281,10 @@ static void vs_servers(struct table_of *t, const struct port *port, struct h_tab
 		for (uint32_t i = 0; i < h->rule_nr; i++) {
 			uint32_t nr = gateway_names(t->b->world, &t->b->temp, h, h->rules[i], names, HOSTS_MAX);
 
-			if (rule_rank(t->b->world, h->rules[i], h, t->who) != order)
-				continue;
 			t->doc = h->rules[i];
-			for (uint32_t k = 0; k < nr && vs_speaks(t, port); k++)
+			if (rule_rank(t->b->world, h->rules[i], h, t->who) != order || !vs_speaks(t, port))
+				continue;
+			for (uint32_t k = 0; k < nr; k++)
 				vs_routes(t, port, host_put(table, names[k], &cap));
 		}
 	}

@@ -214,9 +214,7 @@ static const struct m_rule *redirect_of(const struct check *c, const struct raw_
  */
 static void check_neighbours(const struct check *c, const struct m_istio_gateway *g, uint32_t i)
 {
-	const struct m_gateway_server *s = &g->servers[i];
-
-	const struct m_gateway_server *o = g->servers;
+	const struct m_gateway_server *s = &g->servers[i], *o = g->servers;
 
 	while (o->port != s->port)
 		o++;

@@ -30,7 +30,7 @@ void sock_again(struct worker *w, struct sock *s)
  */
 static void by_level(struct worker *w, struct sock *s)
 {
-	if (!w->shared->past_tcp || s->level || s->edges || !s->wr || s->out || s->hup)
+	if (!w->shared->past_tcp || s->level || s->edges || s->rd || !s->wr || s->out || s->hup)
 		return;
 	s->level = true;
 	watch(w, s, EPOLL_CTL_MOD);

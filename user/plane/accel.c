@@ -27,7 +27,8 @@ uint32_t accel_mode(const struct plane *p, const struct client *c)
 
 #define TRIAL_MESSAGE 65536
 
-/* What the self-test sends one way is not bulk, however little may be; until that is over nobody else is accelerated. */
+/* What the self-test sends one way is not bulk, however little may be; until that is over nobody else begins to be
+ * accelerated. */
 static uint32_t message(const struct plane *p)
 {
 	return selftest_over(p) || p->accel.message > TRIAL_MESSAGE ? p->accel.message : TRIAL_MESSAGE;

@@ -187,10 +187,10 @@ static __always_inline int member_live(__u32 at, const struct mesh_addr *addr, _
 /* Number of the row of the workload that has this address, in the live epoch, after a race the newest; 0: none, or ROW_RACED. */
 __weak __noinline int mesh_workload_find(const struct mesh_addr *addr, __u64 live)
 {
-	struct mesh_control *ctl = mesh_control_get();
+	struct mesh_control *ctl;
 	int i, found = ROW_RACED;
 
-	for (i = 0; ctl && addr && i < ROW_TRIES; i++) {
+	for (i = 0; addr && i < ROW_TRIES; i++) {
 		__u32 *slot = bpf_map_lookup_elem(&mesh_members, addr);
 
 		if (!slot)
@@ -198,7 +198,8 @@ __weak __noinline int mesh_workload_find(const struct mesh_addr *addr, __u64 liv
 		found = member_live(*(volatile __u32 *)slot, addr, live);
 		if (found != ROW_RACED)
 			break;
-		live = *(const volatile __u64 *)&ctl->live;
+		ctl = mesh_control_get();
+		live = ctl ? *(const volatile __u64 *)&ctl->live : live;
 	}
 	return found;
 }

@@ -167,14 +167,12 @@ static __always_inline void shortcut_answered(const struct mesh_iface *iface, __
 __noinline int tc_shortcut_ask(const struct mesh_tuple *t, int reply)
 {
 	struct mesh_control *ctl = mesh_control_get();
-	struct mesh_workload *source;
 	struct work *w = work_get();
 
 	if (!t || !w || !ctl)
 		return 0;
 	w->live = *(volatile __u64 *)&ctl->live;
-	source = workload_find(reply ? &t->server : &t->client, w->live);
-	return !tc_ask(reply ? &t->server : &t->client, source ? source->identity : 0, reply ? &t->client : &t->server,
+	return !tc_ask(reply ? &t->server : &t->client, 0, reply ? &t->client : &t->server,
 		       bpf_ntohs(reply ? t->client_port_be : t->server_port_be), 0);
 }
 

@@ -46,7 +46,7 @@ __noinline int tc_forget(const struct mesh_tuple *wire)
 static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
 {
 	struct mesh_control *ctl = mesh_control_get();
-	struct mesh_workload *source;
+	int reason;
 
 	if (conn->flags & MESH_CONN_CUT)
 		return 0;
@@ -56,12 +56,13 @@ static __always_inline int still_allowed(struct work *w, struct mesh_conn *conn)
 	if ((conn->flags & MESH_CONN_LEG ? *(volatile __u64 *)&ctl->member_epoch : ctl->cut_epoch) <=
 	    conn->verdict_epoch)
 		return 1;
-	source = workload_find(&w->conn_dialled.client, w->live);
-	if (!tc_ask(&w->conn_dialled.client, source ? source->identity : 0, &w->wire.server,
-		    bpf_ntohs(w->wire.server_port_be), !!(conn->flags & (MESH_CONN_L7 | MESH_CONN_LEG)))) {
+	reason = tc_ask(&w->conn_dialled.client, 0, &w->wire.server, bpf_ntohs(w->wire.server_port_be),
+			!!(conn->flags & (MESH_CONN_L7 | MESH_CONN_LEG)));
+	if (!reason)
 		conn->verdict_epoch = w->live;
-		return 1;
-	}
+	/* Overtaken: nobody has said anything, and the next packet asks again. */
+	if (!reason || reason == MESH_REASON_ROW_RACED)
+		return !reason;
 	conn->flow.policy_id = w->policy_id;
 	conn_cut(conn, MESH_REASON_CUT);
 	return 0;
@@ -85,7 +86,8 @@ __noinline int tc_take(void)
 	if (!conn)
 		return 1;
 	if (!still_allowed(w, conn)) {
-		conn_cut_seen(conn);
+		if (conn->flags & MESH_CONN_CUT)
+			conn_cut_seen(conn);
 		return work_tcp(w, TCP_RST, TCP_RST);
 	}
 	/* What was sent back to its own pod was counted on its way in. */
@@ -268,7 +270,7 @@ __noinline int tc_refuse_new(struct __sk_buff *skb, __u32 reason)
 
 	if (!w)
 		return TC_ACT_SHOT_;
-	if (tc_open(1)) {
+	if (reason != MESH_REASON_ROW_RACED && tc_open(1)) {
 		conn = conn_get(&w->to);
 		if (conn) {
 			describe(w, conn, MESH_CONN_RECORD);
@@ -306,15 +308,10 @@ static __always_inline int own_address(const struct work *w, const struct mesh_a
 	return !unspecified(a) && (mesh_addr_eq(a, &w->own[0]) || mesh_addr_eq(a, &w->own[1]));
 }
 
-/* The identity of whoever the packet comes from. */
+/* The identity of whoever the packet comes from; 0: by its address. */
 static __always_inline __u32 source_identity(const struct work *w)
 {
-	struct mesh_workload *source;
-
-	if (w->hook == MESH_HOOK_FROM_POD)
-		return w->identity;
-	source = workload_find(&w->p.t.client, w->live);
-	return source ? source->identity : 0;
+	return w->hook == MESH_HOOK_FROM_POD ? w->identity : 0;
 }
 
 /* Its destination allows only so many connections. */

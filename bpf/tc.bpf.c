@@ -327,7 +327,7 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 	if (from_host(skb))
 		return pass(w->hook, MESH_REASON_NOT_HANDLED);
 	aim_direct(w);
-	reason = tc_ask(&w->p.t.client, source ? source->identity : 0, own, bpf_ntohs(w->p.t.server_port_be), 0);
+	reason = tc_ask(&w->p.t.client, 0, own, bpf_ntohs(w->p.t.server_port_be), 0);
 	if (reason)
 		return w->kind == PKT_L4 ? tc_refuse_new(skb, reason) : drop(w->hook, reason);
 	/* Only a SYN is asked about, so that a TCP connection needs to be kept for its record alone, unless it may be cut. */
@@ -342,15 +342,12 @@ __noinline int tc_to_pod_new(struct __sk_buff *skb)
 __noinline int tc_admit(void)
 {
 	struct work *w = work_get();
-	struct mesh_workload *source;
 	struct mesh_conn *conn;
 	int reason;
 
 	if (!w)
 		return 0;
-	source = workload_find(&w->p.t.client, w->live);
-	reason = tc_ask(&w->p.t.client, source ? source->identity : 0, &w->wire.server,
-			bpf_ntohs(w->wire.server_port_be), 0);
+	reason = tc_ask(&w->p.t.client, 0, &w->wire.server, bpf_ntohs(w->wire.server_port_be), 0);
 	if (reason) {
 		mesh_count(w->hook, reason);
 		return 0;

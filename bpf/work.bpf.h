@@ -133,6 +133,9 @@ __noinline int tc_refuse(struct __sk_buff *skb, __u32 reason)
 		return TC_ACT_SHOT_;
 	if (reason == MESH_REASON_NO_LOCAL && w->hook == MESH_HOOK_FROM_NODE)
 		return TC_ACT_SHOT_;
+	/* Nobody has said no: it is said again, and asked about again. */
+	if (reason == MESH_REASON_ROW_RACED)
+		return TC_ACT_SHOT_;
 	if (pkt_reset(skb, &w->p, 0))
 		return TC_ACT_SHOT_;
 	return bpf_redirect(w->ifindex,
@@ -166,14 +169,14 @@ __noinline int tc_fragment(void)
 	return 1;
 }
 
-/* Asks the policy that guards `server`: 0: yes, else the reason why not. w->policy_id is who said so. `relayed`: the parser asks about
- * each request. */
+/* Asks the policy that guards `server`: 0: yes, else the reason why not. w->policy_id is who said so. identity: of the source; 0: that of its
+ * address. `relayed`: the parser asks about each request. */
 __noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const struct mesh_addr *server, __u32 port,
 		      int relayed)
 {
 	struct work *w = work_get();
 	struct policy_run run = {};
-	struct mesh_workload *guard;
+	struct mesh_workload *guard, *client;
 	__u16 reason;
 	int found;
 
@@ -188,6 +191,13 @@ __noinline int tc_ask(const struct mesh_addr *source, __u32 identity, const stru
 		w->server_id = guard->workload_id;
 	if (!guard || !(guard->policy | guard->shadow))
 		return MESH_REASON_NONE;
+	if (!identity) {
+		found = mesh_workload_find(source, w->live);
+		if (found == ROW_RACED)
+			return MESH_REASON_ROW_RACED;
+		client = workload_at(found);
+		identity = client ? client->identity : 0;
+	}
 	run.subject.source = *source;
 	run.subject.destination = *server;
 	run.subject.identity = identity;

@@ -189,7 +189,7 @@ TEST(whoever_finds_the_workload_of_another_address_is_dropped)
 {
 	struct plane *p = plane_start();
 	struct question q = { .server = &pods[0], .port = probes[0] };
-	uint32_t own, other = p->map_max[PLANE_MAP_WORKLOADS] - 1;
+	uint32_t own, other = p->map_max[PLANE_MAP_WORKLOADS] - 1, dropped = 0;
 	struct mesh_workload wrong_one = { .workload_id = 1, .epoch = 1 };
 	struct addr addr, elsewhere;
 	uint8_t out[FRAME_MAX];
@@ -213,6 +213,16 @@ TEST(whoever_finds_the_workload_of_another_address_is_dropped)
 	CHECK_INT(run(p, &q, 1025, SYN, out), SHOT);
 	CHECK(!bpf_map_update_elem(p->map_fd[PLANE_MAP_MEMBERS], &addr, &own, BPF_ANY));
 	CHECK(run(p, &q, 1026, SYN, out) != SHOT);
+	/* The client's: who has a policy drops it. */
+	CHECK(addr_parse(str_of(q.source), &addr));
+	CHECK(!bpf_map_lookup_elem(p->map_fd[PLANE_MAP_MEMBERS], &addr, &own));
+	CHECK(!bpf_map_update_elem(p->map_fd[PLANE_MAP_MEMBERS], &addr, &other, BPF_ANY));
+	for (uint32_t i = 0; i < NR(pods); i++) {
+		q.server = &pods[i];
+		if (q.server != q.client && !strchr(q.source, ':') == !strchr(q.server->ip, ':'))
+			dropped += run(p, &q, (uint16_t)(1030 + i), SYN, out) == SHOT;
+	}
+	CHECK_MSG(dropped, "nobody with a policy minds");
 	snapshot_unref(s);
 	buf_release(&text);
 	unload(p);

@@ -472,23 +472,30 @@ static __always_inline int seq_after(__u32 b, __u32 a)
 	return (__s32)(b - a) > 0;
 }
 
-/* What `p`, sent in direction `dir`, acknowledges of the other one. */
+#define ACKED_TRIES 3
+
+/* What `p`, sent in direction `dir`, acknowledges of the other one. Two that say so may be on two CPUs: each byte is counted by one of them. */
 static __always_inline void conn_acked(struct mesh_conn *conn, const struct pkt *p, int dir)
 {
-	__u32 other = !dir, step = p->ack - conn->acked[other & 1];
-	__u64 bytes = step;
+	__u32 other = !dir, *acked = &conn->acked[other & 1], was = *(volatile __u32 *)acked, now;
+	__u64 bytes;
 
-	if (!(p->tcp_flags & TCP_ACK) || !step || step > 0x7fffffff)
+	if (!(p->tcp_flags & TCP_ACK))
 		return;
+	for (int i = 0;; i++, was = now) {
+		if (i == ACKED_TRIES || p->ack == was || p->ack - was > 0x7fffffff)
+			return;
+		now = __sync_val_compare_and_swap(acked, was, p->ack);
+		if (now == was)
+			break;
+	}
 	/* The first acknowledgement that is seen says where counting begins; then a SYN's or FIN's number is no byte. */
-	if (!conn->acked[other & 1])
-		bytes = 0;
+	bytes = was ? p->ack - was : 0;
 	if ((conn->fin >> other & 1) && p->ack == conn->seq_end[other & 1] && !(conn->fin >> (other + 2) & 1)) {
 		conn->fin |= 4 << other;
 		if (bytes)
 			bytes--;
 	}
-	conn->acked[other & 1] = p->ack;
 	/* Whoever counts what goes past TCP (legs.bpf.h) may be on another CPU. */
 	if (bytes)
 		__sync_fetch_and_add(other ? &conn->flow.bytes_received : &conn->flow.bytes_sent, bytes);
